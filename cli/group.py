@@ -1,0 +1,51 @@
+"""The command group, which imports a command's module only when that command is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from .. import __version__
+from .console import reported_failures
+
+# Order of the help page: the main job, its stages, then what inspects.
+COMMANDS = {
+    "distill-and-export": "distill_and_export",
+    "train-teacher": "train_teacher",
+    "distill": "distill",
+    "export": "export",
+    "check": "check",
+    "models": "models",
+    "doctor": "doctor",
+}
+
+
+class LazyGroup(click.Group):
+    """A group over ``COMMANDS``: module ``cli/<file>.py`` holds the click command ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        file = COMMANDS.get(cmd_name)
+        if file is None:
+            return None
+        command = importlib.import_module(f".{file}", __package__).command
+        assert isinstance(command, click.Command), f"cli/{file}.py must define `command`"
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with reported_failures():
+            return super().invoke(ctx)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="mldr-deploy")
+def main() -> None:
+    """Distil a large image classifier into a small one, export it, and prove what ships.
+
+    Exit codes: 0 done; 1 what was asked cannot be done, or a parity gate failed; 2 wrong usage, or
+    the machine lacks something (a package, a GPU); 130 interrupted.
+    """

@@ -1,0 +1,58 @@
+"""Options that several commands share, each documented once.
+
+    @click.command(name="distill")
+    @run_options
+    def command(recipe: str, overrides: tuple[str, ...], out: Path | None, device: str,
+                quiet: bool) -> None: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+recipe = click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    default="digits",
+    show_default=True,
+    help="What to do: the name of a recipe that comes with the package, or a TOML file of your "
+    "own. See docs/recipes.md for the names and every key.",
+)
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override one key of the recipe, for example --set optimizer.lr=0.1. May be given "
+    "several times; the last one for a key counts.",
+)
+out = click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of this run.  [default: runs/ and the recipe's name]",
+)
+device = click.option(
+    "--device",
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    default="auto",
+    show_default=True,
+    help="Where to compute. auto takes a GPU when PyTorch sees one.",
+)
+quiet = click.option(
+    "--quiet", "-q", is_flag=True, help="No progress bars and notes; results and errors only."
+)
+
+
+def run_options(command: F) -> F:
+    """The options of every command that carries out (part of) a recipe."""
+    for option in (quiet, device, out, overrides, recipe):
+        command = option(command)
+    return command
