@@ -1,0 +1,1 @@
+"""The deployable folder: manifest, preprocessing, hashes and atomic writes (no torch here)."""

@@ -1,0 +1,133 @@
+"""Writes that are all there or not there: temporary name, fsync, rename (STYLE, habit 11)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_live: set[Path] = set()  # temporary folders that this process is writing at the moment
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file ``path`` by ``data`` in one step; a reader sees the old or the new one."""
+    temporary = path.with_name(_temporary_name(path.name, "tmp"))
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, obj: object) -> None:
+    """``write_text`` of ``obj`` as indented JSON, keys in the order given.
+
+    Raises ValueError for NaN and infinities: they are not JSON and other readers refuse them.
+    """
+    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_folder(dest: Path) -> Iterator[Path]:
+    """A temporary sibling of ``dest`` to write into; renamed over ``dest`` at a clean exit.
+
+    When the body raises, ``dest`` is as it was and the temporary folder is gone. POSIX cannot
+    exchange two folders in one portable call, so an existing ``dest`` is first renamed aside; a
+    process killed between the two renames leaves it there, and the next writer puts it back.
+    """
+    dest = Path(os.path.abspath(dest))
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    _clear_stale(dest)
+    temporary = dest.with_name(_temporary_name(dest.name, "tmp"))
+    aside = dest.with_name(_temporary_name(dest.name, "old"))
+    temporary.mkdir()
+    _live.update((temporary, aside))
+    try:
+        yield temporary
+        _fsync_tree(temporary)
+        if dest.exists():
+            dest.rename(aside)
+        try:
+            temporary.rename(dest)
+        except BaseException:
+            if aside.exists():
+                aside.rename(dest)
+            raise
+        _fsync(dest.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _live.difference_update((temporary, aside))
+
+
+def _temporary_name(name: str, kind: str) -> str:
+    """``.NAME.HOST.PID.TOKEN.KIND``: hidden, unique, and it tells who wrote it."""
+    host = socket.gethostname().replace(".", "-")
+    return f".{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}.{kind}"
+
+
+def _clear_stale(dest: Path) -> None:
+    """Remove what dead processes of this machine left beside ``dest``; put a lost ``dest`` back."""
+    host = socket.gethostname().replace(".", "-")
+    for path in sorted(dest.parent.iterdir()):
+        prefix = f".{dest.name}.{host}."
+        if not path.name.startswith(prefix) or path in _live:
+            continue
+        pid, _, rest = path.name.removeprefix(prefix).partition(".")
+        kind = rest.rpartition(".")[2]
+        if kind not in ("tmp", "old") or not pid.isdigit() or _alive(int(pid)):
+            continue
+        if kind == "old" and not dest.exists():
+            path.rename(dest)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # ours are in _live; one that is not was left by an earlier owner of the pid
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _fsync(path)
+    _fsync(folder)

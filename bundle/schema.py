@@ -1,0 +1,40 @@
+"""Reading a JSON record of ours: one clear refusal for each way it can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import MldrError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def read_record(path: Path, kind: type[Record], *, newest: int) -> Record:
+    """``path`` as a ``kind``, whose ``schema_version`` this program knows up to ``newest``.
+
+    Raises MldrError when it is missing, not JSON, of a newer schema, or has wrong fields.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MldrError(f"{path} is missing: write the folder again") from None
+    except (OSError, ValueError) as error:
+        raise MldrError(f"{path} is not readable JSON ({error}): write the folder again") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise MldrError(f"{path} states no schema_version: it was not written by mldr-deploy")
+    if version > newest:
+        raise MldrError(
+            f"{path} has schema version {version}, this program reads up to {newest}: "
+            "upgrade mldr-deploy"
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise MldrError(f"{path}: {where}: {first['msg']}: write the folder again") from None

@@ -1,0 +1,35 @@
+"""Weights as safetensors files: plain arrays, no code, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MldrError
+from .atomic import write_bytes
+
+
+def write_tensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
+    """Write the arrays under their names, in sorted order, in one step."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    # ascontiguousarray makes a scalar (BatchNorm's counter) one-dimensional: give it its shape back
+    shaped = {name: array.reshape(tensors[name].shape) for name, array in contiguous.items()}
+    write_bytes(path, save(shaped))
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays by name. Raises MldrError when the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        raise MldrError(f"{path} is missing: write the folder again") from None
+    except (OSError, SafetensorError) as error:
+        raise MldrError(f"{path} is damaged ({error}): write the folder again") from None

@@ -1,0 +1,72 @@
+"""What a finished training run leaves and export reads: ``model.json`` + ``weights.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..errors import MldrError
+from .atomic import atomic_folder, write_json
+from .preprocess import Preprocessing
+from .schema import read_record
+from .tensors import read_tensors, write_tensors
+
+SCHEMA_VERSION = 1
+RECORD = "model.json"
+WEIGHTS = "weights.safetensors"
+
+
+class TrainedModel(BaseModel):
+    """Everything but the weights that rebuilds a trained model and tells where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this layout.")
+    model: dict[str, Any] = Field(description="The model's configuration (models.config).")
+    num_classes: int = Field(ge=2, description="Width of the logits.")
+    image_size: int = Field(ge=1, description="Side of the square input, pixels.")
+    classes: list[str] = Field(description="Class names in the order of the logits.")
+    preprocessing: Preprocessing = Field(description="How images become inputs.")
+    family: str = Field(description="cnn, transformer, mlp or mamba.")
+    parameters: int = Field(ge=0, description="Number of trained parameters.")
+    data: dict[str, Any] = Field(description="The data's configuration (data.config).")
+    data_fingerprint: str = Field(description="Hash of the data set that it was trained on.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
+    provenance: dict[str, Any] = Field(
+        default_factory=dict, description="Recipe, teacher, seeds, versions, commit."
+    )
+
+    @model_validator(mode="after")
+    def _classes_match(self) -> TrainedModel:
+        if len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} class names for {self.num_classes} logits")
+        return self
+
+
+def save_trained(folder: Path, record: TrainedModel, tensors: dict[str, NDArray[Any]]) -> None:
+    """Write ``folder`` in one step; an earlier one is replaced."""
+    with atomic_folder(folder) as temporary:
+        write_tensors(temporary / WEIGHTS, tensors)
+        write_json(temporary / RECORD, record.model_dump(mode="json"))
+
+
+def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
+    """The record and the tensors of ``folder``.
+
+    Raises MldrError when the folder is missing, damaged or written by a newer version.
+    """
+    if not (folder / RECORD).is_file():
+        raise MldrError(
+            f"{folder} holds no trained model ({RECORD} is missing): give the folder that "
+            "`mldr-deploy distill` or `train-teacher` wrote"
+        )
+    record = read_record(folder / RECORD, TrainedModel, newest=SCHEMA_VERSION)
+    tensors = read_tensors(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+            raise MldrError(f"{folder / WEIGHTS}: tensor {name} holds NaN or infinity: train again")
+    return record, tensors
