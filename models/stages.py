@@ -1,0 +1,145 @@
+"""Four stages of any classifier, tapped in the one pass that also gives its logits.
+
+B batch, C channels, H and W the stage's grid, K classes. timm's `forward_intermediates` gives
+NCHW maps and `forward_head` the logits (DESIGN section 3), for CNNs, transformers, MLPs and
+Mambas alike: no hooks and no table of model names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MldrError
+from .family import family
+
+STAGES = 4
+
+Layout = Literal["map", "token"]
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """What one stage gives for one image: a [C, H, W] map, or tokens laid out as one."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Which intermediates of a model are its four stages, and what they look like.
+
+    `indices` go to `forward_intermediates`, in order; a model that offers fewer than four
+    repeats its last one. `layout` chooses the stage projector: "map" for CNNs and pyramids,
+    "token" for isotropic transformers, MLPs and Mambas, whose H x W tokens arrive as a map
+    without the `prefix_tokens` (class and register tokens). `feature_width` is the width of the
+    pooled features before the classifier.
+    """
+
+    indices: tuple[int, ...]
+    shapes: tuple[StageShape, ...]
+    layout: Layout
+    prefix_tokens: int
+    feature_width: int
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """One forward pass: the classifier's logits [B, K] and its stages [B, C, H, W]."""
+
+    logits: Tensor
+    stages: tuple[Tensor, ...]
+
+
+def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
+    """Choose the four stages of `model` for square images of `image_size` pixels.
+
+    Pyramids give the end of each of their last four resolutions; isotropic models of depth 12
+    give blocks 1, 3, 9 and 11 (OFA-KD's choice), other depths the same in proportion.
+
+    Raises:
+        MldrError: the model offers no intermediate features.
+    """
+    if not hasattr(model, "forward_intermediates") or not hasattr(model, "forward_head"):
+        raise MldrError(
+            f"{type(model).__name__} offers no intermediate features, so its stages cannot be "
+            "tapped; choose another model (`mldr-deploy models` lists those that work)"
+        )
+    tapped: Any = model
+    with evaluating(model):
+        parameter = next(model.parameters())
+        probe = torch.zeros(2, 3, image_size, image_size, device=parameter.device)
+        maps = tapped.forward_intermediates(
+            probe.to(parameter.dtype), intermediates_only=True, output_fmt="NCHW"
+        )
+    shapes = [StageShape(*m.shape[1:]) for m in maps]
+    indices = choose_stages(shapes)
+    isotropic = len(set(shapes)) == 1 and len(shapes) > 1
+    return StagePlan(
+        indices=indices,
+        shapes=tuple(shapes[i] for i in indices),
+        layout="token" if isotropic and family(model) != "cnn" else "map",
+        prefix_tokens=int(getattr(model, "num_prefix_tokens", 0)),
+        feature_width=int(tapped.num_features),
+    )
+
+
+def forward_stages(model: nn.Module, x: Tensor, plan: StagePlan) -> StageOutput:
+    """Run `model` once on images [B, 3, S, S]; the logits equal `model(x)`."""
+    tapped: Any = model
+    wanted = sorted(set(plan.indices))
+    features, maps = tapped.forward_intermediates(x, indices=wanted, output_fmt="NCHW")
+    by_index = dict(zip(wanted, maps, strict=True))
+    return StageOutput(tapped.forward_head(features), tuple(by_index[i] for i in plan.indices))
+
+
+def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
+    """Indices, ascending, of the four stages among a model's intermediates of these shapes."""
+    runs = [list(run) for _, run in groupby(range(len(shapes)), key=lambda i: shapes[i])]
+    if len(runs) >= STAGES:
+        return tuple(run[-1] for run in runs[-STAGES:])
+    if len(runs) == 1:
+        return _in_proportion(len(shapes))
+    ends = {run[-1] for run in runs}
+    while len(ends) < min(STAGES, len(shapes)):
+        ends.add(_middle_of_longest_gap(sorted(ends)))
+    chosen = sorted(ends)
+    return tuple(chosen + chosen[-1:] * (STAGES - len(chosen)))
+
+
+def _in_proportion(depth: int) -> tuple[int, ...]:
+    """Blocks 1, 3, 9 and 11 of 12, scaled to `depth` equal blocks and kept apart if possible."""
+    chosen: list[int] = []
+    for k, end in enumerate((2, 4, 10, 12)):
+        least = chosen[-1] + 1 if chosen else 0
+        most = depth - STAGES + k  # leaves room for the stages still to come
+        chosen.append(min(max(round(end * depth / 12) - 1, least), max(most, 0), depth - 1))
+    return tuple(chosen)
+
+
+def _middle_of_longest_gap(ends: Sequence[int]) -> int:
+    """The index halfway through the longest run of intermediates that has no stage yet."""
+    starts = [-1, *ends[:-1]]
+    low, high = max(zip(starts, ends, strict=True), key=lambda gap: gap[1] - gap[0])
+    return (low + high) // 2 if low >= 0 else high // 2
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold the model in eval mode without gradients; every module's own mode comes back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
