@@ -1,0 +1,112 @@
+"""``manifest.json``: what a bundle holds and how it was proven (DESIGN 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from .atomic import sha256
+from .parity import Fault, ParityResult
+from .preprocess import Preprocessing
+
+SCHEMA_VERSION = 1
+FILE = "manifest.json"
+_RECORD = ConfigDict(frozen=True, extra="forbid")
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() == ".":
+        raise ValueError(f"{name!r} is not a path inside the bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(BaseModel):
+    """One file of the bundle, pinned by size and hash."""
+
+    model_config = _RECORD
+
+    file: FileName = Field(description="Path inside the bundle, with forward slashes.")
+    bytes: int = Field(ge=0, description="Size, bytes.")
+    sha256: Digest = Field(description="SHA-256 of the content, hexadecimal.")
+
+
+class Artifact(FileEntry):
+    """One runnable form of the student and the proof that belongs to it."""
+
+    format: str = Field(description="onnx (engines come later).")
+    precision: str = Field(description="fp32 (others come later).")
+    opset: int | None = Field(default=None, description="ONNX operator set, if the format has one.")
+    status: Literal["passed", "failed"] = Field(description="Whether it passed its parity gate.")
+    parity: ParityResult = Field(description="The measurements.")
+    fault: Fault | None = Field(default=None, description="Where a failed one first deviates.")
+
+    @model_validator(mode="after")
+    def _status_is_parity(self) -> Artifact:
+        if (self.status == "passed") != bool(self.parity):
+            raise ValueError(f"status {self.status!r} contradicts the parity result")
+        return self
+
+
+class TensorSpec(BaseModel):
+    """A named input or output; a string in the shape is a dynamic size."""
+
+    model_config = _RECORD
+
+    name: str = Field(description="Name in the artifact.")
+    dtype: Literal["float32"] = Field(description="Element type.")
+    shape: list[int | str] = Field(description="Sizes, the batch first.")
+
+
+class Manifest(BaseModel):
+    """The contract between export and everything that runs a bundle."""
+
+    model_config = _RECORD
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this layout.")
+    labels: list[str] = Field(min_length=2, description="Class names in the order of the logits.")
+    input: TensorSpec = Field(description="What the artifacts take.")
+    output: TensorSpec = Field(description="What they give.")
+    max_batch: int = Field(ge=1, description="Largest batch that parity was proven at.")
+    preprocessing: Preprocessing = Field(description="How images become inputs.")
+    artifacts: list[Artifact] = Field(min_length=1, description="Runnable forms of the student.")
+    weights: FileEntry = Field(description="The trained weights, safetensors.")
+    golden: FileEntry = Field(description="Real images as fed and their logits.")
+    model: dict[str, Any] = Field(description="The student's configuration (models.config).")
+    image_size: int = Field(ge=1, description="Side of the square input, pixels.")
+    family: str = Field(description="cnn, transformer, mlp or mamba.")
+    parameters: int = Field(ge=0, description="Number of the student's parameters.")
+    data: dict[str, Any] = Field(description="The data's configuration (data.config).")
+    data_fingerprint: str = Field(description="Hash of the data set.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
+    provenance: dict[str, Any] = Field(
+        default_factory=dict, description="Recipe, teacher, seeds, versions, commit, time."
+    )
+
+    @model_validator(mode="after")
+    def _shapes_match(self) -> Manifest:
+        if self.output.shape[-1:] != [len(self.labels)]:
+            raise ValueError(f"{len(self.labels)} labels for an output of {self.output.shape}")
+        if self.input.shape[1:] != [3, *self.preprocessing.size]:
+            raise ValueError(
+                f"input {self.input.shape} does not take the preprocessing's "
+                f"{self.preprocessing.size}"
+            )
+        return self
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """Every file but the manifest itself."""
+        return [*self.artifacts, self.weights, self.golden]
+
+
+def describe(folder: Path, file: str) -> FileEntry:
+    """Size and hash of ``folder / file`` as it is now."""
+    path = folder / file
+    return FileEntry(file=file, bytes=path.stat().st_size, sha256=sha256(path))

@@ -1,0 +1,162 @@
+"""What parity measures and the gates it must pass, as stored in the manifest (DESIGN 7).
+
+The measuring lives in ``export/parity.py``; a reader of a bundle needs only these records.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Gate(BaseModel):
+    """What an artifact of one precision may deviate from the PyTorch student; None: no limit.
+
+    NaN or infinity in the logits fails every gate.
+    """
+
+    model_config = _RECORD
+
+    min_agreement: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Smallest share of test images on which artifact and student name the same "
+        "class, per cent; ties (see `ties`) count as agreement.",
+    )
+    max_dlogit: float | None = Field(
+        default=None, ge=0, description="Largest absolute difference of any logit."
+    )
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest drop of top-1 accuracy, percentage points. A larger one fails only "
+        "if McNemar's exact test calls it significant.",
+    )
+    significance: float = Field(
+        default=0.05, gt=0, lt=1, description="Level of McNemar's test for `max_drop`."
+    )
+    band: float = Field(
+        default=1e-4,
+        gt=0,
+        description="Bisect: difference of an intermediate tensor, as a part of the tensor's "
+        "largest magnitude, above which its node is out of band.",
+    )
+
+
+class Accuracy(BaseModel):
+    """Share of images whose label is the first, or among the first five, classes; per cent."""
+
+    model_config = _RECORD
+
+    top1: float = Field(ge=0, le=100, description="Top-1 accuracy, per cent.")
+    top5: float = Field(ge=0, le=100, description="Top-5 accuracy, per cent.")
+
+
+class BatchCheck(BaseModel):
+    """One batch size, tried on the first images of the split."""
+
+    model_config = _RECORD
+
+    batch: int = Field(ge=1, description="Images per call.")
+    max_dlogit: float | None = Field(
+        description="Largest absolute logit difference; None when nothing finite came back."
+    )
+    error: str | None = Field(default=None, description="Why the artifact did not run, if so.")
+
+
+class Fault(BaseModel):
+    """Where an artifact leaves the band first: the answer of bisect."""
+
+    model_config = _RECORD
+
+    node: str = Field(description="Name of the ONNX node.")
+    op_type: str = Field(description="Its operator.")
+    value: str = Field(description="Its output that is out of band.")
+    module: str = Field(description="PyTorch module that it came from, as in named_modules().")
+    module_type: str = Field(description="Class of that module.")
+    difference: float | None = Field(
+        description="Largest absolute difference from PyTorch; None: NaN, infinity or wrong shape."
+    )
+    allowed: float = Field(description="Largest difference inside the band.")
+    suspects: list[str] = Field(
+        default_factory=list,
+        description="Nodes before it without a PyTorch counterpart, whose output nothing verified.",
+    )
+
+    def __str__(self) -> str:
+        size = "NaN, infinity or wrong shape"
+        if self.difference is not None:
+            size = f"off by {self.difference:.3g}, band {self.allowed:.3g}"
+        text = (
+            f"first node out of band: {self.op_type} {self.node} ({self.value}: {size}), "
+            f"from PyTorch module {self.module or '(the model itself)'} ({self.module_type})"
+        )
+        return text + (f"; unverified before it: {', '.join(self.suspects)}" * bool(self.suspects))
+
+
+class ParityResult(BaseModel):
+    """Artifact beside PyTorch student on a whole split. True when every gate holds."""
+
+    model_config = _RECORD
+
+    precision: str = Field(description="Precision of the artifact.")
+    samples: int = Field(ge=0, description="Images compared.")
+    reference: Accuracy = Field(description="The PyTorch student, fp32, evaluation mode.")
+    artifact: Accuracy = Field(description="The artifact.")
+    lost: int = Field(ge=0, description="Images right in PyTorch and wrong in the artifact.")
+    gained: int = Field(ge=0, description="Images wrong in PyTorch and right in the artifact.")
+    mcnemar_p: float = Field(ge=0, le=1, description="Two-sided exact McNemar test of the two.")
+    disagreements: int = Field(ge=0, description="Images with another top-1 class, ties included.")
+    ties: int = Field(
+        ge=0,
+        description="Disagreements where the student's two logits lie within twice the allowed "
+        "`max_dlogit`, so that a permitted difference can swap them.",
+    )
+    max_dlogit: float = Field(ge=0, description="Largest absolute difference of a finite logit.")
+    p99_dlogit: float = Field(ge=0, description="99th percentile of them, nearest rank.")
+    mean_kl: float = Field(description="Mean KL(student || artifact) of the softmax, nats.")
+    nonfinite: int = Field(ge=0, description="NaN or infinite logits of the artifact.")
+    reference_nonfinite: int = Field(ge=0, description="NaN or infinite logits of the student.")
+    worst_index: int = Field(ge=0, description="Image of the split with the largest difference.")
+    batches: list[BatchCheck] = Field(description="Batch sizes tried.")
+    gate: Gate = Field(description="The gate it was held against.")
+    failures: list[str] = Field(description="Gates that do not hold, in words.")
+
+    def __bool__(self) -> bool:
+        return not self.failures
+
+    @property
+    def drop(self) -> float:
+        """Top-1 of the student minus top-1 of the artifact, percentage points."""
+        return self.reference.top1 - self.artifact.top1
+
+    @property
+    def agreement(self) -> float:
+        """Share of images with the same top-1 class, ties counted as agreement, per cent."""
+        return 100 * (1 - (self.disagreements - self.ties) / max(self.samples, 1))
+
+    @property
+    def needed(self) -> Gate:
+        """The tightest gate that these measurements would have passed."""
+        tried = [check.max_dlogit or 0.0 for check in self.batches]
+        return Gate(
+            min_agreement=self.agreement,
+            max_dlogit=max([self.max_dlogit, *tried]),
+            max_drop=max(self.drop, 0.0),
+        )
+
+    def __str__(self) -> str:
+        needed = self.needed
+        lines = [
+            f"parity {self.precision}: {'passed' if self else 'FAILED'} on {self.samples} images",
+            f"  top-1 {self.artifact.top1:.2f} % (PyTorch {self.reference.top1:.2f} %), "
+            f"top-5 {self.artifact.top5:.2f} % (PyTorch {self.reference.top5:.2f} %), "
+            f"drop {self.drop:+.2f} points (McNemar p {self.mcnemar_p:.2g})",
+            f"  agreement {self.agreement:.2f} % ({self.ties} ties), |dlogit| max "
+            f"{self.max_dlogit:.2g}, p99 {self.p99_dlogit:.2g}, mean KL {self.mean_kl:.2g}",
+            f"  would have needed: agreement {needed.min_agreement:.2f} %, |dlogit| "
+            f"{needed.max_dlogit:.2g}, drop {needed.max_drop:.2f} points",
+        ]
+        return "\n".join(lines + [f"  failed: {failure}" for failure in self.failures])

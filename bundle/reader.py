@@ -1,0 +1,98 @@
+"""Opening a bundle: everything verified before anything is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..errors import MldrError
+from .atomic import sha256
+from .golden import Golden, load_golden, verify_preprocessing
+from .manifest import FILE, SCHEMA_VERSION, Artifact, FileEntry, Manifest
+from .schema import read_record
+from .tensors import read_tensors
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose content is what its manifest says. True when every artifact passed."""
+
+    path: Path
+    manifest: Manifest
+    allow_failed: bool = False
+
+    def __bool__(self) -> bool:
+        return all(artifact.status == "passed" for artifact in self.manifest.artifacts)
+
+    def artifact(self, precision: str = "fp32", format: str = "onnx") -> Artifact:
+        """The artifact of that kind. Raises MldrError when there is none or it failed parity."""
+        for artifact in self.manifest.artifacts:
+            if (artifact.precision, artifact.format) == (precision, format):
+                if artifact.status == "failed" and not self.allow_failed:
+                    raise MldrError(_refusal(self.path, artifact))
+                return artifact
+        held = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts)
+        raise MldrError(f"{self.path} holds no {format} {precision} artifact, only {held}")
+
+    def file(self, entry: FileEntry) -> Path:
+        """Where a file of the manifest lies."""
+        return self.path / entry.file
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The golden images."""
+        return load_golden(self.file(self.manifest.golden))
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """The trained tensors by name."""
+        return read_tensors(self.file(self.manifest.weights))
+
+
+def open_bundle(path: Path, *, verify: bool = True, allow_failed: bool = False) -> Bundle:
+    """The bundle in the folder ``path``.
+
+    ``verify`` hashes every file and preprocesses the golden images again, bit for bit. Raises
+    MldrError when the folder is no bundle, was changed, comes from a newer version, or when none
+    of its artifacts passed parity (unless ``allow_failed``).
+    """
+    if not (path / FILE).is_file():
+        raise MldrError(
+            f"{path} is not a bundle ({FILE} is missing): give the folder that "
+            "`mldr-deploy export` wrote"
+        )
+    manifest = read_record(path / FILE, Manifest, newest=SCHEMA_VERSION)
+    bundle = Bundle(path, manifest, allow_failed)
+    if verify:
+        for entry in manifest.files:
+            _verify_file(bundle.file(entry), entry)
+        verify_preprocessing(bundle.golden, manifest.preprocessing, bundle.file(manifest.golden))
+    if not allow_failed and all(a.status == "failed" for a in manifest.artifacts):
+        raise MldrError(_refusal(path, manifest.artifacts[0]))
+    return bundle
+
+
+def _verify_file(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise MldrError(f"{path} is missing: copy the whole bundle or export it again")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise MldrError(
+            f"{path} was changed after export ({size} bytes, the manifest says {entry.bytes}): "
+            "export the bundle again"
+        )
+    if sha256(path) != entry.sha256:
+        raise MldrError(
+            f"{path} was changed after export (its SHA-256 is not the manifest's): "
+            "export the bundle again"
+        )
+
+
+def _refusal(path: Path, artifact: Artifact) -> str:
+    return (
+        f"{path / artifact.file} failed its parity gate ({'; '.join(artifact.parity.failures)}): "
+        "it is not what was trained; export again, or allow failed artifacts to look into it"
+    )
