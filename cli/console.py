@@ -5,20 +5,19 @@ rich is imported inside functions: ``mldr-deploy --help`` does without it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
+from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
 
-
-class OneLine(click.ClickException):
-    """An expected failure: ``Error: <one line>`` on standard error, and its exit code."""
-
-    def __init__(self, error: MldrError) -> None:
-        super().__init__(" ".join(str(error).splitlines()))
-        self.exit_code = error.exit_code
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 
 @contextmanager
@@ -27,7 +26,114 @@ def reported_failures() -> Iterator[None]:
     try:
         yield
     except MldrError as error:
-        raise OneLine(error) from error
+        click.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
+        raise click.exceptions.Exit(error.exit_code) from error
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         raise click.exceptions.Exit(130) from None
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """The ``Progress`` of a command: a live bar on a terminal, one line a task elsewhere.
+
+    Everything goes to standard error; standard output is for results.
+    """
+    if quiet:
+        yield Silent()
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    shown = LiveProgress(console) if console.is_terminal else LineProgress(console)
+    try:
+        yield shown
+    finally:
+        shown.finish()
+
+
+class LineProgress:
+    """For logs and pipes: one line when a task is over, with the last figures it showed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._name: str | None = None
+
+    def start(self, name: str, total: int | None) -> None:
+        self.finish()
+        self._name, self._total, self._done = name, total, 0
+        self._info: dict[str, float | str] = {}
+        self._began = time.monotonic()
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        self._done += n
+        self._info |= info
+
+    def finish(self) -> None:
+        if self._name is None:
+            return
+        of = "" if self._total in (None, self._done) else f"/{self._total}"
+        seconds = time.monotonic() - self._began
+        line = f"{self._name}: {self._done}{of} in {seconds:.1f} s  {_figures(self._info)}"
+        self.note(line.rstrip())
+        self._name = None
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+class LiveProgress:
+    """For terminals: one bar with count, figures by name, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Bar | None = None
+
+    def start(self, name: str, total: int | None) -> None:
+        self.finish()
+        self._info: dict[str, float | str] = {}
+        self._bar = _bar(self._console)
+        self._task = self._bar.add_task(name, total=total, figures="")
+        self._bar.start()
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        if self._bar is not None:
+            self._info |= info
+            self._bar.update(self._task, advance=n, figures=_figures(self._info))
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> Bar:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+        console=console,
+    )
+
+
+def _figures(info: dict[str, float | str]) -> str:
+    """``loss 1.234  img/s 812``: figures by name, four significant digits."""
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in info.items()
+    )
