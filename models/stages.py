@@ -7,8 +7,7 @@ Mambas alike: no hooks and no table of model names.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MldrError
+from .evaluation import evaluating
 from .family import family
 
 STAGES = 4
@@ -130,16 +130,3 @@ def _middle_of_longest_gap(ends: Sequence[int]) -> int:
     starts = [-1, *ends[:-1]]
     low, high = max(zip(starts, ends, strict=True), key=lambda gap: gap[1] - gap[0])
     return (low + high) // 2 if low >= 0 else high // 2
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold the model in eval mode without gradients; every module's own mode comes back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

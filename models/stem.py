@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import MldrError
-from .stages import evaluating
+from .evaluation import evaluating
 
 _PROBE = 64  # pixels; every convolutional stem takes it
 
