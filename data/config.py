@@ -1,0 +1,143 @@
+"""What a recipe may say about its data and its augmentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAMED_SOURCES = ("digits", "cifar100", "tiny-imagenet")
+PATH_SOURCES = ("folder", "parquet")
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class DataConfig(BaseModel):
+    """Which images, how they are split, and how many are fed at a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        default="digits",
+        description="`digits` (embedded: scikit-learn's 8x8 scans, up-scaled), `cifar100`, "
+        "`tiny-imagenet`, `folder:PATH` (train/ and val/ with a folder per class) or "
+        "`parquet:PATH` (a file, or a folder of train*/test* shards).",
+    )
+    root: str | None = Field(
+        default=None,
+        description="Folder that holds the named data sets. Unset: $MLDR_DATA, else ../shared/data "
+        "beside the checkout where that exists, else the user's cache folder.",
+    )
+    batch_size: int = Field(
+        default=128, ge=1, description="Images a step, over all processes together."
+    )
+    image_size: int = Field(
+        default=32, ge=8, le=1024, description="Height and width fed to the networks, pixels."
+    )
+    val_fraction: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="Part of every class of train that is held out to choose the best epoch. 0: "
+        "train on everything, keep the last epoch.",
+    )
+    split_seed: int = Field(default=0, ge=0, description="Seed of the train/validation split.")
+    workers: int = Field(
+        default=2, ge=1, le=256, description="Threads that decode images, at loading and streaming."
+    )
+    resident_mib: int = Field(
+        default=2048,
+        ge=0,
+        description="Data sets whose decoded pixels fit in this many MiB (and are all of one size) "
+        "stay in memory, on the training device; others are decoded as they are needed.",
+    )
+    check_images: bool = Field(
+        default=True,
+        description="Decode every image of a streamed data set once before the start, so that a "
+        "broken one is named now and not hours later.",
+    )
+    download: bool = Field(
+        default=True, description="Fetch a named data set that is nowhere on this machine."
+    )
+    image_column: str | None = Field(
+        default=None,
+        description="Parquet column of encoded images (bytes, or Hugging Face's {bytes, path}). "
+        "Unset: the only column that can be one.",
+    )
+    label_column: str | None = Field(
+        default=None,
+        description="Parquet column of labels (integers or names). Unset: `label`, `labels`, "
+        "`fine_label` or `class`, whichever is there.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, colon, path = source.partition(":")
+        if (kind in NAMED_SOURCES and not colon) or (kind in PATH_SOURCES and path.strip()):
+            return source
+        allowed = [*NAMED_SOURCES, *(f"{kind}:PATH" for kind in PATH_SOURCES)]
+        raise ValueError(f"allowed are {', '.join(allowed)}")
+
+
+class AugmentConfig(BaseModel):
+    """What is done to training images; everything off gives the plain centre crop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: Literal["none", "pad", "random-resized"] = Field(
+        default="pad",
+        description="`pad`: zero-pad, then crop at a random place (small images); "
+        "`random-resized`: a random part of the image, resized (Inception crop); `none`.",
+    )
+    pad: int = Field(default=4, ge=0, le=256, description="Padding of crop `pad`, pixels a side.")
+    scale: tuple[Positive, Positive] = Field(
+        default=(0.08, 1.0), description="Range of the area that `random-resized` keeps."
+    )
+    ratio: tuple[Positive, Positive] = Field(
+        default=(3 / 4, 4 / 3), description="Range of its width / height, drawn log-uniformly."
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        default="bicubic", description="Antialiased filter that `random-resized` resizes with."
+    )
+    flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    randaugment: float = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Magnitude of RandAugment, timm's `rand-m{}-mstd0.5-inc1`; 0 is off.",
+    )
+    randaugment_ops: int = Field(
+        default=2, ge=1, le=15, description="RandAugment operations drawn for each image."
+    )
+    erase: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Probability that a random box is filled with noise (Random Erasing).",
+    )
+    mixup: float = Field(
+        default=0, ge=0, description="Alpha of mixup's Beta(alpha, alpha); 0: off."
+    )
+    cutmix: float = Field(
+        default=0,
+        ge=0,
+        description="Alpha of CutMix's Beta(alpha, alpha); 0: off. With mixup too, a fair coin "
+        "chooses for every batch.",
+    )
+    mix_probability: float = Field(
+        default=1, ge=0, le=1, description="Part of the batches that mixup or CutMix touches."
+    )
+
+    @field_validator("scale", "ratio")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] > bounds[1]:
+            raise ValueError("the first bound must not exceed the second")
+        return bounds
+
+    @model_validator(mode="after")
+    def _area(self) -> Self:
+        if self.scale[1] > 1:
+            raise ValueError("scale must lie within 0..1: a crop cannot exceed the image")
+        return self

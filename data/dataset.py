@@ -1,0 +1,123 @@
+"""From a data config to labelled splits that training, evaluation and export can use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.progress import Progress, Silent
+from ..errors import MldrError
+from .config import DataConfig
+from .raw import RawDataset, RawSplit, check
+from .reading import check_readable, read_resident
+from .sources.registry import SOURCES
+from .split import Split, stratified
+
+Rgb = tuple[float, float, float]
+_STATISTICS_SAMPLE = 2000  # pictures that mean and std of a streamed train split are taken from
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test pictures of one data set, and what identifies them."""
+
+    source: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split  # empty when data.val_fraction is 0
+    test: Split
+    fingerprint: str  # sha256 over class names, labels and images, before the validation cut
+
+    @property
+    def mean(self) -> Rgb:
+        """Mean of red, green and blue over train, of pixels divided by 255."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> Rgb:
+        """Population standard deviation of red, green and blue over train, of pixels / 255."""
+        return self._statistics[1]
+
+    @cached_property
+    def _statistics(self) -> tuple[Rgb, Rgb]:
+        return _statistics(self.train)
+
+
+def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dataset:
+    """The data set that ``config`` names, read, checked and split.
+
+    Raises MldrError, in one line, for a missing path, no classes or one, classes that differ
+    between splits, unreadable images, labels out of range and fewer pictures than a batch;
+    Unavailable when the set is not on this machine and cannot be fetched.
+    """
+    progress = progress or Silent()
+    raw = SOURCES[config.source.partition(":")[0]](config, progress)
+    check(raw)
+    splits = _read(raw, config, progress)
+    train, val = splits["train"], splits.get("val")
+    if val is None:
+        kept, held = stratified(train.labels, config.val_fraction, config.split_seed)
+        train, val = train.subset(kept), train.subset(held)
+    if len(train) < config.batch_size:
+        raise MldrError(
+            f"data.batch_size is {config.batch_size} but {config.source} has only {len(train)} "
+            "training pictures: choose a batch of that size or less"
+        )
+    return Dataset(config.source, raw.classes, train, val, splits["test"], _fingerprint(raw))
+
+
+def _read(raw: RawDataset, config: DataConfig, progress: Progress) -> dict[str, Split]:
+    """Every split, resident if all pictures have one size and fit, else checked for streaming."""
+    found = raw.splits()
+    pixels = read_resident(found, config, progress)
+    if pixels is None and config.check_images:
+        check_readable(found, config, progress)
+    return {
+        name: _split(part, None if pixels is None else pixels[name]) for name, part in found.items()
+    }
+
+
+def _split(raw: RawSplit, pixels: NDArray[np.uint8] | None) -> Split:
+    return Split(raw.images, np.arange(len(raw.labels)), raw.labels, pixels)
+
+
+def _fingerprint(raw: RawDataset) -> str:
+    digest = hashlib.sha256(json.dumps(raw.classes).encode())
+    for name, split in raw.splits().items():
+        digest.update(f"{name} {len(split.labels)}\n".encode())
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8"))
+        split.images.feed(digest)
+    return digest.hexdigest()
+
+
+def _statistics(split: Split) -> tuple[Rgb, Rgb]:
+    """(mean, std) per channel: exact when resident, else of a fixed sample of whole pictures."""
+    if split.pixels is not None:
+        blocks = np.array_split(split.pixels, max(len(split) // 1000, 1))
+    else:
+        count = min(len(split), _STATISTICS_SAMPLE)
+        chosen = np.random.default_rng(0).choice(len(split), count, replace=False)
+        blocks = [np.asarray(split.image(int(index))) for index in np.sort(chosen)]
+    counts = sum(
+        _histogram(block) / (1 if split.pixels is not None else block.size) for block in blocks
+    )
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    levels = np.arange(256) / 255
+    mean = weights @ levels
+    std = np.sqrt(weights @ levels**2 - mean**2)
+    return _rgb(mean), _rgb(std)
+
+
+def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How often each level occurs in each channel: [3, 256]."""
+    flat = pixels.reshape(-1, 3)
+    return np.stack([np.bincount(flat[:, c], minlength=256) for c in range(3)]).astype(np.float64)
+
+
+def _rgb(values: NDArray[np.float64]) -> Rgb:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,175 @@
+"""Where one picture is read from: an array, encoded bytes in memory, or a file.
+
+N images; h, w the size of one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..bundle.preprocess import upright_rgb
+from ..errors import MldrError
+
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"GIF8": "GIF", b"BM": "BMP"}
+
+
+class Digest(Protocol):
+    """What ``hashlib.sha256()`` returns."""
+
+    def update(self, data: Any, /) -> None:
+        """Take ``data`` into the hash."""
+
+
+class UnreadableImage(MldrError):
+    """An image that cannot be decoded; the message names it and says why."""
+
+
+class Images(Protocol):
+    """N pictures, read by position."""
+
+    def __len__(self) -> int: ...
+
+    def rgb(self, position: int) -> Image.Image:
+        """The picture, upright, decoded, mode RGB. Raises UnreadableImage."""
+
+    def name(self, position: int) -> str:
+        """What a person needs to find the picture."""
+
+    def feed(self, digest: Digest) -> None:
+        """Give ``digest`` what the pictures are told apart by."""
+
+
+class ArrayImages:
+    """Pictures that are already decoded: RGB uint8 [N, h, w, 3]."""
+
+    def __init__(self, pixels: NDArray[np.uint8], origin: str = "the array") -> None:
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise ValueError(
+                f"pixels must be uint8 [N, h, w, 3], not {pixels.dtype} {pixels.shape}"
+            )
+        self.pixels = pixels
+        self._origin = origin
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def rgb(self, position: int) -> Image.Image:
+        """The picture."""
+        return Image.fromarray(self.pixels[position])
+
+    def name(self, position: int) -> str:
+        """Its row and origin."""
+        return f"row {position} of {self._origin}"
+
+    def feed(self, digest: Digest) -> None:
+        """Shape and pixels."""
+        digest.update(repr(self.pixels.shape).encode())
+        digest.update(np.ascontiguousarray(self.pixels))
+
+
+class EncodedImages:
+    """Pictures as encoded files in memory: an Arrow ``large_binary`` array of N rows."""
+
+    def __init__(self, encoded: Any, shards: Sequence[tuple[str, int]]) -> None:
+        """``shards``: name and number of rows of each file, in the order of the rows."""
+        self._encoded = encoded
+        self._names = [name for name, _ in shards]
+        self._starts = np.cumsum([0, *(rows for _, rows in shards)])
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def rgb(self, position: int) -> Image.Image:
+        """The picture, decoded."""
+        data = self._encoded[position].as_py()
+        if data is None:
+            raise UnreadableImage(f"{self.name(position)} (no image)")
+        return decode(data, self.name(position))
+
+    def name(self, position: int) -> str:
+        """Row and file, rows counted from 0 in each file."""
+        shard = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return f"row {position - int(self._starts[shard])} of {self._names[shard]}"
+
+    def feed(self, digest: Digest) -> None:
+        """Length and bytes of every file."""
+        offsets = np.frombuffer(self._encoded.buffers()[1], np.int64)
+        first = self._encoded.offset
+        used = offsets[first : first + len(self) + 1]
+        digest.update(np.diff(used))
+        digest.update(memoryview(self._encoded.buffers()[2])[int(used[0]) : int(used[-1])])
+
+
+class FileImages:
+    """Pictures as files under one folder."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        self._folder = folder
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def rgb(self, position: int) -> Image.Image:
+        """The picture, read and decoded."""
+        name = self.name(position)
+        try:
+            data = self._paths[position].read_bytes()
+        except OSError as error:
+            raise UnreadableImage(f"{name} ({error.strerror})") from error
+        return decode(data, name)
+
+    def name(self, position: int) -> str:
+        """Path relative to the data set's folder."""
+        return self._paths[position].relative_to(self._folder).as_posix()
+
+    def feed(self, digest: Digest) -> None:
+        """Relative path and size of every file; contents are not read (they may be terabytes)."""
+        for position, path in enumerate(self._paths):
+            digest.update(f"{self.name(position)}\0{path.stat().st_size}\n".encode())
+
+
+class PartOf:
+    """The pictures of another ``Images`` at given rows, without a copy."""
+
+    def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
+        self._images = images
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rgb(self, position: int) -> Image.Image:
+        """The picture."""
+        return self._images.rgb(int(self._rows[position]))
+
+    def name(self, position: int) -> str:
+        """Its name there."""
+        return self._images.name(int(self._rows[position]))
+
+    def feed(self, digest: Digest) -> None:
+        """All pictures of the other, and which of them these are."""
+        self._images.feed(digest)
+        digest.update(np.ascontiguousarray(self._rows, dtype="<i8"))
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """An encoded file -> the picture, upright, mode RGB. Raises UnreadableImage naming ``name``."""
+    # Naming the format spares Pillow from asking every plug-in in turn: half the time at 32 px.
+    known = next((form for magic, form in _MAGIC.items() if data.startswith(magic)), None)
+    try:
+        image = Image.open(io.BytesIO(data), formats=None if known is None else (known,))
+        image.load()
+        return upright_rgb(image)
+    except Exception as error:  # Pillow's plug-ins raise a dozen types on damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not an image that Pillow knows"
+        raise UnreadableImage(f"{name} ({reason})") from error

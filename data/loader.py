@@ -1,0 +1,183 @@
+"""Batches for training and for evaluation.
+
+b pictures in a batch (of one process), h x w their size, S the size fed to the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
+from ..errors import MldrError
+from .augment import Augment
+from .config import AugmentConfig, DataConfig
+from .crops import cut_out
+from .parallel import ordered_map
+from .split import Split
+
+_LOOKAHEAD = 3  # batches decoded before they are asked for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's share of one process, on its device."""
+
+    pixels: Tensor  # uint8 [b, 3, h, w]
+    labels: Tensor  # int64 [b]
+    indices: Tensor  # int64 [b], positions in the split
+
+
+class TrainBatches:
+    """Shuffled, equally sized batches; the last, smaller one of an epoch is dropped.
+
+    The order of an epoch is a function of (seed, epoch) alone. Global batch k is
+    ``order[k*G : (k+1)*G]`` with G = ``config.batch_size``; process ``rank`` of ``world`` takes
+    its contiguous share. Resident splits live on ``device`` and come out in their own size;
+    streamed ones are decoded on threads and brought to S x S, each picture as a function of
+    (seed, epoch, index).
+
+    ``augment`` is what is still to be done to a batch: for streamed pictures the threads have
+    already taken the random resized crop, which needs the whole picture.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        config: DataConfig,
+        *,
+        seed: int,
+        device: torch.device | str,
+        rank: int = 0,
+        world: int = 1,
+        augment: AugmentConfig,
+    ) -> None:
+        if config.batch_size % world:
+            raise MldrError(
+                f"data.batch_size is {config.batch_size}, which {world} processes cannot share "
+                "equally: choose a multiple"
+            )
+        if len(split) < config.batch_size:
+            raise MldrError(
+                f"data.batch_size is {config.batch_size} but there are only {len(split)} pictures"
+            )
+        self._split, self._config, self._augment_config = split, config, augment
+        self._seed, self._rank, self._world = seed, rank, world
+        self.device = torch.device(device)
+        self.steps_per_epoch = len(split) // config.batch_size
+        self._labels = torch.from_numpy(split.labels).to(self.device)
+        self._resident: Tensor | None = None
+        left = augment
+        if split.pixels is not None:
+            planes = torch.from_numpy(split.pixels).permute(0, 3, 1, 2).contiguous()
+            self._resident = planes.to(self.device)
+        elif augment.crop == "random-resized":
+            left = augment.model_copy(update={"crop": "none"})
+        self.augment = Augment(left, config.image_size)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of ``epoch`` from ``start_step`` on."""
+        shares = self._shares(epoch, start_step)
+        if self._resident is None:
+            return self._stream(epoch, shares)
+        return self._index(self._resident, shares)
+
+    def _shares(self, epoch: int, start_step: int) -> NDArray[np.int64]:
+        """Positions that this process takes, [steps, b]."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
+        steps = order[: self.steps_per_epoch * self._config.batch_size]
+        per_process = steps.reshape(self.steps_per_epoch, self._world, -1)
+        return per_process[start_step:, self._rank]
+
+    def _index(self, resident: Tensor, shares: NDArray[np.int64]) -> Iterator[Batch]:
+        indices = torch.from_numpy(np.ascontiguousarray(shares)).to(self.device)
+        for share in indices:
+            yield Batch(resident[share], self._labels[share], share)
+
+    def _stream(self, epoch: int, shares: NDArray[np.int64]) -> Iterator[Batch]:
+        def fetch(index: int) -> NDArray[np.uint8]:
+            return self._fetch(epoch, index)
+
+        size, threads = shares.shape[1], self._config.workers
+        pixels = ordered_map(
+            fetch, map(int, shares.ravel()), threads=threads, ahead=_LOOKAHEAD * size
+        )
+        for share in shares:
+            stacked = torch.from_numpy(np.stack([next(pixels) for _ in share]))
+            indices = torch.from_numpy(share.copy())
+            if self.device.type == "cuda":
+                stacked, indices = stacked.pin_memory(), indices.pin_memory()
+            there = indices.to(self.device, non_blocking=True)
+            images = stacked.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            yield Batch(images, self._labels[there], there)
+
+    def _fetch(self, epoch: int, index: int) -> NDArray[np.uint8]:
+        """Picture ``index`` as [S, S, 3]."""
+        image = self._split.image(index)
+        config = self._augment_config
+        side = self._config.image_size
+        if config.crop == "random-resized":
+            state = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            return cut_out(image, side, config, generator)
+        return to_pixels(image, _plain(side))
+
+
+class EvalBatches:
+    """A split in order, as networks take it: (float32 [b, 3, S, S], int64 [b]) pairs.
+
+    Everything goes through ``bundle.preprocess``, as it will in the service. Process ``rank`` of
+    ``world`` takes its contiguous part. Iterating again starts again.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        threads: int = 2,
+    ) -> None:
+        first, last = (len(split) * part // world for part in (rank, rank + 1))
+        starts = range(first, last, batch_size)
+        self._ranges = [range(start, min(start + batch_size, last)) for start in starts]
+        self._split, self._preprocessing, self._threads = split, preprocessing, threads
+        self.device = torch.device(device)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._ranges)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, pixels in zip(self._ranges, self._arrays(), strict=True):
+            labels = torch.from_numpy(self._split.labels[rows.start : rows.stop])
+            yield torch.from_numpy(pixels).to(self.device), labels.to(self.device)
+
+    def _arrays(self) -> Iterator[NDArray[np.float32]]:
+        if self._split.pixels is not None:
+            for rows in self._ranges:
+                resident = list(self._split.pixels[rows.start : rows.stop])
+                yield preprocess(resident, self._preprocessing)
+            return
+
+        def decode(row: int) -> NDArray[np.uint8]:
+            return to_pixels(self._split.image(row), self._preprocessing)
+
+        every = (row for rows in self._ranges for row in rows)
+        ahead = _LOOKAHEAD * max(map(len, self._ranges), default=1)
+        pixels = ordered_map(decode, every, threads=self._threads, ahead=ahead)
+        for rows in self._ranges:
+            yield normalise(np.stack([next(pixels) for _ in rows]), self._preprocessing)
+
+
+def _plain(side: int) -> Preprocessing:
+    """Shorter side to ``side``, centre crop; no statistics."""
+    return Preprocessing(size=(side, side), mean=(0, 0, 0), std=(1, 1, 1))

@@ -1,0 +1,103 @@
+"""What a source hands over: class names, and labelled pictures split by split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MldrError
+from .images import Images, PartOf
+from .split import stratified
+
+TEST_FRACTION = 0.2  # cut from train where a source has no held-out pictures at all
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """Pictures and labels as found."""
+
+    images: Images
+    labels: NDArray[np.int64]  # [N]
+    origin: str  # where they lie, for messages
+
+    def part(self, rows: NDArray[np.int64]) -> RawSplit:
+        """The pictures at ``rows``."""
+        return RawSplit(PartOf(self.images, rows), self.labels[rows], self.origin)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """The splits that exist; ``val`` is None where it is still to be cut from train."""
+
+    classes: tuple[str, ...]
+    train: RawSplit
+    test: RawSplit
+    val: RawSplit | None = None
+
+    def splits(self) -> dict[str, RawSplit]:
+        """The splits by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+def with_held_out(classes: tuple[str, ...], splits: Mapping[str, RawSplit]) -> RawDataset:
+    """A data set of ``splits`` by name (train, and test, val, both or neither).
+
+    A lone val is the test split. Without either, a fixed stratified part of train is.
+    """
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    if test is None:
+        val, test = None, val
+    if test is None:
+        kept, held = stratified(train.labels, TEST_FRACTION, seed=0)
+        train, test = train.part(kept), train.part(held)
+    return RawDataset(classes, train, test, val)
+
+
+def check(raw: RawDataset) -> None:
+    """Refuse what nothing can be learnt from.
+
+    Raises MldrError for no or one class, an empty split, labels out of range, and classes that
+    differ between splits.
+    """
+    if len(raw.classes) < 2:
+        found = f"only one class, {raw.classes[0]!r}" if raw.classes else "no classes"
+        raise MldrError(f"{found} in {raw.train.origin}: at least two are needed to tell apart")
+    for name, split in raw.splits().items():
+        if not len(split.labels):
+            raise MldrError(f"the {name} split in {split.origin} is empty")
+        _check_range(raw.classes, split)
+    trained = set(np.unique(raw.train.labels).tolist())
+    _same_classes(raw, trained, set(range(len(raw.classes))), "train", raw.train.origin)
+    for name, split in raw.splits().items():
+        _same_classes(raw, trained, set(np.unique(split.labels).tolist()), name, split.origin)
+
+
+def _check_range(classes: tuple[str, ...], split: RawSplit) -> None:
+    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise MldrError(
+            f"label {split.labels[first]} of {split.images.name(first)} is out of range: "
+            f"{len(classes)} classes allow 0 to {len(classes) - 1} ({len(wrong)} such labels)"
+        )
+
+
+def _same_classes(
+    raw: RawDataset, trained: set[int], found: set[int], name: str, origin: str
+) -> None:
+    if trained == found:
+        return
+    label = min(trained ^ found)
+    here, there = ("train", name) if label in trained else (name, "train")
+    if name == "train":
+        raise MldrError(
+            f"class {raw.classes[label]!r} has no picture in the train split ({origin})"
+        )
+    raise MldrError(
+        f"class {raw.classes[label]!r} has pictures in {here} but none in {there} ({origin}): "
+        f"the splits must have the same classes ({len(trained ^ found)} differ)"
+    )

@@ -1,0 +1,122 @@
+"""Decoding whole splits: into memory, or only to see that every picture can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.progress import Progress
+from ..errors import MldrError
+from .config import DataConfig
+from .images import ArrayImages, Images, UnreadableImage
+from .parallel import ordered_map
+from .raw import RawSplit
+
+Pixels = NDArray[np.uint8]
+_CHUNK = 128  # pictures a task: less waiting for the interpreter lock than one by one
+_NAMED = 3  # unreadable pictures that a message names
+
+
+class _MixedSizes(Exception):
+    """A picture has another size than the first."""
+
+
+def read_resident(
+    splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress
+) -> dict[str, Pixels] | None:
+    """Every split decoded, [N, h, w, 3] each; None when the set must be streamed.
+
+    Streamed are sets of pictures of several sizes and sets of more than ``data.resident_mib``.
+    Raises MldrError naming the unreadable pictures.
+    """
+    arrays = {name: split.images for name, split in splits.items()}
+    total = sum(map(len, arrays.values()))
+    shape = _first_shape(next(iter(arrays.values())))
+    if shape is not None and total * int(np.prod(shape)) > config.resident_mib * 2**20:
+        return None
+    done = {name: part.pixels for name, part in arrays.items() if isinstance(part, ArrayImages)}
+    if len(done) == len(arrays):
+        return done
+    try:
+        return _decode(arrays, shape, total, config, progress)
+    except _MixedSizes:
+        return None
+
+
+def check_readable(splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress) -> None:
+    """Decode every picture once. Raises MldrError naming the unreadable ones."""
+    images = {name: split.images for name, split in splits.items()}
+    _decode(images, None, sum(map(len, images.values())), config, progress, keep=False)
+
+
+def _first_shape(images: Images) -> tuple[int, int, int] | None:
+    """Shape of the first readable picture, [h, w, 3]."""
+    for position in range(len(images)):
+        try:
+            image = images.rgb(position)
+        except UnreadableImage:
+            continue
+        return image.height, image.width, 3
+    return None
+
+
+def _decode(
+    images: Mapping[str, Images],
+    shape: tuple[int, int, int] | None,
+    total: int,
+    config: DataConfig,
+    progress: Progress,
+    *,
+    keep: bool = True,
+) -> dict[str, Pixels]:
+    """Decode all; with ``keep`` into arrays of ``shape``, raising _MixedSizes at another one."""
+    out = {
+        name: np.empty((len(part) if keep else 0, *(shape or (0, 0, 3))), np.uint8)
+        for name, part in images.items()
+    }
+
+    def decode(chunk: tuple[str, range]) -> tuple[int, list[str]]:
+        name, rows = chunk
+        broken = []
+        for row in rows:
+            try:
+                image = images[name].rgb(row)
+            except UnreadableImage as error:
+                broken.append(f"{name}: {error}")
+                continue
+            if keep and (image.height, image.width, 3) != shape:
+                raise _MixedSizes
+            if keep:
+                out[name][row] = np.asarray(image)
+        return len(rows), broken
+
+    broken: list[str] = []
+    progress.start("decoding images" if keep else "checking images", total)
+    try:
+        tasks = ordered_map(
+            decode, _chunks(images), threads=config.workers, ahead=4 * config.workers
+        )
+        for count, names in tasks:
+            broken += names
+            progress.advance(count)
+    finally:
+        progress.finish()
+    if broken:
+        raise MldrError(_complaint(broken, total))
+    return out
+
+
+def _chunks(images: Mapping[str, Images]) -> Iterator[tuple[str, range]]:
+    for name, part in images.items():
+        for start in range(0, len(part), _CHUNK):
+            yield name, range(start, min(start + _CHUNK, len(part)))
+
+
+def _complaint(broken: list[str], total: int) -> str:
+    named = "; ".join(broken[:_NAMED]) + ("; ..." if len(broken) > _NAMED else "")
+    return (
+        f"unreadable images: {named}. Replace or remove them "
+        f"({len(broken)} of {total} images are unreadable)"
+    )

@@ -1,0 +1,64 @@
+"""A split of a data set, and how one is cut from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .images import ArrayImages, Images
+
+
+@dataclass(frozen=True)
+class Split:
+    """N labelled pictures, all in memory (``pixels``) or read one by one (``image``)."""
+
+    images: Images
+    rows: NDArray[np.int64]  # [N] position of each picture in `images`
+    labels: NDArray[np.int64]  # [N]
+    pixels: NDArray[np.uint8] | None = None  # [N, h, w, 3] when resident
+
+    @classmethod
+    def of_pixels(cls, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Self:
+        """A resident split of RGB uint8 [N, h, w, 3] and labels [N]."""
+        return cls(ArrayImages(pixels), np.arange(len(pixels)), labels.astype(np.int64), pixels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Picture ``index``, upright, mode RGB, in its own size. Raises UnreadableImage."""
+        if self.pixels is not None:
+            return Image.fromarray(self.pixels[index])
+        return self.images.rgb(int(self.rows[index]))
+
+    def name(self, index: int) -> str:
+        """File or row that picture ``index`` came from."""
+        return self.images.name(int(self.rows[index]))
+
+    def subset(self, indices: NDArray[np.int64]) -> Split:
+        """The pictures at ``indices``, in that order."""
+        pixels = None if self.pixels is None else self.pixels[indices]
+        return Split(self.images, self.rows[indices], self.labels[indices], pixels)
+
+
+def stratified(
+    labels: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions (kept, held out), both ascending, with ``fraction`` of every class held out.
+
+    Counts are rounded to the nearest; a class of two or more is on both sides (unless
+    ``fraction`` is 0) and a class of one is kept. A pure function of its arguments: a class's
+    share depends on its own pictures only.
+    """
+    held: list[NDArray[np.int64]] = []
+    for label in np.unique(labels) if fraction > 0 else []:
+        members = np.flatnonzero(labels == label)
+        count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
+        rng = np.random.default_rng([seed, int(label)])
+        held.append(rng.permutation(members)[:count])
+    out = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), out), out
