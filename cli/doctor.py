@@ -1,0 +1,74 @@
+"""``mldr-deploy doctor``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..pipeline.environment import Environment
+
+
+@click.command(name="doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show what this machine offers: versions, devices, optional packages, data sets.
+
+    For every optional group of packages that is incomplete, the command that installs it is shown.
+    Exit code 2 when something is missing that every run needs.
+    """
+    from ..pipeline.environment import inspect_environment
+
+    environment = inspect_environment()
+    if as_json:
+        click.echo(json.dumps(environment.as_dict(), indent=2))
+    else:
+        _show(environment)
+    for problem in environment.problems:
+        click.echo(f"Error: {problem}", err=True)
+    ctx.exit(2 if environment.problems else 0)
+
+
+def _show(environment: Environment) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"Python {environment.python} on {environment.platform}\n", markup=False)
+    rows = [(name, version or "missing") for name, version in environment.versions.items()]
+    console.print(_table(("package", "version"), rows))
+    rows = [(d.name, d.description + _memory(d.memory_gib)) for d in environment.devices]
+    console.print(_table(("device", "what it is"), rows))
+    rows = []
+    for extra in environment.extras:
+        if extra.missing:
+            rows += [(extra.name, f"missing {', '.join(extra.missing)}"), ("", extra.install)]
+        else:
+            rows.append((extra.name, "complete"))
+    console.print(_table(("extra", "state"), rows))
+    rows = [
+        (name, where or f"not in {environment.data_root}")
+        for name, where in environment.data_sets.items()
+    ]
+    console.print(_table(("data set", "where"), rows))
+
+
+def _memory(gib: float | None) -> str:
+    return "" if gib is None else f", {gib} GiB"
+
+
+def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(header[0], no_wrap=True)
+    table.add_column(header[1], overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    table.add_row("", "")
+    return table

@@ -1,0 +1,81 @@
+"""``mldr-deploy models``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .console import progress
+
+if TYPE_CHECKING:
+    from ..models.catalogue import Listing
+
+
+@click.command(name="models")
+@click.argument("pattern", default="*")
+@click.option(
+    "--family",
+    type=click.Choice(["cnn", "transformer", "mlp", "mamba"]),
+    help="Only models of this family.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    help="Stop after this many; 0 shows all (about 0.1 s a model).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None:
+    """List models that can be teacher or student: name, family, parameters, image size.
+
+    PATTERN is a shell pattern ('vit_*', quoted) or a part of a name (resnet). Parameters are
+    those of the published model with 1000 classes; the image size is its published one, and
+    recipes may choose another. Weights says whether teacher.weights=timm can fetch trained
+    weights.
+    """
+    from ..models.catalogue import catalogue, matching
+
+    names = matching(pattern)
+    shown: list[Listing] = []
+    with progress(quiet=as_json) as bar:
+        bar.start("looking at models", len(names))
+        for listing in catalogue(names):
+            if family in (None, listing.family):
+                shown.append(listing)
+            bar.advance()
+            if len(shown) == limit:
+                break
+    if as_json:
+        click.echo(json.dumps([asdict(listing) for listing in shown], indent=2))
+    else:
+        _show(shown, len(names), limit)
+
+
+def _show(shown: list[Listing], matched: int, limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    table.add_column("family")
+    for right in ("parameters", "image"):
+        table.add_column(right, justify="right", no_wrap=True)
+    table.add_column("weights")
+    for listing in shown:
+        table.add_row(
+            listing.name,
+            listing.family,
+            f"{listing.parameters / 1e6:.2f} M",
+            f"{listing.image_size} px",
+            "timm" if listing.published_weights else "-",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    if len(shown) == limit and matched > limit:
+        console.print(f"{matched} names match; --limit 0 shows all of them.", markup=False)
+    elif not shown:
+        console.print("None of the names that match is of this family.")

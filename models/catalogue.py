@@ -1,0 +1,59 @@
+"""What there is to choose from: timm's classifiers with family and size, no weights made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import timm
+import torch
+
+from .family import Family, family
+from .registry import list_models, require_known
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One architecture as timm builds it by default (1000 classes)."""
+
+    name: str
+    family: Family
+    parameters: int
+    image_size: int  # side in pixels of the published input
+    published_weights: bool
+
+
+def matching(pattern: str) -> list[str]:
+    """Names that match a shell pattern, or that contain the text when it has no wildcard.
+
+    Raises:
+        MldrError: nothing matches; the message has the nearest names.
+    """
+    wild = any(mark in pattern for mark in "*?[")
+    names = list_models(pattern if wild else f"*{pattern}*")
+    if not names:
+        require_known(pattern)
+    return names
+
+
+def catalogue(names: list[str]) -> Iterator[Listing]:
+    """Describe each of ``names``, about 0.1 s each: built on the meta device, without memory.
+
+    A few architectures compute with their weights while they are built, which the meta device
+    cannot; these are left out.
+    """
+    for name in names:
+        try:
+            with torch.device("meta"):
+                model = timm.create_model(name)
+            found = family(model)
+        except (NotImplementedError, RuntimeError):
+            continue
+        published = getattr(model, "pretrained_cfg", None) or {}
+        yield Listing(
+            name=name,
+            family=found,
+            parameters=sum(p.numel() for p in model.parameters()),
+            image_size=published.get("input_size", (3, 224, 224))[-1],
+            published_weights=timm.is_model_pretrained(name),
+        )

@@ -1,0 +1,1 @@
+"""Recipe composition and the resumable stages of the whole job."""

@@ -1,0 +1,168 @@
+"""No import runs upward, and what must be light loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from mldr_deploy.cli.group import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
+# version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between
+# `serve` and `demo`.
+FLOORS: dict[str, set[str]] = {
+    "bundle": set(),
+    "data": {"bundle"},
+    "models": set(),
+    "distill": {"bundle", "data", "models"},
+    "export": {"bundle", "data", "models"},
+    "serve": {"bundle", "data"},
+    "pipeline": {"bundle", "data", "models", "distill", "export", "serve"},
+    "demo": {"bundle", "serve"},
+    "cli": {"bundle", "data", "models", "distill", "export", "serve", "pipeline", "demo"},
+}
+NOT_PACKAGE = {"tests", "benchmarks", "docs", "scripts"}
+HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "sklearn", "pyarrow")
+
+
+def imported_folders(source: str, folder: str, depth: int) -> Iterator[tuple[int, str]]:
+    """(line, top-level name of ours) of every import in a file `depth` packages below the root."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _absolute(node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level == 0:
+                yield from _absolute(node.lineno, module, [alias.name for alias in node.names])
+            elif node.level == depth + 1:
+                names = [module] if module else [alias.name for alias in node.names]
+                yield from ((node.lineno, name.partition(".")[0]) for name in names)
+            elif node.level > depth + 1:
+                yield node.lineno, "(beyond the package)"
+            else:
+                yield node.lineno, folder
+
+
+def _absolute(line: int, module: str, names: list[str] | None = None) -> Iterator[tuple[int, str]]:
+    top, _, rest = module.partition(".")
+    if top == "mldr_deploy":
+        found = [rest.partition(".")[0]] if rest else names or ["(the root)"]
+        yield from ((line, name) for name in found)
+    elif top in FLOORS:  # a bare `import models` would depend on the working folder
+        yield line, f"(bare) {top}"
+
+
+def package_files() -> list[Path]:
+    return [path for folder in FLOORS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def upward(path: Path) -> list[str]:
+    relative = path.relative_to(ROOT)
+    folder, depth = relative.parts[0], len(relative.parts) - 1
+    allowed = FLOORS[folder] | {folder, "errors", "__version__"}
+    return [
+        f"{relative}:{line} imports {name}"
+        for line, name in imported_folders(path.read_text(encoding="utf-8"), folder, depth)
+        if name not in allowed
+    ]
+
+
+def test_no_import_runs_upward() -> None:
+    files = package_files()
+    assert len(files) > len(FLOORS)
+    assert [offence for path in files for offence in upward(path)] == []
+
+
+def test_every_folder_has_a_floor() -> None:
+    packages = {init.parent.name for init in ROOT.glob("*/__init__.py")}
+    assert packages == set(FLOORS)
+    assert not packages & NOT_PACKAGE
+
+
+def test_the_table_is_acyclic() -> None:
+    # Each folder imports only folders that stand before it in the table's order of floors.
+    order = ["bundle", "data", "models", "distill", "export", "serve", "pipeline", "demo", "cli"]
+    for folder, below in FLOORS.items():
+        assert {order.index(name) for name in below} <= set(range(order.index(folder)))
+
+
+@pytest.mark.parametrize(
+    ("source", "depth", "found"),
+    [
+        ("from ..export.build import build_bundle", 1, ["export"]),
+        ("from .. import export", 1, ["export"]),
+        ("from ...export import build", 2, ["export"]),
+        ("from .dfra import dfra_loss", 1, ["distill"]),
+        ("from ..dfra import dfra_loss", 2, ["distill"]),
+        ("import mldr_deploy.export.build", 1, ["export"]),
+        ("from mldr_deploy.export import build", 1, ["export"]),
+        ("from mldr_deploy import export", 1, ["export"]),
+        ("import models", 1, ["(bare) models"]),
+        ("from models.registry import create_model", 1, ["(bare) models"]),
+        ("def f():\n    from ..cli import main", 1, ["cli"]),
+        ("from ...x import y", 1, ["(beyond the package)"]),
+        ("import torch", 1, []),
+    ],
+)
+def test_the_reader_of_imports_sees_every_form(source: str, depth: int, found: list[str]) -> None:
+    assert [name for _, name in imported_folders(source, "distill", depth)] == found
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running ``code``."""
+    script = f"{code}\nimport sys; print('LOADED', *{{m.partition('.')[0] for m in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT / ".src"), "PATH": ""},
+    )
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.splitlines()[-1].split()[1:])
+
+
+def help_of(*words: str) -> str:
+    arguments = [*words, "--help"]
+    return (
+        "from mldr_deploy.cli import main\n"
+        f"main({arguments!r}, prog_name='mldr-deploy', standalone_mode=False)"
+    )
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_loads_nothing_heavy(command: str | None) -> None:
+    loaded = loaded_by(help_of(command) if command else help_of())
+    assert "click" in loaded
+    assert loaded.isdisjoint({*HEAVY, "rich", "matplotlib"})
+
+
+@pytest.mark.parametrize("folder", ["bundle", "serve", "demo"])
+def test_what_serves_loads_no_torch(folder: str) -> None:
+    modules = [
+        "mldr_deploy." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+    loaded = loaded_by("\n".join(f"import {m.removesuffix('.__init__')}" for m in modules))
+    assert "mldr_deploy" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_data_package_loads_no_torch() -> None:
+    assert "torch" not in loaded_by("import mldr_deploy.data, mldr_deploy.data.dataset")
+
+
+def test_group_lists_every_command_file() -> None:
+    listed = main.list_commands(click.Context(main))
+    shared = {"__init__", "group", "console", "options"}
+    files = {path.stem for path in (ROOT / "cli").glob("*.py")} - shared
+    assert {name.replace("-", "_") for name in listed} == files
