@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import MldrError, Unavailable
 from .config import ModelConfig
+from .evaluation import one_line
 
 # What PyTorch and Python say of a keyword that no parameter takes, or that is given twice.
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\): \[)? ?'(\w+)'")
@@ -47,13 +48,7 @@ def build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Modul
         except OSError as error:
             raise _unfetched(config, error) from error
         except (RuntimeError, ValueError, AssertionError, LookupError) as error:
-            raise MldrError(f"{config.name} cannot be built: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind when it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+            raise MldrError(f"{config.name} cannot be built: {one_line(error)}") from error
 
 
 def _make(config: ModelConfig, arguments: dict[str, Any], forced: dict[str, Any]) -> nn.Module:
@@ -98,7 +93,7 @@ def _merging(maker: Callable[..., nn.Module], forced: dict[str, Any]) -> Callabl
 
 def _refusal(config: ModelConfig, unexpected: re.Match[str] | None, error: TypeError) -> str:
     if unexpected is None:
-        return f"{config.name} cannot be built: {first_line(error)}"
+        return f"{config.name} cannot be built: {one_line(error)}"
     name = unexpected[1]
     owner = {"drop_path_rate": "drop_path"}.get(name, name)
     key = owner if owner in ModelConfig.model_fields else f"options.{name}"
@@ -107,6 +102,6 @@ def _refusal(config: ModelConfig, unexpected: re.Match[str] | None, error: TypeE
 
 def _unfetched(config: ModelConfig, error: OSError) -> Unavailable:
     return Unavailable(
-        f"timm's weights of {config.name} could not be fetched ({first_line(error)}); "
+        f"timm's weights of {config.name} could not be fetched ({one_line(error)}); "
         "give a local file as weights, or fetch them once where the network allows"
     )

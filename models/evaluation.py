@@ -1,4 +1,4 @@
-"""Eval mode for the length of a block."""
+"""A model tried out: eval mode for the length of a block, and what a trial may raise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+
+# What PyTorch and timm raise when an argument or a grid does not fit.
+MISFITS = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, ArithmeticError)
 
 
 @contextlib.contextmanager
@@ -20,3 +23,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def one_line(error: Exception, limit: int = 240) -> str:
+    """An error's text on one line of at most `limit` characters, or its kind if it has none."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from timm import layers
 from timm.models.mlp_mixer import SpatialGatingUnit
 from torch import nn
 
@@ -22,14 +21,6 @@ Family = Literal["cnn", "transformer", "mlp", "mamba"]
 _JOINT = re.compile(r"^(to_|w_?)?(qkv|qk|qkvs)(_?proj|_conv|_dwconv)?$")
 _QUERY = re.compile(r"^(to_|w_?)?(q|query)(_?proj|_conv)?$")
 _KEY = re.compile(r"^(to_|w_?)?(k|kv|key|key_value)(_?proj|_conv)?$")
-
-# Attention that only pools the finished features into one vector mixes no positions.
-_POOLS = (
-    layers.AttentionPool2d,
-    layers.RotAttentionPool2d,
-    layers.AttentionPoolLatent,
-    layers.AttentionPoolPrr,
-)
 
 
 def family(model: nn.Module) -> Family:
@@ -48,8 +39,8 @@ def family(model: nn.Module) -> Family:
 
 
 def _trunk(module: nn.Module) -> Iterator[nn.Module]:
-    """The module and those below it, pooling heads left out."""
-    if isinstance(module, _POOLS):
+    """The module and those below it, but for attention that only pools the finished features."""
+    if "AttentionPool" in type(module).__name__:
         return
     yield module
     for child in module.children():

@@ -32,7 +32,7 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
     require_known(config.name)
     model = build(config, num_classes=num_classes, image_size=image_size)
     if config.stem == "small":
-        shrink_stem(model, config.name)
+        shrink_stem(model, config.name, image_size)
     if config.weights not in (None, "timm"):
         load_weights(model, str(config.weights), fresh_head=config.fresh_head)
     require_size(model, config, num_classes=num_classes, image_size=image_size)

@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import MldrError
-from .build import build, first_line
+from .build import build
 from .config import ModelConfig
-from .evaluation import evaluating
+from .evaluation import MISFITS, evaluating, one_line
 from .stem import shrink_stem
-
-# What PyTorch and timm raise when a grid does not fit.
-_MISFITS = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, ArithmeticError)
 
 _SIZES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 _PATCHES = (16, 8, 4, 2)
@@ -27,20 +24,22 @@ def require_size(
     """Run `model` once on two black images of `image_size` pixels.
 
     Raises:
-        MldrError: it does not take them; the message names a key that was tried and helps.
+        MldrError: it does not take them, and the message names keys that were tried and help;
+            or it gives no logits.
     """
     try:
         logits = _run(model, image_size)
-    except _MISFITS as error:
-        reason = first_line(error)
-    else:
-        if isinstance(logits, torch.Tensor) and logits.shape == (2, num_classes):
-            return
-        reason = "it gives no logits: it is not a classifier"
-        raise MldrError(f"{config.name} cannot be used, {reason}; choose another architecture")
-    remedies = list(_remedies(config, num_classes, image_size))
-    advice = "; works with " + " or ".join(remedies) if remedies else ""
-    raise MldrError(f"{config.name} cannot take {image_size} px images ({reason}){advice}")
+    except MISFITS as error:
+        remedies = list(_remedies(config, num_classes, image_size))
+        advice = "it works with " + " or ".join(remedies) if remedies else "no remedy was found"
+        raise MldrError(
+            f"{config.name} cannot take {image_size} px images ({one_line(error)}); {advice}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
+        raise MldrError(
+            f"{config.name} is not a classifier: it gives no logits of {num_classes} classes; "
+            "choose another architecture"
+        )
 
 
 def _run(model: nn.Module, image_size: int) -> Any:
@@ -50,30 +49,35 @@ def _run(model: nn.Module, image_size: int) -> Any:
 
 
 def _remedies(config: ModelConfig, num_classes: int, image_size: int) -> Iterator[str]:
-    """Keys and values that make the model run, each tried without memory or arithmetic."""
-    for patch in _PATCHES:
-        changed = config.model_copy(update={"patch_size": patch})
-        if patch != config.patch_size and _works(changed, num_classes, image_size):
-            yield f"patch_size = {patch}"
-            break
-    for size in _SIZES:
-        if size > image_size and _works(config, num_classes, size):
-            yield f"data.image_size = {size}"
-            break
+    """Keys and values that make the model run, each of them tried."""
+
+    def works(size: int = image_size, **changes: Any) -> bool:
+        return _works(config.model_copy(update=changes), num_classes, size)
+
+    if config.img_size != "auto" and works(img_size="auto"):
+        yield 'img_size = "auto"'
+        return
+    if config.stem == "default" and works(stem="small"):
+        yield 'stem = "small"'
+    patches = (p for p in _PATCHES if p != config.patch_size)
+    patch = next((p for p in patches if works(patch_size=p)), None)
+    if patch is not None:
+        yield f"patch_size = {patch}"
+    larger = (s for s in _SIZES if s > image_size)
+    size = next((s for s in larger if works(s)), None)
+    if size is not None:
+        yield f"data.image_size = {size}"
 
 
 def _works(config: ModelConfig, num_classes: int, image_size: int) -> bool:
-    """Whether the changed model would take images of this size, told on the meta device."""
+    """Whether this model takes images of this size, told without memory or arithmetic."""
+    bare = config.model_copy(update={"weights": None})
     try:
         with torch.device("meta"):
-            model = build(
-                config.model_copy(update={"weights": None}),
-                num_classes=num_classes,
-                image_size=image_size,
-            )
+            model = build(bare, num_classes=num_classes, image_size=image_size)
             if config.stem == "small":
-                shrink_stem(model, config.name)
+                shrink_stem(model, config.name, image_size)
             _run(model, image_size)
-    except (*_MISFITS, MldrError):
+    except (*MISFITS, MldrError):
         return False
     return True

@@ -102,31 +102,32 @@ def forward_stages(model: nn.Module, x: Tensor, plan: StagePlan) -> StageOutput:
 
 
 def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
-    """Indices, ascending, of the four stages among a model's intermediates of these shapes."""
-    runs = [list(run) for _, run in groupby(range(len(shapes)), key=lambda i: shapes[i])]
-    if len(runs) >= STAGES:
-        return tuple(run[-1] for run in runs[-STAGES:])
-    if len(runs) == 1:
+    """Indices, ascending, of the four stages among a model's intermediates of these shapes.
+
+    Each run of equal shapes is a level of the pyramid. With fewer than four levels the longest
+    ones give several stages, evenly spaced; with too few intermediates the last is repeated.
+    """
+    levels = [list(run) for _, run in groupby(range(len(shapes)), key=lambda i: shapes[i])]
+    if len(levels) == 1 and len(shapes) > STAGES:
         return _in_proportion(len(shapes))
-    ends = {run[-1] for run in runs}
-    while len(ends) < min(STAGES, len(shapes)):
-        ends.add(_middle_of_longest_gap(sorted(ends)))
-    chosen = sorted(ends)
+    levels = levels[-STAGES:]
+    counts = [1] * len(levels)
+    while sum(counts) < min(STAGES, len(shapes)):
+        longest = max(range(len(levels)), key=lambda i: len(levels[i]) / counts[i])
+        counts[longest] += 1
+    chosen = [
+        level[len(level) * k // count - 1]
+        for level, count in zip(levels, counts, strict=True)
+        for k in range(1, count + 1)
+    ]
     return tuple(chosen + chosen[-1:] * (STAGES - len(chosen)))
 
 
 def _in_proportion(depth: int) -> tuple[int, ...]:
-    """Blocks 1, 3, 9 and 11 of 12, scaled to `depth` equal blocks and kept apart if possible."""
+    """Blocks 1, 3, 9 and 11 of 12, scaled to `depth` > 4 equal blocks and kept apart."""
     chosen: list[int] = []
     for k, end in enumerate((2, 4, 10, 12)):
-        least = chosen[-1] + 1 if chosen else 0
-        most = depth - STAGES + k  # leaves room for the stages still to come
-        chosen.append(min(max(round(end * depth / 12) - 1, least), max(most, 0), depth - 1))
+        after_the_last = chosen[-1] + 1 if chosen else 0
+        before_the_next = depth - STAGES + k
+        chosen.append(min(max(round(end * depth / 12) - 1, after_the_last), before_the_next))
     return tuple(chosen)
-
-
-def _middle_of_longest_gap(ends: Sequence[int]) -> int:
-    """The index halfway through the longest run of intermediates that has no stage yet."""
-    starts = [-1, *ends[:-1]]
-    low, high = max(zip(starts, ends, strict=True), key=lambda gap: gap[1] - gap[0])
-    return (low + high) // 2 if low >= 0 else high // 2

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import MldrError
-from .evaluation import evaluating
-
-_PROBE = 64  # pixels; every convolutional stem takes it
+from .evaluation import MISFITS, evaluating
 
 
-class _StemPassed(Exception):
-    """Ends the probing forward pass once the stem lies behind it."""
-
-
-def shrink_stem(model: nn.Module, name: str) -> None:
+def shrink_stem(model: nn.Module, name: str, image_size: int) -> None:
     """Halve the stride of the first overlapping strided convolution; drop the stem's max-pool.
 
     The usual change for CIFAR: ResNet's 7x7 stride-2 convolution runs at stride 1 and its
@@ -27,49 +22,75 @@ def shrink_stem(model: nn.Module, name: str) -> None:
     Raises:
         MldrError: the model has no such convolution.
     """
-    convolution, pool = _find_stem(model)
-    if convolution is None:
+    stem = _Stem(model, image_size)
+    if stem.convolution is None:
         raise MldrError(
             f'{name} has no strided convolutional stem, so stem = "small" means nothing for it; '
             "make its patches smaller with patch_size instead"
         )
-    layer: Any = model.get_submodule(convolution)
+    layer: Any = model.get_submodule(stem.convolution)
     layer.stride = tuple(max(s // 2, 1) for s in layer.stride)
-    if pool is not None:
-        parent, _, child = pool.rpartition(".")
+    if stem.pool is not None:
+        parent, _, child = stem.pool.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Identity())
 
 
-def _find_stem(model: nn.Module) -> tuple[str | None, str | None]:
-    """Names of the first strided convolution and of the max-pool between it and the next one.
+class _StemPassed(Exception):
+    """Ends the probing pass once the stem lies behind it."""
 
-    Found in the order of execution, because the order of registration may differ.
+
+class _Stem:
+    """Names of a stem's strided convolution and of the max-pool that follows it.
+
+    Found by a pass that ends with the stem, because modules are not always registered in the
+    order in which they run.
     """
-    found: dict[str, str] = {}
 
-    def visit(name: str, module: Any) -> None:
-        if isinstance(module, nn.Conv2d):
-            if max(module.stride) > 1 and "convolution" in found:
-                raise _StemPassed
-            if max(module.stride) > 1:
-                if module.kernel_size[0] <= module.stride[0]:
-                    raise _StemPassed  # patches do not overlap: patch_size is the key for those
-                found["convolution"] = name
-        elif isinstance(module, nn.MaxPool2d) and "convolution" in found:
-            found["pool"] = name
+    def __init__(self, model: nn.Module, image_size: int) -> None:
+        self.convolution: str | None = None
+        self.pool: str | None = None
+        self._pooled_from = 0  # the side in pixels of what the pool was given
+        hooks = [
+            module.register_forward_pre_hook(self._visitor(name))
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d)
+        ]
+        like = next(model.parameters())
+        images = torch.zeros(1, 3, image_size, image_size, device=like.device)
+        try:
+            # Deeper layers may refuse a size that only the smaller stem makes right.
+            with evaluating(model), contextlib.suppress(_StemPassed, *MISFITS):
+                model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _visitor(self, name: str) -> Any:
+        def visit(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            side = inputs[0].shape[-1]
+            if isinstance(module, nn.MaxPool2d):
+                self._visit_pool(name, module, side)
+            elif isinstance(module, nn.Conv2d):
+                self._visit_convolution(name, module, side)
+
+        return visit
+
+    def _visit_pool(self, name: str, pool: nn.MaxPool2d, side: int) -> None:
+        if self.convolution and not self.pool and _largest(pool.stride) > 1:
+            self.pool, self._pooled_from = name, side
+
+    def _visit_convolution(self, name: str, convolution: nn.Conv2d, side: int) -> None:
+        if self.pool is not None:
+            if side == self._pooled_from:  # the pool feeds a branch beside this convolution
+                self.pool = None
             raise _StemPassed
+        if max(convolution.stride) > 1:
+            if self.convolution is not None:
+                raise _StemPassed
+            if convolution.kernel_size[0] <= convolution.stride[0]:
+                raise _StemPassed  # patches that do not overlap have a key of their own
+            self.convolution = name
 
-    hooks = [
-        module.register_forward_pre_hook(lambda m, _, name=name: visit(name, m))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d)
-    ]
-    try:
-        with evaluating(model):
-            model(torch.zeros(1, 3, _PROBE, _PROBE))
-    except _StemPassed:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found.get("convolution"), found.get("pool")
+
+def _largest(stride: int | tuple[int, ...]) -> int:
+    return stride if isinstance(stride, int) else max(stride)
