@@ -56,3 +56,19 @@ def run_options(command: F) -> F:
     for option in (quiet, device, out, overrides, recipe):
         command = option(command)
     return command
+
+
+data_source = click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help="Held-out images to prove parity on: digits, cifar100, tiny-imagenet, folder:PATH or "
+    "parquet:PATH.  [default: the data set it was trained on]",
+)
+data_root = click.option(
+    "--data-root",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that holds the named data sets.  [default: $MLDR_DATA, else ../shared/data beside "
+    "the checkout, else the user's cache folder]",
+)

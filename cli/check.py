@@ -1,0 +1,41 @@
+"""``mldr-deploy check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+from .console import progress
+
+
+@click.command(name="check")
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@options.data_source
+@options.data_root
+@click.option(
+    "--golden-only",
+    is_flag=True,
+    help="Verify hashes and golden images only; do not run the whole test split.",
+)
+@options.quiet
+def command(
+    bundle: Path, source: str | None, data_root: Path | None, golden_only: bool, quiet: bool
+) -> None:
+    """Prove a bundle again: hashes, golden images, then parity on the whole test split.
+
+    BUNDLE is the folder that `export` or `distill-and-export` wrote. Without the data set at hand,
+    --golden-only still proves that files and preprocessing are unchanged and that the artifact
+    gives the logits it gave when it was exported.
+
+    Exit code 1 when anything is missing or changed or a gate fails; 2 when the data set is not on
+    this machine.
+    """
+    from ..pipeline.single import check_exported
+
+    with progress(quiet) as bar:
+        result = check_exported(bundle, source, data_root, golden_only=golden_only, progress=bar)
+    click.echo(str(result))
+    if not result:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,65 @@
+"""``mldr-deploy export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+from .console import progress
+
+
+@click.command(name="export")
+@click.argument("trained", metavar="TRAINED", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The bundle to write; an earlier one there is replaced when the new one is complete.",
+)
+@options.data_source
+@options.data_root
+@click.option(
+    "--opset", type=int, default=20, show_default=True, help="ONNX operator set of the artifact."
+)
+@click.option(
+    "--max-batch",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Largest batch the artifact takes, images; parity is proven at it.",
+)
+@options.quiet
+def command(
+    trained: Path,
+    out: Path,
+    source: str | None,
+    data_root: Path | None,
+    opset: int,
+    max_batch: int,
+    quiet: bool,
+) -> None:
+    """Export a trained model to an ONNX bundle and prove parity on the whole test split.
+
+    TRAINED is the folder that `distill` or `train-teacher` left (model.json and
+    weights.safetensors). The bundle holds the ONNX file, the weights, golden images and a manifest
+    with labels, preprocessing, hashes, parity results and provenance.
+
+    Exit code 1 when a parity gate fails: the bundle is written all the same, with the artifact
+    marked failed and the first deviating node named, and nothing will serve it.
+    """
+    from ..pipeline.single import export_trained
+
+    with progress(quiet) as bar:
+        bundle = export_trained(
+            trained, out, source, data_root, {"opset": opset, "max_batch": max_batch}, progress=bar
+        )
+    for artifact in bundle.manifest.artifacts:
+        click.echo(str(artifact.parity))
+        if artifact.fault is not None:
+            click.echo(f"  {artifact.fault}")
+    click.echo(f"bundle: {bundle.path}")
+    if not bundle:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,94 @@
+"""Failures as one line, and progress that a person can read in a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import click
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from mldr_deploy.bundle.progress import Progress, Silent
+from mldr_deploy.cli.console import LineProgress, LiveProgress, progress, reported_failures
+from mldr_deploy.errors import MldrError, Unavailable
+
+
+def run(error: BaseException | None) -> tuple[int, str]:
+    @click.command()
+    def failing() -> None:
+        with reported_failures():
+            if error is not None:
+                raise error
+
+    result = CliRunner().invoke(failing)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (None, 0, ""),
+        (MldrError("a.png is truncated: remove it"), 1, "Error: a.png is truncated: remove it\n"),
+        (Unavailable("TensorRT is not installed"), 2, "Error: TensorRT is not installed\n"),
+        (MldrError("two\nlines"), 1, "Error: two lines\n"),
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+    ],
+)
+def test_expected_failures_are_one_line(error: BaseException, code: int, text: str) -> None:
+    assert run(error) == (code, text)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(ZeroDivisionError())
+
+
+def report(shown: Progress) -> None:
+    shown.start("teacher", 3)
+    shown.advance(loss=0.123456, img_s=812.0)
+    shown.advance(2, loss=0.1)
+    shown.note("best epoch: 2 [top-1 98.1 %]")
+    shown.finish()
+
+
+def test_log_gets_one_line_a_task_with_the_last_figures() -> None:
+    out = io.StringIO()
+    report(LineProgress(Console(file=out)))
+    note, line = out.getvalue().splitlines()
+    assert note == "best epoch: 2 [top-1 98.1 %]"
+    assert re.fullmatch(r"teacher: 3 in \d+\.\d s  loss 0\.1  img_s 812", line)
+
+
+def test_log_says_when_a_task_stopped_early() -> None:
+    out = io.StringIO()
+    shown = LineProgress(Console(file=out))
+    shown.start("parity", 10)
+    shown.advance(4)
+    shown.start("next", None)
+    assert out.getvalue().startswith("parity: 4/10 in ")
+
+
+def test_terminal_bar_shows_count_figures_and_notes() -> None:
+    out = io.StringIO()
+    report(LiveProgress(Console(file=out, force_terminal=True, width=120)))
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "3/3" in shown
+    assert "loss 0.1  img_s 812" in shown
+    assert "best epoch: 2 [top-1 98.1 %]" in shown
+
+
+def test_quiet_is_silent() -> None:
+    with progress(quiet=True) as shown:
+        assert isinstance(shown, Silent)
+
+
+def test_an_interrupted_task_is_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(MldrError), progress() as shown:
+        shown.start("reading", 5)
+        shown.advance()
+        raise MldrError("stop")
+    assert capsys.readouterr().err.startswith("reading: 1/5 in ")
