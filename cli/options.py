@@ -1,10 +1,4 @@
-"""Options that several commands share, each documented once.
-
-    @click.command(name="distill")
-    @run_options
-    def command(recipe: str, overrides: tuple[str, ...], out: Path | None, device: str,
-                quiet: bool) -> None: ...
-"""
+"""Options that several commands share, each documented once."""
 
 from __future__ import annotations
 
