@@ -18,7 +18,13 @@ _RECORD = ConfigDict(frozen=True, extra="forbid")
 
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() == ".":
+    if (
+        not name
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or path.as_posix() == "."
+    ):
         raise ValueError(f"{name!r} is not a path inside the bundle")
     return name
 

@@ -135,7 +135,8 @@ class ParityResult(BaseModel):
     @property
     def agreement(self) -> float:
         """Share of images with the same top-1 class, ties counted as agreement, per cent."""
-        return 100 * (1 - (self.disagreements - self.ties) / max(self.samples, 1))
+        agreeing = self.samples - (self.disagreements - self.ties)
+        return 100 * agreeing / self.samples if self.samples else 0.0
 
     @property
     def needed(self) -> Gate:

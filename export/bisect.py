@@ -1,0 +1,179 @@
+"""The first ONNX node whose output leaves the band, and the PyTorch module it came from.
+
+The dynamo exporter keeps the names of the traced PyTorch graph: an ONNX value ``relu_3`` is that
+graph's node ``relu_3``. So PyTorch's graph is run once more, node by node, in fp32, the artifact
+is run with every such value as an output and with ONNX Runtime's own fusions off, and the two are
+compared in the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.parity import Fault, Gate
+from ..bundle.preprocess import Floats
+from .config import ExportConfig
+from .onnx_export import OUTPUT, trace
+from .runner import RunError
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+    from torch.export import ExportedProgram
+
+_SUSPECTS = 8  # unverified nodes listed at most
+_TIGHTER = (1, 1e-1)  # a fault may be small where it starts: bands tried, times the gate's
+
+
+@dataclass(frozen=True)
+class TorchValue:
+    """What one node of the traced PyTorch graph gave, and the module that it belongs to."""
+
+    value: NDArray[Any]
+    module: str
+    module_type: str
+
+
+def bisect(
+    model: nn.Module, artifact: Path, inputs: Floats, config: ExportConfig, gate: Gate
+) -> Fault | None:
+    """Run both graphs on ``inputs`` [B, 3, S, S] and name the first node out of band.
+
+    None: every node agrees, so the fault lies outside of the graph (preprocessing, labels, the
+    order of images) or in the runtime's own optimisations. Raises RunError when the artifact does
+    not run on these inputs.
+    """
+    import onnx
+
+    proto = onnx.load(str(artifact))
+    expected = torch_values(model, inputs, config)
+    produced = {name for node in proto.graph.node for name in node.output}
+    actual = _onnx_values(proto, sorted(produced & expected.keys()), inputs)
+    for factor in _TIGHTER:
+        for node, name in _outputs(proto):
+            if name not in actual:
+                continue
+            reference = expected[name]
+            largest = float(np.abs(reference.value).max(initial=0.0))
+            allowed = max(gate.band * factor * largest, 1e-7)
+            difference = _difference(reference.value, actual[name])
+            if difference is None or difference > allowed:
+                return Fault(
+                    node=node.name,
+                    op_type=node.op_type,
+                    value=name,
+                    module=reference.module,
+                    module_type=reference.module_type,
+                    difference=difference,
+                    allowed=allowed,
+                    suspects=_unverified_before(proto, node, actual.keys()),
+                )
+    return None
+
+
+def torch_values(model: nn.Module, inputs: Floats, config: ExportConfig) -> dict[str, TorchValue]:
+    """Every float tensor of the traced graph of ``model`` in evaluation mode, by node name."""
+    import torch
+
+    was_training = model.training
+    model.float().eval()
+    try:
+        program = trace(model, inputs.shape[-1], config).exported_program
+    finally:
+        model.train(was_training)
+    assert program is not None
+    recorder = _recorder(program)
+    with torch.inference_mode():
+        recorder.run(*_arguments(program, torch.from_numpy(inputs)))
+    values: dict[str, TorchValue] = recorder.values
+    (last,) = program.graph_signature.user_outputs
+    values[OUTPUT] = values[str(last)]
+    return values
+
+
+def _recorder(program: ExportedProgram) -> Any:
+    import torch
+
+    class Recorder(torch.fx.Interpreter):
+        """Runs the graph and keeps what each node gave."""
+
+        def __init__(self) -> None:
+            super().__init__(program.graph_module)
+            self.values: dict[str, TorchValue] = {}
+
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            tensor = isinstance(result, torch.Tensor) and result.is_floating_point()
+            if n.op == "call_function" and tensor:
+                stack = list(n.meta.get("nn_module_stack", {}).values())
+                path, kind = stack[-1] if stack else ("", type(program).__name__)
+                kind = kind if isinstance(kind, str) else kind.__name__
+                self.values[n.name] = TorchValue(result.numpy().copy(), path, kind.split(".")[-1])
+            return result
+
+    return Recorder()
+
+
+def _arguments(program: ExportedProgram, inputs: Any) -> list[Any]:
+    """Weights, buffers and constants in the order in which the graph takes them, and ``inputs``."""
+    held = {**program.constants, **program.state_dict}
+    specs = program.graph_signature.input_specs
+    return [inputs if spec.target is None else held[spec.target] for spec in specs]
+
+
+def _onnx_values(proto: Any, names: list[str], inputs: Floats) -> dict[str, NDArray[Any]]:
+    """The values ``names`` of the ONNX graph, run as written."""
+    import onnx
+    import onnxruntime
+
+    wide = onnx.ModelProto()
+    wide.CopyFrom(proto)
+    outputs = {value.name for value in wide.graph.output}
+    wide.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in outputs)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        values = session.run(names, {session.get_inputs()[0].name: inputs})
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise RunError(
+            f"the artifact does not run: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return dict(zip(names, values, strict=True))
+
+
+def _outputs(proto: Any) -> Iterator[tuple[Any, str]]:
+    for node in proto.graph.node:
+        for name in node.output:
+            yield node, name
+
+
+def _difference(expected: NDArray[Any], actual: NDArray[Any]) -> float | None:
+    if expected.shape != actual.shape:
+        return None
+    with np.errstate(invalid="ignore"):
+        largest = float(np.abs(expected - actual.astype(np.float32)).max(initial=0.0))
+    return largest if np.isfinite(largest) else None
+
+
+def _unverified_before(proto: Any, node: Any, verified: Any) -> list[str]:
+    """Nodes that ``node`` depends on through values that nothing was compared with."""
+    producer = {name: other for other, name in _outputs(proto)}
+    open_values, found = list(node.input), []
+    while open_values:
+        name = open_values.pop()
+        before = producer.get(name)
+        if before is None or name in verified or before.name in found:
+            continue
+        found.append(before.name)
+        open_values.extend(before.input)
+    order = [other.name for other in proto.graph.node if other.name in found]
+    return order[-_SUSPECTS:]

@@ -1,0 +1,185 @@
+"""Proving a bundle again, as far as this machine can (DESIGN 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bundle.manifest import Artifact
+from ..bundle.parity import Fault, ParityResult
+from ..bundle.preprocess import Floats, to_pixels
+from ..bundle.progress import Progress, Silent
+from ..bundle.reader import Bundle, open_bundle
+from ..errors import MldrError
+from .config import ExportConfig
+from .kinds import KINDS, ArtifactKind
+from .prove import locate, prove, worst_inputs
+from .runner import Runner, RunError, TorchRunner
+from .student import bundled_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..data.dataset import Dataset
+
+_WEIGHTS_TOLERANCE = 1e-3  # logits of the same weights in the same framework on another machine
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was proven, refuted, or (``holds`` None) could not be tried here."""
+
+    subject: str
+    holds: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        word = {True: "ok", False: "FAILED", None: "skipped"}[self.holds]
+        return f"{word:8}{self.subject}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Everything that was found. True when nothing was refuted."""
+
+    findings: tuple[Finding, ...]
+    parity: dict[str, ParityResult]  # by artifact file, measured now
+    faults: dict[str, Fault]
+
+    def __bool__(self) -> bool:
+        return all(finding.holds is not False for finding in self.findings)
+
+    def __str__(self) -> str:
+        lines = [str(finding) for finding in self.findings]
+        lines += [str(result) for result in self.parity.values()]
+        lines += [f"{file}: {fault}" for file, fault in self.faults.items()]
+        verdict = "the bundle holds" if self else "the bundle does NOT hold"
+        return "\n".join([*lines, verdict])
+
+
+def check_bundle(
+    path: Path, *, dataset: Dataset | None = None, progress: Progress | None = None
+) -> CheckResult:
+    """Prove the bundle at ``path`` again.
+
+    Always: schema, hashes, golden inputs bit for bit, golden logits of artifacts and of the
+    rebuilt PyTorch model. With ``dataset``: parity on the whole test split, and, when it is the
+    data of the export, the golden pixels from their source. What needs torch is skipped, and said
+    so, where torch is not installed. Raises MldrError when the bundle does not open or the data
+    set has other classes.
+    """
+    progress = progress or Silent()
+    bundle = open_bundle(path, allow_failed=True)
+    count = len(bundle.manifest.files)
+    findings = [
+        Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
+        Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
+    ]
+    if dataset is not None:
+        findings.append(_golden_sources(bundle, dataset))
+    model = None
+    if find_spec("torch") is None:
+        findings.append(Finding("weights", None, "torch is not installed, the model not rebuilt"))
+    else:
+        model = bundled_model(bundle)
+        with TorchRunner(model) as reference:
+            findings.append(_weights(bundle, reference))
+    parity: dict[str, ParityResult] = {}
+    faults: dict[str, Fault] = {}
+    for artifact in bundle.manifest.artifacts:
+        kind = KINDS.get(artifact.precision)
+        if kind is None:
+            findings.append(Finding(artifact.file, None, f"{artifact.precision} is not known here"))
+            continue
+        findings += _artifact(bundle, artifact, kind)
+        if model is None or dataset is None:
+            why = "no data set given" if dataset is None else "torch is not installed"
+            findings.append(Finding(f"{artifact.file} parity", None, why))
+            continue
+        result, fault = _parity(bundle, artifact, kind, model, dataset, progress)
+        parity[artifact.file] = result
+        detail = "; ".join(result.failures) or f"{result.samples} images"
+        findings.append(Finding(f"{artifact.file} parity", bool(result), detail))
+        if fault is not None:
+            faults[artifact.file] = fault
+    return CheckResult(tuple(findings), parity, faults)
+
+
+def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
+    manifest, golden = bundle.manifest, bundle.golden
+    if manifest.labels != [*dataset.classes]:
+        raise MldrError(
+            f"{bundle.path} knows {len(manifest.labels)} classes ({manifest.labels[0]}, ...), "
+            f"{dataset.source} has {len(dataset.classes)} ({dataset.classes[0]}, ...): give the "
+            "data set that the student was trained for"
+        )
+    if manifest.data_fingerprint != dataset.fingerprint:
+        return Finding("golden pixels", None, f"{dataset.source} is not the data of the export")
+    for k, index in enumerate(golden.index):
+        pixels = to_pixels(dataset.test.image(int(index)), manifest.preprocessing)
+        same = np.array_equal(pixels, golden.pixels[k])
+        if not same or dataset.test.labels[index] != golden.label[k]:
+            return Finding("golden pixels", False, f"test image {index} is another one now")
+    return Finding("golden pixels", True, f"as preprocessed from {dataset.source}")
+
+
+def _weights(bundle: Bundle, reference: Runner) -> Finding:
+    largest = _largest(reference(bundle.golden.inputs), bundle.golden.logits)
+    holds = largest <= _WEIGHTS_TOLERANCE
+    return Finding(
+        "weights", holds, f"|dlogit| {largest:.2g} of the rebuilt PyTorch model on golden images"
+    )
+
+
+def _artifact(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> list[Finding]:
+    """What the manifest says of one artifact, and what it gives for the golden images now."""
+    stored = artifact.parity
+    detail = "; ".join(stored.failures) or "passed"
+    said = Finding(f"{artifact.file} at export", bool(stored), detail)
+    try:
+        with kind.run(bundle.file(artifact), 0) as runner:
+            logits = runner(bundle.golden.inputs)
+    except RunError as error:
+        return [said, Finding(f"{artifact.file} golden logits", False, str(error))]
+    largest = _largest(logits, bundle.golden.logits)
+    limit = np.inf if stored.gate.max_dlogit is None else stored.gate.max_dlogit
+    holds = bool(np.isfinite(largest)) and largest <= limit
+    return [said, Finding(f"{artifact.file} golden logits", holds, f"|dlogit| {largest:.2g}")]
+
+
+def _parity(
+    bundle: Bundle,
+    artifact: Artifact,
+    kind: ArtifactKind,
+    model: nn.Module,
+    dataset: Dataset,
+    progress: Progress,
+) -> tuple[ParityResult, Fault | None]:
+    manifest, gate, path = bundle.manifest, artifact.parity.gate, bundle.file(artifact)
+    with TorchRunner(model) as reference, kind.run(path, 0) as runner:
+        result = prove(
+            reference,
+            runner,
+            dataset.test,
+            manifest.preprocessing,
+            precision=artifact.precision,
+            gate=gate,
+            max_batch=manifest.max_batch,
+            progress=progress,
+        )
+    if result:
+        return result, None
+    config = ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch)
+    inputs = worst_inputs(dataset.test, manifest.preprocessing, result)
+    return result, locate(model, path, inputs, config, gate, progress)
+
+
+def _largest(logits: Floats, expected: Floats) -> float:
+    """Largest absolute difference; infinity for another shape or anything that is not finite."""
+    if logits.shape != expected.shape or not np.isfinite(logits).all():
+        return float("inf")
+    return float(np.abs(logits - expected).max())

@@ -1,0 +1,45 @@
+"""What an export may be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .gates import Gates
+
+Precision = Literal["fp32"]
+
+
+class ExportConfig(BaseModel):
+    """How a trained student becomes a bundle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    opset: int = Field(default=20, ge=18, le=23, description="ONNX operator set.")
+    max_batch: int = Field(
+        default=64, ge=2, le=4096, description="Largest batch, images; parity is proven at it."
+    )
+    precisions: tuple[Precision, ...] = Field(
+        default=("fp32",), min_length=1, description="Artifacts to write; today `fp32`."
+    )
+    golden: int = Field(
+        default=16,
+        ge=8,
+        le=256,
+        description="Test images that the bundle carries, as fed and with their logits.",
+    )
+    threads: int = Field(
+        default=0, ge=0, description="ONNX Runtime threads for parity; 0: one per core."
+    )
+    bisect: bool = Field(
+        default=True, description="After a failed gate, search the first node out of band."
+    )
+    gates: Gates = Field(default=Gates(), description="What each precision may deviate.")
+
+    @field_validator("precisions")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"each precision once, not {', '.join(value)}")
+        return value

@@ -1,0 +1,25 @@
+"""The default gates of every precision, in one table (DESIGN 7)."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..bundle.parity import Gate
+
+
+class Gates(BaseModel):
+    """One gate per precision. An artifact is held against the one of its precision."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fp32: Gate = Field(default=Gate(min_agreement=100, max_dlogit=1e-3), description="fp32.")
+    fp16: Gate = Field(default=Gate(max_drop=0.2, band=2e-2), description="fp16.")
+    bf16: Gate = Field(default=Gate(max_drop=0.2, band=1e-1), description="bf16.")
+    int8: Gate = Field(default=Gate(max_drop=1.0, band=3e-1), description="int8.")
+    fp8: Gate = Field(default=Gate(max_drop=1.0, band=3e-1), description="fp8.")
+
+    def of(self, precision: str) -> Gate:
+        """The gate of ``precision``, a field of this class."""
+        gate = getattr(self, precision)
+        assert isinstance(gate, Gate)
+        return gate

@@ -1,0 +1,222 @@
+"""Measuring an artifact beside the PyTorch student on a whole split (DESIGN 7).
+
+N images in batches of B, C classes; logits are float32 [B, C]. Streams: what is kept is one
+number per image and the largest hundredth of the logit differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
+from ..bundle.preprocess import Floats
+from ..bundle.progress import Progress, Silent
+from ..errors import MldrError
+from .mcnemar import mcnemar_exact
+from .runner import Runner, RunError
+
+Labels = NDArray[np.int64]
+Batches = Iterable[tuple[Floats, Labels]]
+
+
+def measure(
+    reference: Runner,
+    artifact: Runner,
+    batches: Batches,
+    *,
+    samples: int,
+    precision: str,
+    gate: Gate,
+    max_batch: int,
+    progress: Progress | None = None,
+) -> ParityResult:
+    """Compare two entered runners on ``batches`` of ``max_batch`` images, ``samples`` in all.
+
+    The first images are also tried in batches of 1 and 2 (and max_batch, repeated to fill it).
+    An artifact that does not run is a failed result, not an exception.
+    """
+    progress = progress or Silent()
+    stream = iter(batches)
+    first = next(stream, None)
+    if first is None or samples < 1:
+        raise MldrError("parity needs test images and the split is empty: choose another data set")
+    tried = [_try_batch(reference, artifact, first[0], size) for size in (1, 2, max_batch)]
+    tally = Tally(samples, gate)
+    if all(check.error is None for check in tried):
+        progress.start(f"parity {precision}", samples)
+        for inputs, labels in _chain(first, stream):
+            tally.add(reference(inputs), artifact(inputs), labels)
+            progress.advance(len(labels))
+        progress.finish()
+    return tally.result(precision, tried)
+
+
+class Tally:
+    """The running sums of a comparison. ``samples`` is N, known from the start."""
+
+    def __init__(self, samples: int, gate: Gate) -> None:
+        self.samples, self.gate, self.seen = samples, gate, 0
+        self.top1 = np.zeros(2, np.int64)  # reference, artifact
+        self.top5 = np.zeros(2, np.int64)
+        self.nonfinite = np.zeros(2, np.int64)
+        self.lost = self.gained = self.disagreements = self.ties = 0
+        self.worst, self.worst_index, self.kl, self.compared = -1.0, 0, 0.0, 0
+        self._top = np.empty(0, np.float32)
+
+    def add(self, reference: Floats, artifact: Floats, labels: Labels) -> None:
+        """One batch of logits [B, C] of both and the labels [B]."""
+        if reference.shape != artifact.shape or reference.shape[0] != len(labels):
+            raise MldrError(
+                f"logits {artifact.shape} of the artifact beside {reference.shape} of PyTorch: "
+                "this is another model's artifact"
+            )
+        both = (reference, artifact)
+        finite = [np.isfinite(logits).all(axis=1) for logits in both]
+        right = [_first(x) == labels for x in both]
+        right = [r & f for r, f in zip(right, finite, strict=True)]
+        self.top1 += [int(r.sum()) for r in right]
+        self.top5 += [int((_within_top5(x, labels) & f).sum()) for x, f in zip(both, finite)]
+        self.nonfinite += [int((~np.isfinite(x)).sum()) for x in both]
+        self.lost += int((right[0] & ~right[1]).sum())
+        self.gained += int((~right[0] & right[1]).sum())
+        self._agree(reference, artifact, finite[0] & finite[1])
+        self._differ(reference, artifact, finite[0] & finite[1])
+        self.seen += len(labels)
+
+    def _agree(self, reference: Floats, artifact: Floats, finite: NDArray[np.bool_]) -> None:
+        """A swap of two classes needs a gap of at most twice the difference of a logit.
+
+        So a disagreement is a tie when the student's own gap is within twice what the gate allows:
+        judged by the *measured* difference instead, every disagreement would be one.
+        """
+        ours, theirs = _first(reference), _first(artifact)
+        rows = np.arange(len(ours))
+        other = (ours != theirs) | ~finite
+        gap = reference[rows, ours] - reference[rows, theirs]
+        self.disagreements += int(other.sum())
+        self.ties += int((other & finite & (gap <= 2 * (self.gate.max_dlogit or 0.0))).sum())
+
+    def _differ(self, reference: Floats, artifact: Floats, finite: NDArray[np.bool_]) -> None:
+        classes = reference.shape[1]
+        total = self.samples * classes
+        keep = total - math.ceil(0.99 * total) + 1  # nearest rank: the keep-th largest is the p99
+        if not finite.all() and self.worst < math.inf:  # NaN is worse than any difference
+            self.worst, self.worst_index = math.inf, self.seen + int(np.argmin(finite))
+        if not finite.any():
+            return
+        difference = np.abs(reference[finite] - artifact[finite])
+        worst = difference.max(axis=1)
+        if worst.max() > self.worst:
+            self.worst = float(worst.max())
+            self.worst_index = self.seen + int(np.flatnonzero(finite)[worst.argmax()])
+        top = np.concatenate([self._top, difference.ravel()])
+        self._top = np.partition(top, len(top) - keep)[-keep:] if len(top) > keep else top
+        ours, theirs = _log_softmax(reference[finite]), _log_softmax(artifact[finite])
+        self.kl += float((np.exp(ours) * (ours - theirs)).sum())
+        self.compared += int(finite.sum())
+
+    def result(self, precision: str, tried: list[BatchCheck]) -> ParityResult:
+        """The record, held against the gate."""
+        if self.seen not in (0, self.samples):
+            raise MldrError(f"{self.seen} test images came where {self.samples} were announced")
+        seen, compared = max(self.seen, 1), max(self.compared, 1)
+        accuracy = [
+            Accuracy(top1=100 * int(a) / seen, top5=100 * int(b) / seen)
+            for a, b in zip(self.top1, self.top5, strict=True)
+        ]
+        ordered = np.sort(self._top)
+        measured = ParityResult(
+            precision=precision,
+            samples=self.seen,
+            reference=accuracy[0],
+            artifact=accuracy[1],
+            lost=self.lost,
+            gained=self.gained,
+            mcnemar_p=mcnemar_exact(self.lost, self.gained),
+            disagreements=self.disagreements,
+            ties=self.ties,
+            max_dlogit=float(ordered[-1]) if len(ordered) else 0.0,
+            p99_dlogit=float(ordered[0]) if len(ordered) else 0.0,
+            mean_kl=self.kl / compared,
+            nonfinite=int(self.nonfinite[1]),
+            reference_nonfinite=int(self.nonfinite[0]),
+            worst_index=self.worst_index,
+            batches=tried,
+            gate=self.gate,
+            failures=[],
+        )
+        return measured.model_copy(update={"failures": failures(measured)})
+
+
+def failures(measured: ParityResult) -> list[str]:
+    """Every way in which ``measured`` breaks its gate, in words; empty when it holds."""
+    gate, needed = measured.gate, measured.needed
+    broken = [check.error for check in measured.batches if check.error is not None]
+    for check in measured.batches:
+        if check.error is None and check.max_dlogit is None and not measured.nonfinite:
+            broken.append(f"batch {check.batch}: logits are NaN or infinite")
+    if measured.nonfinite:
+        broken.append(f"{measured.nonfinite} logits are NaN or infinite")
+    if measured.reference_nonfinite:
+        broken.append(
+            f"{measured.reference_nonfinite} logits of the PyTorch student itself are "
+            "NaN or infinite"
+        )
+    if not measured.samples:
+        return broken
+    if gate.min_agreement is not None and measured.agreement < gate.min_agreement:
+        broken.append(f"agreement {measured.agreement:.3f} % is below {gate.min_agreement:g} %")
+    if gate.max_dlogit is not None and (needed.max_dlogit or 0.0) > gate.max_dlogit:
+        broken.append(f"|dlogit| {needed.max_dlogit:.3g} is above {gate.max_dlogit:g}")
+    significant = measured.mcnemar_p < gate.significance
+    if gate.max_drop is not None and measured.drop > gate.max_drop and significant:
+        broken.append(
+            f"top-1 drop {measured.drop:.2f} points is above {gate.max_drop:g} "
+            f"(McNemar p {measured.mcnemar_p:.2g})"
+        )
+    return broken
+
+
+def _try_batch(reference: Runner, artifact: Runner, inputs: Floats, size: int) -> BatchCheck:
+    """``inputs``, repeated or cut to ``size``, through both."""
+    batch = inputs[np.arange(size) % len(inputs)]
+    try:
+        logits = artifact(batch)
+    except RunError as error:
+        return BatchCheck(batch=size, max_dlogit=None, error=str(error))
+    ours = reference(batch)
+    if logits.shape != ours.shape:
+        error_text = f"batch {size}: logits {logits.shape} where PyTorch gives {ours.shape}"
+        return BatchCheck(batch=size, max_dlogit=None, error=error_text)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(ours - logits)
+    finite = bool(np.isfinite(difference).all())
+    return BatchCheck(batch=size, max_dlogit=float(difference.max()) if finite else None)
+
+
+def _chain(first: tuple[Floats, Labels], rest: Iterator[tuple[Floats, Labels]]) -> Batches:
+    yield first
+    yield from rest
+
+
+def _first(logits: Floats) -> Labels:
+    """Top-1 class [B]; of equal logits the lowest index; NaN is never the largest."""
+    return np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=1)
+
+
+def _within_top5(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Whether fewer than five classes rank before the label (equal logits: lower index first)."""
+    own = logits[np.arange(len(labels)), labels][:, None]
+    before = np.arange(logits.shape[1])[None] < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    return np.asarray(rank < 5)
+
+
+def _log_softmax(logits: Floats) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

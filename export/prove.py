@@ -1,0 +1,70 @@
+"""Parity on a data set's split, and the search for the cause when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bundle.parity import Fault, Gate, ParityResult
+from ..bundle.preprocess import Floats, Preprocessing, preprocess
+from ..bundle.progress import Progress
+from .bisect import bisect
+from .config import ExportConfig
+from .parity import measure
+from .runner import Runner, RunError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..data.split import Split
+
+
+def prove(
+    reference: Runner,
+    artifact: Runner,
+    split: Split,
+    preprocessing: Preprocessing,
+    *,
+    precision: str,
+    gate: Gate,
+    max_batch: int,
+    progress: Progress,
+) -> ParityResult:
+    """Parity of two entered runners on every image of ``split``, decoded as it streams."""
+    from ..data.loader import EvalBatches
+
+    batches = EvalBatches(split, preprocessing, max_batch, "cpu")
+    return measure(
+        reference,
+        artifact,
+        ((inputs.numpy(), labels.numpy()) for inputs, labels in batches),
+        samples=len(split),
+        precision=precision,
+        gate=gate,
+        max_batch=max_batch,
+        progress=progress,
+    )
+
+
+def worst_inputs(split: Split, preprocessing: Preprocessing, parity: ParityResult) -> Floats:
+    """The image with the largest difference and its successor [2, 3, H, W]."""
+    rows = (parity.worst_index, (parity.worst_index + 1) % len(split))
+    return preprocess([split.image(row) for row in rows], preprocessing)
+
+
+def locate(
+    model: nn.Module,
+    artifact: Path,
+    inputs: Floats,
+    config: ExportConfig,
+    gate: Gate,
+    progress: Progress,
+) -> Fault | None:
+    """Bisect, for a report: None also when the artifact does not run on ``inputs`` at all."""
+    progress.start("bisect", None)
+    try:
+        return bisect(model, artifact, inputs, config, gate)
+    except RunError:
+        return None
+    finally:
+        progress.finish()

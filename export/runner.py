@@ -1,0 +1,121 @@
+"""Things that turn inputs into logits: the PyTorch student and each kind of artifact."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from ..bundle.preprocess import Floats
+from ..errors import MldrError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class RunError(MldrError):
+    """An artifact did not load, or did not run on these inputs."""
+
+
+class Runner(Protocol):
+    """A context manager that maps inputs float32 [B, 3, H, W] to logits float32 [B, C]."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def __call__(self, inputs: Floats) -> Floats: ...
+
+
+class OnnxRunner:
+    """An ONNX file in ONNX Runtime on the CPU. ``threads`` 0: one per core of this process.
+
+    Raises RunError when the file does not load or the inputs do not fit it.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.path = path
+        self.threads = threads or _usable_cores()
+        self._session: Any = None
+
+    def __enter__(self) -> Self:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise RunError(f"{self.path} does not load in ONNX Runtime: {_line(error)}") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session = None
+
+    def __call__(self, inputs: Floats) -> Floats:
+        if self._session is None:
+            raise RuntimeError("use the runner in a with statement")
+        name = self._session.get_inputs()[0].name
+        try:
+            (logits,) = self._session.run(None, {name: np.ascontiguousarray(inputs)})
+        except Exception as error:
+            raise RunError(
+                f"{self.path} does not run on a batch of {len(inputs)}: {_line(error)}"
+            ) from error
+        return np.asarray(logits, np.float32)
+
+
+class TorchRunner:
+    """A PyTorch model in fp32 evaluation mode on the CPU, the reference of every comparison."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._was_training = model.training
+
+    def __enter__(self) -> Self:
+        self._was_training = self.model.training
+        self.model.float().eval()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.model.train(self._was_training)
+
+    def __call__(self, inputs: Floats) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            logits: Floats = self.model(torch.from_numpy(inputs)).numpy()
+        return logits
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use (containers and schedulers often grant fewer)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
