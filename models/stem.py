@@ -30,6 +30,8 @@ def shrink_stem(model: nn.Module, name: str, image_size: int) -> None:
         )
     layer: Any = model.get_submodule(stem.convolution)
     layer.stride = tuple(max(s // 2, 1) for s in layer.stride)
+    if isinstance(layer.padding, tuple) and any(layer.padding):
+        layer.padding = tuple((k - 1) // 2 for k in layer.kernel_size)  # 7x7 stride 4 pads 2
     if stem.pool is not None:
         parent, _, child = stem.pool.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Identity())
@@ -80,16 +82,13 @@ class _Stem:
             self.pool, self._pooled_from = name, side
 
     def _visit_convolution(self, name: str, convolution: nn.Conv2d, side: int) -> None:
-        if self.pool is not None:
-            if side == self._pooled_from:  # the pool feeds a branch beside this convolution
-                self.pool = None
-            raise _StemPassed
-        if max(convolution.stride) > 1:
-            if self.convolution is not None:
-                raise _StemPassed
-            if convolution.kernel_size[0] <= convolution.stride[0]:
-                raise _StemPassed  # patches that do not overlap have a key of their own
-            self.convolution = name
+        if side == self._pooled_from:  # the pool feeds a branch beside this convolution
+            self.pool = None
+        if max(convolution.stride) == 1:
+            return
+        if self.convolution is not None or convolution.kernel_size[0] <= convolution.stride[0]:
+            raise _StemPassed  # patches that do not overlap have a key of their own
+        self.convolution = name
 
 
 def _largest(stride: int | tuple[int, ...]) -> int:
