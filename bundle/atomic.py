@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import MldrError
+
 _live: set[Path] = set()  # temporary folders that this process is writing at the moment
 
 
@@ -24,10 +26,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+        _fsync(path.parent)
+    except OSError as error:
+        raise MldrError(_unwritable(path, error)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    _fsync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,22 +53,38 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def atomic_folder(dest: Path) -> Iterator[Path]:
+def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """A temporary sibling of ``dest`` to write into; renamed over ``dest`` at a clean exit.
 
     When the body raises, ``dest`` is as it was and the temporary folder is gone. POSIX cannot
     exchange two folders in one portable call, so an existing ``dest`` is first renamed aside; a
     process killed between the two renames leaves it there, and the next writer puts it back.
+
+    ``replaces`` names a file that an earlier ``dest`` of ours holds: a folder with other content is
+    refused, so that a mistyped path costs nobody his files. Raises MldrError for that, and where
+    the folder cannot be written.
     """
-    dest = Path(os.path.abspath(dest))
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    _clear_stale(dest)
+    dest = dest.resolve()
     temporary = dest.with_name(_temporary_name(dest.name, "tmp"))
     aside = dest.with_name(_temporary_name(dest.name, "old"))
-    temporary.mkdir()
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        _clear_stale(dest)
+        _require_ours(dest, replaces)
+        temporary.mkdir()
+    except OSError as error:
+        raise MldrError(_unwritable(dest, error)) from error
     _live.update((temporary, aside))
     try:
         yield temporary
+        _swap(temporary, dest, aside)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _live.difference_update((temporary, aside))
+
+
+def _swap(temporary: Path, dest: Path, aside: Path) -> None:
+    try:
         _fsync_tree(temporary)
         if dest.exists():
             dest.rename(aside)
@@ -76,10 +95,25 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
                 aside.rename(dest)
             raise
         _fsync(dest.parent)
-        shutil.rmtree(aside, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _live.difference_update((temporary, aside))
+    except OSError as error:
+        raise MldrError(_unwritable(dest, error)) from error
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _require_ours(dest: Path, replaces: str | None) -> None:
+    if dest.exists() and not dest.is_dir():
+        raise MldrError(f"{dest} is a file: name a folder to write")
+    if replaces is None or not dest.exists() or (dest / replaces).exists():
+        return
+    if any(dest.iterdir()):
+        raise MldrError(
+            f"{dest} holds other files (there is no {replaces} in it) and would be replaced: name "
+            "a new or empty folder"
+        )
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror or error}): free space or choose another"
 
 
 def _temporary_name(name: str, kind: str) -> str:

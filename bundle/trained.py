@@ -1,4 +1,4 @@
-"""What a finished training run leaves and export reads: ``model.json`` + ``weights.safetensors``."""
+"""What training leaves and export reads: ``model.json`` and ``weights.safetensors``."""
 
 from __future__ import annotations
 
@@ -48,8 +48,11 @@ class TrainedModel(BaseModel):
 
 
 def save_trained(folder: Path, record: TrainedModel, tensors: dict[str, NDArray[Any]]) -> None:
-    """Write ``folder`` in one step; an earlier one is replaced."""
-    with atomic_folder(folder) as temporary:
+    """Write ``folder`` in one step; an earlier one is replaced.
+
+    Raises MldrError when the folder holds something else or cannot be written.
+    """
+    with atomic_folder(folder, replaces=RECORD) as temporary:
         write_tensors(temporary / WEIGHTS, tensors)
         write_json(temporary / RECORD, record.model_dump(mode="json"))
 

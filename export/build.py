@@ -51,7 +51,7 @@ def build_bundle(
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     _require_same_data(student, dataset, trained)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, replaces=MANIFEST) as folder:
         artifacts = [
             _artifact(student, folder, precision, config, dataset, progress)
             for precision in config.precisions

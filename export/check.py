@@ -18,7 +18,7 @@ from ..errors import MldrError
 from .config import ExportConfig
 from .kinds import KINDS, ArtifactKind
 from .prove import locate, prove, worst_inputs
-from .runner import Runner, RunError, TorchRunner
+from .runner import RunError, Runner, TorchRunner
 from .student import bundled_model
 
 if TYPE_CHECKING:

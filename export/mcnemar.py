@@ -15,4 +15,5 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     for i in range(1, k + 1):
         term = term * (n - i + 1) // i
         tail += term
-    return min(1.0, 2 * tail / 2**n)
+    p: float = 2 * tail / (1 << n)
+    return min(1.0, p)

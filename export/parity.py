@@ -17,7 +17,7 @@ from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
 from .mcnemar import mcnemar_exact
-from .runner import Runner, RunError
+from .runner import RunError, Runner
 
 Labels = NDArray[np.int64]
 Batches = Iterable[tuple[Floats, Labels]]
@@ -75,11 +75,12 @@ class Tally:
                 "this is another model's artifact"
             )
         both = (reference, artifact)
-        finite = [np.isfinite(logits).all(axis=1) for logits in both]
-        right = [_first(x) == labels for x in both]
-        right = [r & f for r, f in zip(right, finite, strict=True)]
+        finite = [_finite(logits) for logits in both]
+        right = [(_first(x) == labels) & f for x, f in zip(both, finite, strict=True)]
         self.top1 += [int(r.sum()) for r in right]
-        self.top5 += [int((_within_top5(x, labels) & f).sum()) for x, f in zip(both, finite)]
+        self.top5 += [
+            int((_within_top5(x, labels) & f).sum()) for x, f in zip(both, finite, strict=True)
+        ]
         self.nonfinite += [int((~np.isfinite(x)).sum()) for x in both]
         self.lost += int((right[0] & ~right[1]).sum())
         self.gained += int((~right[0] & right[1]).sum())
@@ -205,7 +206,12 @@ def _chain(first: tuple[Floats, Labels], rest: Iterator[tuple[Floats, Labels]]) 
 
 def _first(logits: Floats) -> Labels:
     """Top-1 class [B]; of equal logits the lowest index; NaN is never the largest."""
-    return np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=1)
+    return np.asarray(np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=1))
+
+
+def _finite(logits: Floats) -> NDArray[np.bool_]:
+    """Whether every logit of the image is a number [B]."""
+    return np.asarray(np.isfinite(logits).all(axis=1))
 
 
 def _within_top5(logits: Floats, labels: Labels) -> NDArray[np.bool_]:

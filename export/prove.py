@@ -11,7 +11,7 @@ from ..bundle.progress import Progress
 from .bisect import bisect
 from .config import ExportConfig
 from .parity import measure
-from .runner import Runner, RunError
+from .runner import RunError, Runner
 
 if TYPE_CHECKING:
     from torch import nn
