@@ -93,7 +93,9 @@ class Fault(BaseModel):
             f"first node out of band: {self.op_type} {self.node} ({self.value}: {size}), "
             f"from PyTorch module {self.module or '(the model itself)'} ({self.module_type})"
         )
-        return text + (f"; unverified before it: {', '.join(self.suspects)}" * bool(self.suspects))
+        return text + (
+            f"; unverified before it: {', '.join(self.suspects)}" if self.suspects else ""
+        )
 
 
 class ParityResult(BaseModel):

@@ -1,0 +1,202 @@
+"""Against torchvision's and timm's evaluation transforms, and against Pillow by hand."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+from timm.data import create_transform
+
+from mldr_deploy.bundle.preprocess import (
+    Preprocessing,
+    normalise,
+    preprocess,
+    to_pixels,
+    upright_rgb,
+)
+from mldr_deploy.errors import MldrError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def spec(**changes: Any) -> Preprocessing:
+    return Preprocessing(**{"size": (32, 32), "mean": MEAN, "std": STD, **changes})
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(4, 90),
+    width=st.integers(4, 90),
+    size=st.sampled_from([(32, 32), (17, 17), (24, 40), (40, 24)]),
+    crop=st.sampled_from([1.0, 0.95, 0.9, 0.875, 0.5]),
+    resize=st.sampled_from(["shortest", "squash"]),
+    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+)
+def test_equal_to_timm(
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    crop: float,
+    resize: str,
+    interpolation: str,
+) -> None:
+    image = Image.fromarray(noise(height, width))
+    ours = spec(size=size, crop_fraction=crop, resize=resize, interpolation=interpolation)
+    transform = create_transform(
+        (3, *size),
+        crop_pct=crop,
+        crop_mode="squash" if resize == "squash" else "center",
+        interpolation=interpolation,
+        mean=MEAN,
+        std=STD,
+    )
+    torch.testing.assert_close(
+        torch.from_numpy(preprocess([image], ours)[0]), transform(image), atol=2e-6, rtol=0
+    )
+
+
+def test_a_fitting_image_is_not_resampled() -> None:
+    pixels = noise(32, 32)
+    assert np.array_equal(to_pixels(pixels, spec()), pixels)
+    assert np.array_equal(to_pixels(Image.fromarray(pixels), spec()), pixels)
+
+
+def test_arrays_and_images_give_the_same_pixels() -> None:
+    pixels = noise(50, 41)
+    ours = spec(crop_fraction=0.9)
+    assert np.array_equal(to_pixels(pixels, ours), to_pixels(Image.fromarray(pixels), ours))
+
+
+def test_channels_are_scaled_by_their_own_numbers_in_either_order() -> None:
+    pixels = noise(32, 32)[None]
+    rgb = normalise(pixels, spec())
+    expected = (pixels / 255.0 - MEAN) / STD  # float64 [1, H, W, 3]
+    assert rgb.dtype == np.float32 and rgb.flags.c_contiguous
+    np.testing.assert_allclose(rgb.transpose(0, 2, 3, 1), expected, atol=1e-6)
+    assert np.array_equal(normalise(pixels, spec(channel_order="bgr")), rgb[:, ::-1])
+
+
+def test_affine_is_what_normalise_applies() -> None:
+    scale, bias = spec().affine()
+    assert scale.dtype == bias.dtype == np.float32
+    pixels = noise(32, 32)[None]
+    by_hand = pixels.astype(np.float32) * scale + bias
+    assert np.array_equal(normalise(pixels, spec()), by_hand.transpose(0, 3, 1, 2))
+
+
+def test_a_batch_is_its_images_and_may_be_empty() -> None:
+    images = [noise(40, 50, 1), noise(32, 32, 2), noise(33, 32, 3)]
+    batch = preprocess(images, spec())
+    assert batch.shape == (3, 3, 32, 32)
+    for k, image in enumerate(images):
+        assert np.array_equal(batch[k], preprocess([image], spec())[0])
+    assert preprocess([], spec()).shape == (0, 3, 32, 32)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = io.BytesIO()
+    Image.fromarray(noise(8, 12)).save(stored, "PNG", exif=exif)
+    image = Image.open(stored)
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(np.asarray(upright_rgb(image)), expected)
+    assert upright_rgb(image).size == ((12, 8) if orientation <= 4 else (8, 12))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_hide_the_picture() -> None:
+    image = Image.fromarray(noise(8, 12))
+    image.info["exif"] = b"Exif\x00\x00MM\x00*\xff\xff\xff\xffgarbage"
+    assert np.array_equal(np.asarray(upright_rgb(image)), noise(8, 12))
+
+
+def test_alpha_is_laid_over_white() -> None:
+    colour = np.zeros((1, 3, 4), np.uint8)
+    colour[0, :, 0], colour[0, :, 3] = 200, (0, 51, 255)
+    over = np.asarray(upright_rgb(Image.fromarray(colour, "RGBA")), float)[0]
+    for k, alpha in enumerate((0.0, 0.2, 1.0)):
+        expected = [200 * alpha + 255 * (1 - alpha), 255 * (1 - alpha), 255 * (1 - alpha)]
+        np.testing.assert_allclose(over[k], expected, atol=1)
+
+
+def test_transparent_palette_grey_and_rgb() -> None:
+    palette = Image.new("P", (1, 2))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.putdata([0, 1])
+    palette.info["transparency"] = 1
+    assert np.asarray(upright_rgb(palette)).tolist() == [[[255, 0, 0]], [[255, 255, 255]]]
+    grey = Image.fromarray(np.array([[[9, 255], [9, 0]]], np.uint8), "LA")
+    assert np.asarray(upright_rgb(grey)).tolist() == [[[9, 9, 9], [255, 255, 255]]]
+    keyed = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    keyed.info["transparency"] = (1, 2, 3)
+    assert np.asarray(upright_rgb(keyed)).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
+def test_grey_bilevel_and_cmyk() -> None:
+    assert np.asarray(upright_rgb(Image.new("L", (1, 1), 77))).tolist() == [[[77, 77, 77]]]
+    assert np.asarray(upright_rgb(Image.new("1", (1, 1), 1))).tolist() == [[[255, 255, 255]]]
+    stored = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 60)).convert("CMYK").save(stored, "JPEG", quality=100)
+    image = Image.open(stored)
+    assert image.mode == "CMYK"
+    seen = np.asarray(upright_rgb(image), int)
+    assert np.abs(seen - [200, 30, 60]).max() <= 4
+
+
+def test_16_bit_grey_keeps_its_range() -> None:
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    stored = io.BytesIO()
+    Image.fromarray(values).save(stored, "PNG")
+    seen = np.asarray(upright_rgb(Image.open(stored)))
+    assert seen[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert (seen == seen[..., :1]).all()
+
+
+def test_float_images_are_refused() -> None:
+    with pytest.raises(MldrError, match="float pixels, whose range is undefined"):
+        upright_rgb(Image.new("F", (2, 2)))
+
+
+def test_arrays_that_are_not_rgb_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[h, w, 3\], not float32 \(4, 4, 3\)"):
+        to_pixels(np.zeros((4, 4, 3), np.float32), spec())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"not uint8 \(4, 4\)"):
+        to_pixels(np.zeros((4, 4), np.uint8), spec())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": (0, 32)},
+        {"crop_fraction": 0},
+        {"crop_fraction": 1.1},
+        {"std": (0.1, 0.0, 0.1)},
+        {"mean": (float("nan"), 0, 0)},
+        {"std": (float("inf"), 1, 1)},
+        {"resize": "longest"},
+        {"interpolation": "box"},
+        {"channel_order": "grb"},
+        {"gamma": 2.2},
+    ],
+)
+def test_impossible_values_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        spec(**change)
+
+
+def test_it_survives_json() -> None:
+    ours = spec(crop_fraction=0.875, channel_order="bgr")
+    assert Preprocessing.model_validate_json(ours.model_dump_json()) == ours

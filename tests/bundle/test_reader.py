@@ -1,0 +1,253 @@
+"""Every way in which a bundle can be other than its manifest says is refused, in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mldr_deploy.bundle.atomic import sha256
+from mldr_deploy.bundle.reader import open_bundle
+from mldr_deploy.errors import MldrError
+
+FILES = ["student.onnx", "weights.safetensors", "golden.npz"]
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def rehash(folder: Path, key: str) -> None:
+    """Make the manifest's hash of a file right again, as someone with a purpose would."""
+    path = folder / json.loads((folder / "manifest.json").read_text())[key]["file"]
+    new = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    edit(folder, lambda content: content[key].update(new))
+
+
+def test_an_untouched_bundle_opens(bundle_folder: Path) -> None:
+    bundle = open_bundle(bundle_folder)
+    assert bundle
+    assert bundle.manifest.labels == ["cat", "dog"]
+    assert bundle.file(bundle.artifact()) == bundle_folder / "student.onnx"
+    assert len(bundle.golden) == 8
+    assert bundle.weights()["w"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_missing_file(bundle_folder: Path, file: str) -> None:
+    (bundle_folder / file).unlink()
+    with pytest.raises(MldrError, match=f"{file} is missing"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("where", [0, -1])
+def test_changed_byte(bundle_folder: Path, file: str, where: int) -> None:
+    data = bytearray((bundle_folder / file).read_bytes())
+    data[where] ^= 1
+    (bundle_folder / file).write_bytes(data)
+    with pytest.raises(MldrError, match=rf"{file} was changed after export \(its SHA-256"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_truncated_file(bundle_folder: Path, file: str) -> None:
+    data = (bundle_folder / file).read_bytes()
+    (bundle_folder / file).write_bytes(data[:-1])
+    with pytest.raises(MldrError, match=rf"{len(data) - 1} bytes, the manifest says {len(data)}"):
+        open_bundle(bundle_folder)
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(MldrError, match=r"is not a bundle \(manifest\.json is missing\)"):
+        open_bundle(tmp_path)
+    with pytest.raises(MldrError, match="is not a bundle"):
+        open_bundle(tmp_path / "nowhere")
+
+
+def test_truncated_manifest(bundle_folder: Path) -> None:
+    text = (bundle_folder / "manifest.json").read_text()
+    (bundle_folder / "manifest.json").write_text(text[: len(text) // 2])
+    with pytest.raises(MldrError, match=r"manifest\.json is not readable JSON"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"manifest"', "{}"])
+def test_json_that_is_no_manifest(bundle_folder: Path, text: str) -> None:
+    (bundle_folder / "manifest.json").write_text(text)
+    with pytest.raises(MldrError, match="states no schema_version"):
+        open_bundle(bundle_folder)
+
+
+def test_bytes_that_are_no_text(bundle_folder: Path) -> None:
+    (bundle_folder / "manifest.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(MldrError, match="is not readable JSON"):
+        open_bundle(bundle_folder)
+
+
+def test_newer_schema(bundle_folder: Path) -> None:
+    edit(bundle_folder, lambda content: content.update(schema_version=2, novelty=1))
+    with pytest.raises(MldrError, match="schema version 2, this program reads up to 1: upgrade"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.5, True, None])
+def test_impossible_schema(bundle_folder: Path, version: object) -> None:
+    edit(bundle_folder, lambda content: content.update(schema_version=version))
+    with pytest.raises(MldrError, match="states no schema_version"):
+        open_bundle(bundle_folder)
+
+
+def _set(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        inner: Any = content
+        for part in path[:-1]:
+            inner = inner[part]
+        inner[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("labels", value="cat"), "labels: Input should be a valid list"),
+        (_set("labels", value=["a", "b", "c"]), "3 labels for an output of"),
+        (_set("artifacts", value=[]), "artifacts: List should have at least 1 item"),
+        (_set("artifacts", 0, "bytes", value=-1), r"artifacts\.0\.bytes: Input should be greater"),
+        (_set("artifacts", 0, "sha256", value="abc"), r"artifacts\.0\.sha256: String should match"),
+        (_set("artifacts", 0, "status", value="fine"), r"artifacts\.0\.status: Input should be"),
+        (_set("artifacts", 0, "status", value="failed"), "contradicts the parity result"),
+        (_set("artifacts", 0, "parity", "samples", value="x"), r"parity\.samples: Input should be"),
+        (_set("artifacts", 0, "parity", value=None), r"artifacts\.0\.parity: Input should be"),
+        (_set("preprocessing", "std", value=[0, 1, 1]), r"preprocessing\.std\.0: Input should be"),
+        (_set("preprocessing", "size", value=[9, 8]), "does not take the preprocessing's"),
+        (_set("weights", value="weights.safetensors"), "weights: Input should be"),
+        (_set("surplus", value=1), "surplus: Extra inputs are not permitted"),
+        (_set("weights", "file", value="../../secret"), "is not a path inside the bundle"),
+        (_set("weights", "file", value="/etc/passwd"), "is not a path inside the bundle"),
+        (_set("weights", "file", value=""), "is not a path inside the bundle"),
+        (_set("weights", "file", value="a\\..\\b"), "is not a path inside the bundle"),
+    ],
+)
+def test_wrong_content(
+    bundle_folder: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    edit(bundle_folder, change)
+    with pytest.raises(MldrError, match=message) as caught:
+        open_bundle(bundle_folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", [0.5, 0.4, 0.31]),
+        ("std", [0.2, 0.3, 0.25]),
+        ("channel_order", "bgr"),
+        ("mean", [0.5000001, 0.4, 0.3]),
+    ],
+)
+def test_preprocessing_that_does_not_give_the_golden_inputs(
+    bundle_folder: Path, key: str, value: object
+) -> None:
+    edit(bundle_folder, _set("preprocessing", key, value=value))
+    with pytest.raises(MldrError, match="golden inputs do not follow from the manifest's mean"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("crop_fraction", 1.0), ("resize", "squash"), ("interpolation", "bilinear")],
+)
+def test_geometry_that_does_not_give_the_golden_pixels(
+    bundle_folder: Path, key: str, value: object
+) -> None:
+    edit(bundle_folder, _set("preprocessing", key, value=value))
+    with pytest.raises(MldrError, match="golden image 0 is resized or cropped differently"):
+        open_bundle(bundle_folder)
+
+
+def test_golden_file_that_is_no_archive(bundle_folder: Path) -> None:
+    (bundle_folder / "golden.npz").write_bytes(b"nothing")
+    rehash(bundle_folder, "golden")
+    with pytest.raises(MldrError, match=r"golden\.npz is damaged"):
+        open_bundle(bundle_folder)
+
+
+def test_golden_file_with_a_pickle_in_it(bundle_folder: Path) -> None:
+    np.savez(bundle_folder / "golden.npz", index=np.array([{"a": 1}], object))
+    rehash(bundle_folder, "golden")
+    with pytest.raises(MldrError, match=r"golden\.npz is damaged \(Object arrays"):
+        open_bundle(bundle_folder)
+
+
+def test_golden_file_without_an_array(bundle_folder: Path) -> None:
+    with np.load(bundle_folder / "golden.npz") as archive:
+        kept = {name: archive[name] for name in archive.files if name != "logits"}
+    np.savez(bundle_folder / "golden.npz", **kept)
+    rehash(bundle_folder, "golden")
+    with pytest.raises(MldrError, match=r"golden\.npz is damaged \('logits'\)"):
+        open_bundle(bundle_folder)
+
+
+def test_unverified_opening_looks_at_the_manifest_only(bundle_folder: Path) -> None:
+    (bundle_folder / "student.onnx").unlink()
+    assert open_bundle(bundle_folder, verify=False)
+
+
+def test_a_failed_bundle_is_refused_unless_allowed(failed_folder: Path) -> None:
+    with pytest.raises(MldrError, match=r"failed its parity gate \(\|dlogit\| 0.25 is above"):
+        open_bundle(failed_folder)
+    bundle = open_bundle(failed_folder, allow_failed=True)
+    assert not bundle
+    assert bundle.artifact().status == "failed"
+
+
+def test_one_failed_artifact_does_not_take_the_others_away(bundle_folder: Path) -> None:
+    def add_failed(content: dict[str, Any]) -> None:
+        failed = json.loads(json.dumps(content["artifacts"][0]))
+        failed.update(precision="int8", status="failed")
+        failed["parity"]["failures"] = ["too far"]
+        content["artifacts"].append(failed)
+
+    edit(bundle_folder, add_failed)
+    bundle = open_bundle(bundle_folder)
+    assert not bundle
+    assert bundle.artifact("fp32").status == "passed"
+    with pytest.raises(MldrError, match=r"failed its parity gate \(too far\)"):
+        bundle.artifact("int8")
+
+
+def test_an_artifact_that_is_not_there(bundle_folder: Path) -> None:
+    with pytest.raises(MldrError, match="holds no onnx fp16 artifact, only onnx fp32"):
+        open_bundle(bundle_folder).artifact("fp16")
+
+
+def test_bundle_imports_no_heavy_library(bundle_folder: Path) -> None:
+    program = (
+        "import pathlib, pkgutil, sys, importlib, mldr_deploy.bundle as package\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'mldr_deploy.bundle.{module.name}')\n"
+        "from mldr_deploy.bundle.reader import open_bundle\n"
+        "open_bundle(pathlib.Path(sys.argv[1])).weights()\n"
+        "heavy = ['torch', 'torchvision', 'timm', 'onnx', 'onnxruntime', 'sklearn', 'scipy']\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    root = Path(sys.modules["mldr_deploy"].__path__[0]).parent
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bundle_folder)],
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.trained import TrainedModel, load_trained, save_trained
+from mldr_deploy.errors import MldrError
+
+TENSORS: dict[str, Any] = {
+    "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+    "bn.num_batches_tracked": np.array(7, np.int64),
+}
+
+
+def record(**changes: Any) -> TrainedModel:
+    values: dict[str, Any] = {
+        "model": {"name": "resnet10t", "options": {"act_layer": "silu"}},
+        "num_classes": 2,
+        "image_size": 32,
+        "classes": ["Käse", "dog"],
+        "preprocessing": Preprocessing(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
+        "family": "cnn",
+        "parameters": 6,
+        "data": {"source": "digits"},
+        "data_fingerprint": "f" * 64,
+        "metrics": {"val_top1": 97.5},
+        "provenance": {"recipe": {"train": {"seed": 0}}},
+    }
+    return TrainedModel(**{**values, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_trained(tmp_path / "student", record(), TENSORS)
+    return tmp_path / "student"
+
+
+def change(folder: Path, **values: Any) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**content, **values}))
+
+
+def test_what_was_saved_is_loaded(folder: Path) -> None:
+    loaded, tensors = load_trained(folder)
+    assert loaded == record()
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype and tensors[name].shape == tensor.shape
+        assert np.array_equal(tensors[name], tensor)
+
+
+def test_the_weights_are_ordinary_safetensors(folder: Path) -> None:
+    read = load_file(folder / "weights.safetensors")
+    assert torch.equal(read["head.weight"], torch.from_numpy(TENSORS["head.weight"].copy()))
+    assert read["bn.num_batches_tracked"].shape == ()
+
+
+def test_a_folder_without_a_record(tmp_path: Path) -> None:
+    with pytest.raises(MldrError, match=r"holds no trained model \(model\.json is missing\)"):
+        load_trained(tmp_path)
+
+
+def test_missing_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(MldrError, match=r"weights\.safetensors is missing"):
+        load_trained(folder)
+
+
+def test_truncated_weights(folder: Path) -> None:
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(MldrError, match=r"weights\.safetensors is damaged"):
+        load_trained(folder)
+
+
+def test_weights_that_are_not_numbers(folder: Path) -> None:
+    save_trained(folder, record(), {"a.w": np.array([1, np.nan], np.float32)})
+    with pytest.raises(MldrError, match=r"tensor a\.w holds NaN or infinity"):
+        load_trained(folder)
+
+
+def test_truncated_record(folder: Path) -> None:
+    (folder / "model.json").write_text((folder / "model.json").read_text()[:50])
+    with pytest.raises(MldrError, match="is not readable JSON"):
+        load_trained(folder)
+
+
+def test_newer_schema(folder: Path) -> None:
+    change(folder, schema_version=2, a_field_of_the_future=1)
+    with pytest.raises(MldrError, match="has schema version 2, this program reads up to 1"):
+        load_trained(folder)
+
+
+def test_wrong_type_is_named(folder: Path) -> None:
+    change(folder, parameters="many")
+    with pytest.raises(MldrError, match=r"model\.json: parameters: Input should be a valid int"):
+        load_trained(folder)
+
+
+def test_class_names_must_match_the_logits() -> None:
+    with pytest.raises(ValidationError, match="3 class names for 2 logits"):
+        record(classes=["a", "b", "c"])
+
+
+def test_a_foreign_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(MldrError, match="holds other files"):
+        save_trained(tmp_path, record(), TENSORS)
