@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .config import AugmentConfig
 from .crops import centre_boxes, crop_boxes, pad_crop_flip, resized_crop
+from .erasing import erase
+from .randaugment import rand_augment
 
 
 class Augment:
@@ -28,7 +30,13 @@ class Augment:
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, 3, h, w] -> uint8 [B, 3, S, S]; ``pixels`` is left as it is."""
-        return self._geometry(pixels, generator)
+        config = self.config
+        out = self._geometry(pixels, generator)
+        if config.randaugment > 0:
+            out = rand_augment(out, config.randaugment, config.randaugment_ops, generator)
+        if config.erase > 0:
+            out = erase(out, config.erase, generator)
+        return out
 
     def _geometry(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         config, side = self.config, self.image_size
@@ -75,7 +83,7 @@ class Mix:
         partner = order.to(pixels.device, non_blocking=True)
         if not cut:
             return images.lerp(images[partner], 1 - keep), targets.lerp(targets[partner], 1 - keep)
-        (top, bottom, left, right), keep = cut_box(*pixels.shape[2:], keep, y, x)
+        (top, bottom, left, right), keep = cut_box(pixels.shape[2], pixels.shape[3], keep, y, x)
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
         return mixed, targets.lerp(targets[partner], 1 - keep)

@@ -45,20 +45,35 @@ def crop_boxes(
     Each row is (top, left, height, width). Ten draws of (area, aspect) are made for every image
     and the first that fits is taken; if none does, the largest centred box within ``ratio``.
     """
+    chosen, fits = draw_boxes(height, width, count, config.scale, config.ratio, generator)
+    fallback = torch.tensor(_centred(height, width, config.ratio))
+    return torch.where(fits[:, None], chosen, fallback)
+
+
+def draw_boxes(
+    height: int,
+    width: int,
+    count: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Boxes of a share of the image drawn from ``area`` and log-uniform width / height.
+
+    Returns int64 [count, 4], rows (top, left, height, width), and bool [count]: whether one of
+    ten draws fits into the image (else the row means nothing). Both on the host.
+    """
     draw = torch.rand(4, count, _ATTEMPTS, generator=generator, device=generator.device).cpu()
-    low, high = config.scale
-    area = height * width * (low + (high - low) * draw[0])
-    log_low, log_high = (math.log(bound) for bound in config.ratio)
-    aspect = torch.exp(log_low + (log_high - log_low) * draw[1])
-    widths, heights = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    areas = height * width * (area[0] + (area[1] - area[0]) * draw[0])
+    low, high = (math.log(bound) for bound in ratio)
+    aspects = torch.exp(low + (high - low) * draw[1])
+    widths, heights = (areas * aspects).sqrt().round(), (areas / aspects).sqrt().round()
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     top = (draw[2] * (height - heights + 1)).floor()
     left = (draw[3] * (width - widths + 1)).floor()
-    boxes = torch.stack([top, left, heights, widths], dim=-1)
+    boxes = torch.stack([top, left, heights, widths], dim=-1).long()
     first = fits.int().argmax(dim=1)  # argmax gives the first of equals
-    chosen = boxes[torch.arange(count), first]
-    fallback = torch.tensor(_centred(height, width, config.ratio), dtype=chosen.dtype)
-    return torch.where(fits.any(dim=1)[:, None], chosen, fallback).long()
+    return boxes[torch.arange(count), first], fits.any(dim=1)
 
 
 def _centred(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:

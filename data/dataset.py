@@ -90,7 +90,7 @@ def _fingerprint(raw: RawDataset) -> str:
     digest = hashlib.sha256(json.dumps(raw.classes).encode())
     for name, split in raw.splits().items():
         digest.update(f"{name} {len(split.labels)}\n".encode())
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8"))
+        digest.update(split.labels.astype("<i8").tobytes())
         split.images.feed(digest)
     return digest.hexdigest()
 
@@ -99,13 +99,13 @@ def _statistics(split: Split) -> tuple[Rgb, Rgb]:
     """(mean, std) per channel: exact when resident, else of a fixed sample of whole pictures."""
     if split.pixels is not None:
         blocks = np.array_split(split.pixels, max(len(split) // 1000, 1))
+        histograms = [_histogram(block) for block in blocks]
     else:
         count = min(len(split), _STATISTICS_SAMPLE)
         chosen = np.random.default_rng(0).choice(len(split), count, replace=False)
-        blocks = [np.asarray(split.image(int(index))) for index in np.sort(chosen)]
-    counts = sum(
-        _histogram(block) / (1 if split.pixels is not None else block.size) for block in blocks
-    )
+        images = (np.asarray(split.image(int(index))) for index in np.sort(chosen))
+        histograms = [_histogram(image) / image.size for image in images]
+    counts = np.sum(histograms, axis=0)
     weights = counts / counts.sum(axis=1, keepdims=True)
     levels = np.arange(256) / 255
     mean = weights @ levels

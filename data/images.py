@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..bundle.preprocess import upright_rgb
 from ..errors import MldrError
@@ -170,6 +170,6 @@ def decode(data: bytes, name: str) -> Image.Image:
         return upright_rgb(image)
     except Exception as error:  # Pillow's plug-ins raise a dozen types on damaged files
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             reason = "not an image that Pillow knows"
         raise UnreadableImage(f"{name} ({reason})") from error

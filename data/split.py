@@ -58,7 +58,7 @@ def stratified(
     for label in np.unique(labels) if fraction > 0 else []:
         members = np.flatnonzero(labels == label)
         count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
-        rng = np.random.default_rng([seed, int(label)])
+        rng = np.random.default_rng([seed, int(label) % 2**32])  # -1 is refused later, by name
         held.append(rng.permutation(members)[:count])
     out = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
     return np.setdiff1d(np.arange(len(labels)), out), out

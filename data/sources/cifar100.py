@@ -1,29 +1,37 @@
 """``cifar100``: 50,000 training and 10,000 test pictures of 32 px in 100 classes.
 
-Read from the Parquet shards ``cifar100-train-*.parquet``, ``cifar100-test.parquet`` and
-``cifar100-classes.csv``.
+Read from the official archive's folder ``cifar-100-python``, else from the Parquet shards
+``cifar100-train-*.parquet``, ``cifar100-test.parquet`` and ``cifar100-classes.csv``, else fetched
+(A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009).
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from ...bundle.progress import Progress
-from ...errors import MldrError, Unavailable
 from ..config import DataConfig
+from ..fetch import Archive, locate
 from ..raw import RawDataset
 from ..root import data_root
-from .parquet import read_table
+from . import cifar_archive
+from .parquet import class_names, read_table
+
+ARCHIVE = Archive(
+    title="CIFAR-100",
+    folder="cifar-100-python",
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    md5="eb9058c3a382ffc7106e4002c42a8d85",
+)
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:
     """CIFAR-100 with its 100 fine classes."""
     root = data_root(config.root)
     shards = sorted(root.glob("cifar100-train-*.parquet"))
-    if shards:
+    if shards and not (root / ARCHIVE.folder).is_dir():
         return _from_shards(root, shards)
-    raise Unavailable(f"CIFAR-100 is not in {root}")
+    return cifar_archive.load(locate(ARCHIVE, root, config, progress))
 
 
 def _from_shards(root: Path, shards: list[Path]) -> RawDataset:
@@ -33,12 +41,3 @@ def _from_shards(root: Path, shards: list[Path]) -> RawDataset:
         for paths in (shards, [root / "cifar100-test.parquet"])
     )
     return RawDataset(classes, train, test)
-
-
-def class_names(path: Path, column: str) -> tuple[str, ...]:
-    """The ``column`` of a table of classes, in the order of its rows."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return tuple(row[column] for row in csv.DictReader(file))
-    except (OSError, KeyError) as error:
-        raise MldrError(f"cannot read the class names in {path}: {error}") from error

@@ -6,6 +6,7 @@ metadata. The encoded bytes of all rows are kept in memory.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def read_table(paths: Sequence[Path], image_column: str | None, label_column: st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = []
+    tables: list[Any] = []
     for path in paths:
         try:
             if not tables:
@@ -74,8 +75,19 @@ def read_table(paths: Sequence[Path], image_column: str | None, label_column: st
     return Table(images, _labels(table[label], images), _class_names(schema, label), origin)
 
 
+def class_names(path: Path, column: str) -> tuple[str, ...]:
+    """The ``column`` of a CSV table of classes that lies beside shards, in its order."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(row[column] for row in csv.DictReader(file))
+    except OSError as error:
+        raise MldrError(f"cannot read the class names in {path}: {error.strerror}") from error
+    except KeyError as error:
+        raise MldrError(f"{path} has no column {column}, which names the classes") from error
+
+
 def _image_column(schema: Any, configured: str | None, path: Path) -> str:
-    fit = [field.name for field in schema if _holds_images(field.type)]
+    fit = [str(field.name) for field in schema if _holds_images(field.type)]
     if configured is None:
         if len(fit) == 1:
             return fit[0]

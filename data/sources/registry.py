@@ -7,11 +7,14 @@ from collections.abc import Callable
 from ...bundle.progress import Progress
 from ..config import DataConfig
 from ..raw import RawDataset
-from . import cifar100, digits
+from . import cifar100, digits, folder, parquet, tiny_imagenet
 
 Source = Callable[[DataConfig, Progress], RawDataset]
 
 SOURCES: dict[str, Source] = {
     "digits": digits.load,
     "cifar100": cifar100.load,
+    "tiny-imagenet": tiny_imagenet.load,
+    "folder": folder.load,
+    "parquet": parquet.load,
 }

@@ -1,0 +1,181 @@
+"""Parquet tables of many shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.dataset import Dataset, load_dataset
+from mldr_deploy.errors import MldrError
+
+FEATURES = '{"info": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}'
+
+
+def load(path: object, **keys: Any) -> Dataset:
+    options = {"batch_size": 2, "val_fraction": 0, **keys}
+    return load_dataset(DataConfig(source=f"parquet:{path}", **options))
+
+
+def refusal(path: object, **keys: Any) -> str:
+    with pytest.raises(MldrError) as raised:
+        load(path, **keys)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def pixels_of(disk: Any, count: int, seed: int = 0) -> np.ndarray:
+    return np.stack([np.asarray(disk.picture(seed + index)) for index in range(count)])
+
+
+def write_splits(disk: Any, train: str, test: str, **columns: Any) -> None:
+    images = columns.pop("images", "image")
+    for name, seed in ((train, 0), (test, 100)):
+        disk.table(name, {images: disk.rows(8, seed), "label": [0, 1] * 4, **columns})
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train.parquet", "test.parquet"),
+        ("data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"),
+        ("pets-train-0.parquet", "pets-val.parquet"),
+        ("train/0000.parquet", "test/0000.parquet"),
+    ],
+)
+def test_splits_are_told_from_file_names(train: str, test: str, disk: Any) -> None:
+    write_splits(disk, train, test)
+    data = load(disk.root)
+    assert data.classes == ("0", "1")
+    assert np.array_equal(data.train.pixels, pixels_of(disk, 8))
+    assert np.array_equal(data.test.pixels, pixels_of(disk, 8, seed=100))
+    assert data.test.labels.tolist() == [0, 1] * 4
+
+
+def test_validation_and_test_files_are_both_kept(disk: Any) -> None:
+    write_splits(disk, "train.parquet", "test.parquet")
+    disk.table("valid.parquet", {"image": disk.rows(2, 50), "label": [1, 0]})
+    data = load(disk.root)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [8, 2, 8]
+
+
+def test_one_file_gives_a_fixed_stratified_fifth_to_test(disk: Any) -> None:
+    path = disk.table("pets.parquet", {"image": disk.rows(50), "label": [0, 1] * 25})
+    data = load(path, val_fraction=0.1, split_seed=3)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [36, 4, 10]
+    assert np.bincount(data.test.labels).tolist() == [5, 5]
+    every = np.concatenate([data.train.pixels, data.val.pixels, data.test.pixels])
+    assert len(np.unique(every.reshape(50, -1), axis=0)) == 50
+    assert np.array_equal(load(path).test.pixels, data.test.pixels)
+
+
+def test_shards_follow_each_other(disk: Any) -> None:
+    for part in range(3):
+        columns = {"image": disk.rows(4, 4 * part), "label": [0, 1, 1, 0]}
+        disk.table(f"train-{part}.parquet", columns)
+    disk.table("test.parquet", {"image": disk.rows(2), "label": [0, 1]})
+    data = load(disk.root)
+    assert np.array_equal(data.train.pixels, pixels_of(disk, 12))
+    assert data.train.name(9) == "row 1 of train-2.parquet"
+
+
+def test_hugging_faces_structs_and_class_names(disk: Any) -> None:
+    for name, seed in (("train.parquet", 0), ("test.parquet", 40)):
+        images = [{"bytes": data, "path": None} for data in disk.rows(6, seed)]
+        disk.table(name, {"image": images, "label": [0, 1] * 3}, FEATURES)
+    data = load(disk.root)
+    assert data.classes == ("no", "yes")
+    assert np.array_equal(data.train.pixels, pixels_of(disk, 6))
+
+
+def test_different_declared_names_are_refused(disk: Any) -> None:
+    for name, features in (("train.parquet", FEATURES), ("test.parquet", FEATURES[::1])):
+        columns = {"image": disk.rows(4), "label": [0, 1] * 2}
+        changed = features.replace("yes", "maybe") if name == "test.parquet" else features
+        disk.table(name, columns, changed)
+    assert "declare different class names" in refusal(disk.root)
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_labels_may_be_names(dictionary: bool, disk: Any) -> None:
+    names: Any = pa.array(["dog", "cat", "cat", "dog"])
+    if dictionary:
+        names = names.dictionary_encode()
+    for name in ("train.parquet", "test.parquet"):
+        disk.table(name, {"image": disk.rows(4), "label": names})
+    data = load(disk.root)
+    assert data.classes == ("cat", "dog")
+    assert data.train.labels.tolist() == [1, 0, 0, 1]
+
+
+def test_names_that_differ_between_splits_are_refused(disk: Any) -> None:
+    disk.table("train.parquet", {"image": disk.rows(4), "label": ["cat", "dog"] * 2})
+    disk.table("test.parquet", {"image": disk.rows(2), "label": ["cat", "eel"]})
+    assert "class 'eel' has no picture in the train split" in refusal(disk.root)
+
+
+@pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary()])
+def test_other_columns_do_not_matter_once_one_is_named(kind: Any, disk: Any) -> None:
+    columns = {
+        "thumbnail": pa.array([b"x"] * 4, kind),
+        "photo": pa.array(disk.rows(4), kind),
+        "species": [3, 3, 3, 3],
+        "kind": pa.array([0, 1, 0, 1], pa.uint8()),
+    }
+    for name in ("train.parquet", "test.parquet"):
+        disk.table(name, columns)
+    said = refusal(disk.root)
+    assert "several columns may hold images (thumbnail, photo)" in said
+    assert "data.image_column" in said
+    data = load(disk.root, image_column="photo", label_column="kind")
+    assert np.array_equal(data.train.pixels, pixels_of(disk, 4))
+    assert data.train.labels.tolist() == [0, 1, 0, 1]
+    said = refusal(disk.root, image_column="photo")
+    assert "no column label or labels or fine_label or class (it has thumbnail, photo" in said
+    assert "data.label_column" in said
+    said = refusal(disk.root, image_column="kind", label_column="kind")
+    assert "names 'kind', but columns of encoded images are: thumbnail, photo" in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"label": [0, 1]}, "no column holds encoded images (it has label)"),
+        ({"image": [b"a", b"b"], "label": [0.5, 1.0]}, "column 'label' is double; labels are"),
+        ({"image": [b"a", b"b"], "label": [0, None]}, "row 1 of t.parquet has no label (1 such"),
+    ],
+)
+def test_unfit_columns_are_refused(columns: dict[str, Any], said: str, disk: Any) -> None:
+    path = disk.table("t.parquet", columns)
+    message = refusal(path)
+    assert said in message
+
+
+def test_a_damaged_file_and_an_empty_folder_are_refused(disk: Any) -> None:
+    assert f"no .parquet file lies in {disk.root}" in refusal(disk.root)
+    (disk.root / "t.parquet").write_bytes(b"PAR1 and then nothing")
+    assert f"cannot read {disk.root / 't.parquet'}" in refusal(disk.root / "t.parquet")
+
+
+def test_files_that_do_not_say_their_split_are_refused(disk: Any) -> None:
+    write_splits(disk, "train.parquet", "test.parquet")
+    disk.table("extra.parquet", {"image": disk.rows(2), "label": [0, 1]})
+    assert "extra.parquet does not say its split" in refusal(disk.root)
+    (disk.root / "extra.parquet").unlink()
+    (disk.root / "train.parquet").unlink()
+    assert "train*.parquet is missing" in refusal(disk.root)
+
+
+def test_shards_of_different_tables_are_refused(disk: Any) -> None:
+    write_splits(disk, "train-0.parquet", "test.parquet")
+    disk.table("train-1.parquet", {"photo": disk.rows(2), "label": [0, 1]})
+    assert f"cannot read {disk.root / 'train-1.parquet'}" in refusal(disk.root)
+
+
+def test_a_table_without_rows_is_refused(disk: Any) -> None:
+    columns = {"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}
+    path = disk.table("t.parquet", columns)
+    assert f"no classes in {path}" in refusal(path)

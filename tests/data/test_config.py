@@ -1,0 +1,50 @@
+"""What the data keys of a recipe may be."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from mldr_deploy.data.config import NAMED_SOURCES, PATH_SOURCES, AugmentConfig, DataConfig
+from mldr_deploy.data.sources.registry import SOURCES
+
+
+def test_every_allowed_source_is_registered() -> None:
+    assert set(SOURCES) == {*NAMED_SOURCES, *PATH_SOURCES}
+
+
+@pytest.mark.parametrize("source", [*NAMED_SOURCES, "folder:/a b", "parquet:x.parquet"])
+def test_known_sources_pass(source: str) -> None:
+    assert DataConfig(source=source).source == source
+
+
+@pytest.mark.parametrize("source", ["", "mnist", "folder", "folder: ", "parquet:", "digits:x"])
+def test_an_unknown_source_is_answered_with_those_allowed(source: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        DataConfig(source=source)
+    assert "digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("scale", (0.9, 0.2), "first bound must not exceed the second"),
+        ("ratio", (2.0, 1.0), "first bound must not exceed the second"),
+        ("scale", (0.5, 1.5), "cannot exceed the image"),
+        ("scale", (0.0, 1.0), "greater than 0"),
+        ("randaugment", 11, "less than or equal to 10"),
+        ("flip", 1.5, "less than or equal to 1"),
+        ("crop", "zoom", "'none', 'pad' or 'random-resized'"),
+    ],
+)
+def test_impossible_augmentation_is_refused(key: str, value: object, said: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        AugmentConfig(**{key: value})
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("model", [DataConfig, AugmentConfig])
+def test_every_key_is_documented_and_unknown_ones_are_refused(model: type) -> None:
+    assert all(len(field.description or "") > 20 for field in model.model_fields.values())
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        model(nonsense=1)
