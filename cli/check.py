@@ -12,7 +12,7 @@ from .console import progress
 
 @click.command(name="check")
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
-@options.data_source
+@options.data_source("Images whose test split parity is proven on; they need the same classes")
 @options.data_root
 @click.option(
     "--golden-only",

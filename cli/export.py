@@ -19,7 +19,7 @@ from .console import progress
     type=click.Path(file_okay=False, path_type=Path),
     help="The bundle to write; an earlier one there is replaced when the new one is complete.",
 )
-@options.data_source
+@options.data_source("The data set it was trained on, where it lies now")
 @options.data_root
 @click.option(
     "--opset", type=int, default=20, show_default=True, help="ONNX operator set of the artifact."

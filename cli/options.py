@@ -52,13 +52,17 @@ def run_options(command: F) -> F:
     return command
 
 
-data_source = click.option(
-    "--data",
-    "source",
-    metavar="SOURCE",
-    help="Held-out images to prove parity on: digits, cifar100, tiny-imagenet, folder:PATH or "
-    "parquet:PATH.  [default: the data set it was trained on]",
-)
+def data_source(meaning: str) -> Callable[[F], F]:
+    """``--data SOURCE`` as ``source``; ``meaning`` begins its help."""
+    return click.option(
+        "--data",
+        "source",
+        metavar="SOURCE",
+        help=f"{meaning}: digits, cifar100, tiny-imagenet, folder:PATH or parquet:PATH.  "
+        "[default: the source it was trained on]",
+    )
+
+
 data_root = click.option(
     "--data-root",
     metavar="DIR",

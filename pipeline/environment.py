@@ -32,7 +32,7 @@ EXTRAS = {
     "demo": ("gradio",),
     "tensorrt": ("tensorrt",),
     "mamba": ("causal-conv1d", "mamba-ssm"),
-    "dev": ("build", "hypothesis", "jaxtyping", "mypy", "pytest", "ruff"),
+    "dev": ("build", "hypothesis", "mypy", "pytest", "ruff"),
 }
 
 # A file that is there when the named data set is there.

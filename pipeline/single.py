@@ -33,7 +33,7 @@ def export_trained(
     record, _ = load_trained(trained)
     dataset = recorded_dataset(record.data, source, root, progress=progress)
     return build_bundle(
-        trained, out, config, dataset=dataset, provenance=record.provenance, progress=progress
+        trained, out, config, dataset=dataset, progress=progress
     )
 
 

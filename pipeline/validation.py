@@ -1,4 +1,4 @@
-"""Settings to config objects: a refusal names the key, the value and what is allowed."""
+"""Settings that come from outside a recipe, as config objects."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import MldrError
+from .refusal import describe
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def validated(kind: type[Config], settings: dict[str, Any], section: str) -> Config:
-    """``kind(**settings)``. Raises MldrError for the first wrong key, named ``section.key``."""
+    """``kind(**settings)``. Raises MldrError for the first wrong key, told as in a recipe."""
     try:
         return kind(**settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (section, *first["loc"]))
-        if first["type"] == "extra_forbidden":
-            allowed = ", ".join(kind.model_fields)
-            raise MldrError(f"{key} is not a known key; {section} has: {allowed}") from None
-        raise MldrError(f"{key} = {first['input']!r}: {first['msg']}") from None
+        raise MldrError(f"{section}: {describe(error, kind)}") from None

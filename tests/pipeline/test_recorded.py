@@ -33,9 +33,9 @@ def test_same_source_keeps_everything() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "cifar"}, "data.source = 'cifar': Value error, allowed are digits, "),
-        ({"image_size": 2}, "data.image_size = 2: Input should be greater than or equal to 8"),
-        ({"colour": 1}, "data.colour is not a known key; data has: source, root, batch_size"),
+        ({"source": "cifar"}, "data: source = 'cifar' is not allowed: allowed are digits, "),
+        ({"image_size": 2}, "data: image_size = 2 is not allowed: input should be greater than"),
+        ({"colour": 1}, "data: unknown key colour; allowed there: source, root, batch_size"),
     ],
 )
 def test_refusals_name_key_value_and_what_is_allowed(

@@ -1,0 +1,128 @@
+"""export and check on a real trained folder: what they print, where they stop, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.trained import TrainedModel, save_trained
+from mldr_deploy.cli.group import main
+from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.family import family
+from mldr_deploy.models.registry import create_model
+
+MODEL = ModelConfig(name="test_resnet")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as training leaves it: a small convolutional model with random weights."""
+    torch.manual_seed(0)
+    config = DataConfig(source="digits")
+    dataset = load_dataset(config)
+    model = create_model(MODEL, num_classes=10, image_size=32)
+    folder = tmp_path_factory.mktemp("run") / "student"
+    record = TrainedModel(
+        model=MODEL.model_dump(mode="json"),
+        num_classes=10,
+        image_size=32,
+        classes=list(dataset.classes),
+        preprocessing=Preprocessing(
+            size=(32, 32),
+            resize="squash",
+            crop_fraction=1.0,
+            interpolation="bicubic",
+            mean=dataset.mean,
+            std=dataset.std,
+        ),
+        family=family(model),
+        parameters=sum(p.numel() for p in model.parameters()),
+        data=config.model_dump(mode="json"),
+        data_fingerprint=dataset.fingerprint,
+    )
+    save_trained(folder, record, {k: v.numpy() for k, v in model.state_dict().items()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path) -> Path:
+    out = trained.parent / "bundle"
+    result = run("export", trained, "--out", out, "--max-batch", 32)
+    assert result.exit_code == 0, result.output
+    assert "parity fp32: passed on 359 images" in result.stdout
+    assert f"bundle: {out}" in result.stdout
+    return out
+
+
+def test_the_bundle_runs_outside_this_package(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    session = onnxruntime.InferenceSession(str(bundle / manifest["artifacts"][0]["file"]))
+    golden = np.load(bundle / "golden.npz", allow_pickle=False)
+    (logits,) = session.run(None, {manifest["input"]["name"]: golden["inputs"]})
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-3)
+    assert manifest["max_batch"] == 32
+
+
+def test_check_proves_it_again_on_the_recorded_data(bundle: Path) -> None:
+    result = run("check", bundle)
+    assert result.exit_code == 0, result.output
+    assert "parity fp32: passed on 359 images" in result.stdout
+    assert "the bundle holds" in result.stdout
+
+
+def test_golden_only_leaves_the_split_alone(bundle: Path) -> None:
+    result = run("check", bundle, "--golden-only", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "golden logits" in result.stdout
+    assert "on 359 images" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_check_refuses_a_changed_file(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = copy / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = run("check", copy)
+    assert result.exit_code == 1
+    assert f"Error: {weights} was changed after export" in result.stderr
+
+
+def test_refusals_are_one_line(bundle: Path, trained: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "b")
+    for result, message in [
+        (run("export", tmp_path, *out), f"{tmp_path} holds no trained model"),
+        (run("export", trained, *out, "--max-batch", 1), "export: max_batch = 1 is not allowed"),
+        (run("export", trained, *out, "--opset", 5), "export: opset = 5 is not allowed"),
+        (run("check", bundle, "--data", "nonsense"), "data: source = 'nonsense' is not allowed"),
+        (run("check", bundle, "--data", f"folder:{tmp_path}"), f"{tmp_path}"),
+    ]:
+        assert (result.exit_code, result.stdout) == (1, ""), result.output
+        assert message in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert not (tmp_path / "b").exists()
+
+
+def test_defaults_in_the_help_are_those_of_the_config() -> None:
+    text = run("export", "--help").stdout
+    config = ExportConfig()
+    assert f"[default: {config.opset}]" in text
+    assert f"[default: {config.max_batch}]" in text
