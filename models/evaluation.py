@@ -14,13 +14,18 @@ MISFITS = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, Ari
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold the model in eval mode without gradients; every module's own mode comes back."""
+    """Hold the model in eval mode without gradients; every module's own mode comes back.
+
+    The way back goes through the model's own `train`, where LeViT and its kin forget attention
+    biases that they keep in eval mode; weights loaded afterwards would meet the old ones.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
+        model.train()
         for module, training in modes.items():
             module.training = training
 

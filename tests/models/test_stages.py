@@ -32,7 +32,7 @@ SMALL = {
     "poolformer_s12": {"depths": (1, 1, 1, 1)},
     "convmixer_768_32": {"dim": 32, "depth": 5},
     "test_vit": {},
-    "deit_tiny_distilled_patch16_224": {"depth": 4, "embed_dim": 48},
+    "deit_tiny_distilled_patch16_224": {"depth": 4, "embed_dim": 48, "proj_drop_rate": 0.1},
     "vit_tiny_patch16_dinov3_qkvb": {"depth": 4, "embed_dim": 48},
     "cait_xxs24_224": {"depth": 6},
     "swin_tiny_patch4_window7_224": {"embed_dim": 24, "depths": (1, 1, 1, 1)},
@@ -53,6 +53,7 @@ SMALL = {
 def small(name: str) -> nn.Module:
     torch.manual_seed(0)
     config = ModelConfig(name=name, options=SMALL[name])
+    config = ModelConfig.model_validate_json(config.model_dump_json())  # as a run stores it
     return create_model(config, num_classes=CLASSES, image_size=SIZE)
 
 
@@ -170,6 +171,33 @@ def test_planning_leaves_the_model_as_it_was() -> None:
     plan_stages(model, SIZE)
     assert model.training and not model.get_submodule("layer1").training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_biases_kept_in_eval_mode_do_not_outlive_a_trial() -> None:
+    """LeViT keeps attention biases in eval mode; weights loaded after a trial must count."""
+    trained, rebuilt = small("levit_128s").eval(), small("levit_128s")
+    plan_stages(rebuilt, SIZE)
+    for parameter in trained.parameters():
+        parameter.data.normal_(std=0.1)
+    rebuilt.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(rebuilt.eval()(images()), trained(images()))
+
+
+@pytest.mark.slow
+def test_one_pass_over_every_timm_class(timm_class: tuple[str, str, int]) -> None:
+    name, _, size = timm_class
+    torch.manual_seed(0)
+    options = {"depth": 2} if name in ("deepseek_vit_412m", "gemma4_vit_167m") else {}
+    config = ModelConfig(name=name, options=options)
+    model = create_model(config, num_classes=CLASSES, image_size=size).eval()
+    plan = plan_stages(model, size)
+    x = torch.randn(2, 3, size, size)
+    output = forward_stages(model, x, plan)
+    torch.testing.assert_close(output.logits, model(x), atol=1e-5, rtol=0)
+    for stage, shape in zip(output.stages, plan.shapes, strict=True):
+        assert stage.shape == (2, shape.channels, shape.height, shape.width)
+    (output.logits.sum() + sum(stage.mean() for stage in output.stages)).backward()
 
 
 def test_refuses_a_model_without_intermediates() -> None:
