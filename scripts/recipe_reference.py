@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from mldr_deploy.pipeline.recipe import Recipe
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+from mldr_deploy.pipeline.recipe import Recipe
 
 from generated import write_or_check
 
@@ -36,37 +39,72 @@ def page() -> Iterator[str]:
     yield HEADER
     yield "## Recipes of the package\n\n| name | what it is |\n| --- | --- |\n"
     for file in sorted((ROOT / "distill" / "recipes").glob("*.toml")):
-        yield f"| `{file.stem}` | {summary(file)} |\n"
-    yield "\n## Keys\n"
-    yield from table(Recipe, "")
+        described = tomllib.loads(file.read_text(encoding="utf-8"))["description"]
+        yield f"| `{file.stem}` | {escape(described)} |\n"
+    yield "\n## Keys\n\nA default counts where the recipe does not set the key.\n"
+    tables = list(tables_of(Recipe, "", "", None))
+    home: dict[type[BaseModel], Table] = {}  # where each class is written out: its shortest name
+    for table in sorted(tables, key=lambda table: table.name.count(".")):
+        home.setdefault(table.config, table)
+    for table in tables:
+        yield from written(table, home[table.config])
 
 
-def summary(recipe: Path) -> str:
-    """The comment that a recipe file begins with."""
-    lines = recipe.read_text(encoding="utf-8").splitlines()
-    comment = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        comment.append(line.removeprefix("#").strip())
-    return escape(" ".join(comment))
+@dataclass(frozen=True)
+class Table:
+    """One table of a recipe file."""
+
+    name: str  # full, with dots; empty for the recipe itself
+    config: type[BaseModel]
+    meaning: str
+    values: BaseModel | None  # what counts where the recipe leaves the table out
+
+    def full(self, name: str) -> str:
+        return f"{self.name}.{name}" if self.name else name
+
+    def default(self, name: str) -> Any:
+        field = self.config.model_fields[name]
+        own = field.get_default(call_default_factory=True)
+        return own if self.values is None else getattr(self.values, name)
 
 
-def table(config: type[BaseModel], prefix: str) -> Iterator[str]:
-    """Keys of ``config``, then a table for each section inside it."""
-    own = {name: f for name, f in config.model_fields.items() if section(f.annotation) is None}
-    if prefix:
-        yield f"\n### `{prefix}`\n\n{(config.__doc__ or '').strip()}\n"
-    if own:
-        yield "\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
-    for name, field in own.items():
-        key = f"{prefix}.{name}" if prefix else name
-        cells = (f"`{key}`", allowed(field), default(field), escape(field.description or ""))
-        yield f"| {' | '.join(cells)} |\n"
-    for name, field in config.model_fields.items():
+def tables_of(
+    config: type[BaseModel], name: str, meaning: str, values: BaseModel | None
+) -> Iterator[Table]:
+    """The table of ``config`` and every table inside it."""
+    table = Table(name, config, meaning, values)
+    yield table
+    for key, field in config.model_fields.items():
         inner = section(field.annotation)
         if inner is not None:
-            yield from table(inner, f"{prefix}.{name}" if prefix else name)
+            value = table.default(key)
+            given = value if isinstance(value, BaseModel) else None
+            yield from tables_of(inner, table.full(key), field.description or "", given)
+
+
+def written(table: Table, home: Table) -> Iterator[str]:
+    """One table in Markdown; only a link where the same keys are written out elsewhere."""
+    fields = table.config.model_fields
+    own = [name for name, field in fields.items() if section(field.annotation) is None]
+    if table.name:
+        yield f"\n### `{table.name}`\n\n{table.meaning}\n"
+    if table.name != home.name:
+        others = [name for name in own if table.default(name) != home.default(name)]
+        also = "; ".join(f"`{name}` {value(table.default(name))}" for name in others)
+        link = f"[`{home.name}`](#{home.name.replace('.', '').lower()})"
+        yield f"\nThe keys of {link}{f', with other defaults: {also}' if also else ''}.\n"
+        return
+    if own:
+        yield "\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
+    for name in own:
+        meaning = escape(fields[name].description or "")
+        cells = (
+            f"`{table.full(name)}`",
+            allowed(fields[name]),
+            value(table.default(name)),
+            meaning,
+        )
+        yield f"| {' | '.join(cells)} |\n"
 
 
 def section(annotation: Any) -> type[BaseModel] | None:
@@ -107,11 +145,10 @@ def kind(annotation: Any) -> str:
     return named.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
-def default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    if value is PydanticUndefined:
+def value(default: Any) -> str:
+    if default is PydanticUndefined:
         return "(required)"
-    return escape(f"`{shown(value)}`" if value is not None else "unset")
+    return "unset" if default is None else escape(f"`{shown(default)}`")
 
 
 def shown(value: Any) -> str:
