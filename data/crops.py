@@ -99,8 +99,7 @@ def resized_crop(
     vertical = _resampling(top, height, pixels.shape[2], side, interpolation)
     horizontal = _resampling(left, width, pixels.shape[3], side, interpolation)
     horizontal = torch.where(flip[:, None, None], horizontal.flip(1), horizontal)
-    rows = torch.einsum("bsh,bchw->bcsw", vertical, pixels.float())
-    out = torch.einsum("btw,bcsw->bcst", horizontal, rows)
+    out = vertical[:, None] @ pixels.float() @ horizontal[:, None].mT
     return out.round_().clamp_(0, 255).to(torch.uint8)
 
 

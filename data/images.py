@@ -91,7 +91,7 @@ class EncodedImages:
         data = self._encoded[position].as_py()
         if data is None:
             raise UnreadableImage(f"{self.name(position)} (no image)")
-        return decode(data, self.name(position))
+        return _decoded(data, self, position)
 
     def name(self, position: int) -> str:
         """Row and file, rows counted from 0 in each file."""
@@ -119,12 +119,11 @@ class FileImages:
 
     def rgb(self, position: int) -> Image.Image:
         """The picture, read and decoded."""
-        name = self.name(position)
         try:
             data = self._paths[position].read_bytes()
         except OSError as error:
-            raise UnreadableImage(f"{name} ({error.strerror})") from error
-        return decode(data, name)
+            raise UnreadableImage(f"{self.name(position)} ({error.strerror})") from error
+        return _decoded(data, self, position)
 
     def name(self, position: int) -> str:
         """Path relative to the data set's folder."""
@@ -160,16 +159,22 @@ class PartOf:
         digest.update(np.ascontiguousarray(self._rows, dtype="<i8"))
 
 
-def decode(data: bytes, name: str) -> Image.Image:
-    """An encoded file -> the picture, upright, mode RGB. Raises UnreadableImage naming ``name``."""
+def decode(data: bytes) -> Image.Image:
+    """An encoded file -> the picture, upright, mode RGB. Raises ValueError with the reason."""
     # Naming the format spares Pillow from asking every plug-in in turn: half the time at 32 px.
     known = next((form for magic, form in _MAGIC.items() if data.startswith(magic)), None)
     try:
         image = Image.open(io.BytesIO(data), formats=None if known is None else (known,))
         image.load()
         return upright_rgb(image)
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image that Pillow knows") from error
     except Exception as error:  # Pillow's plug-ins raise a dozen types on damaged files
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not an image that Pillow knows"
-        raise UnreadableImage(f"{name} ({reason})") from error
+        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+
+
+def _decoded(data: bytes, images: Images, position: int) -> Image.Image:
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise UnreadableImage(f"{images.name(position)} ({error})") from error

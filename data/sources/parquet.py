@@ -150,7 +150,7 @@ def _labels(column: Any, images: EncodedImages) -> Labels:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise MldrError(f"{images.name(row)} has no label ({column.null_count} such rows)")
     if pa.types.is_integer(column.type):
-        return np.asarray(column.to_numpy(), np.int64)
+        return np.array(column.to_numpy(), np.int64)  # a copy: Arrow's own memory is read-only
     return np.array(column.to_pylist(), object)
 
 

@@ -53,6 +53,7 @@ def test_splits_are_told_from_file_names(train: str, test: str, disk: Any) -> No
     assert np.array_equal(data.train.pixels, pixels_of(disk, 8))
     assert np.array_equal(data.test.pixels, pixels_of(disk, 8, seed=100))
     assert data.test.labels.tolist() == [0, 1] * 4
+    assert data.test.labels.flags.writeable  # else torch warns at every batch
 
 
 def test_validation_and_test_files_are_both_kept(disk: Any) -> None:
