@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import fx, nn
     from torch.export import ExportedProgram
 
-_SUSPECTS = 8  # unverified nodes listed at most
+_LISTED = 8  # suspects and weights listed at most
 _TIGHTER = (1, 1e-1)  # a fault may be small where it starts: bands tried, times the gate's
 
 
@@ -48,10 +48,16 @@ def bisect(
     order of images) or in the runtime's own optimisations. Raises RunError when the artifact does
     not run on these inputs.
     """
+    return first_out_of_band(artifact, torch_values(model, inputs, config), inputs, gate)
+
+
+def first_out_of_band(
+    artifact: Path, expected: dict[str, TorchValue], inputs: Floats, gate: Gate
+) -> Fault | None:
+    """The comparison of ``bisect``, with PyTorch's values at hand."""
     import onnx
 
     proto = onnx.load(str(artifact))
-    expected = torch_values(model, inputs, config)
     produced = {name for node in proto.graph.node for name in node.output}
     actual = _onnx_values(proto, sorted(produced & expected.keys()), inputs)
     for factor in _TIGHTER:
@@ -63,6 +69,7 @@ def bisect(
             allowed = max(gate.band * factor * largest, 1e-7)
             difference = _difference(reference.value, actual[name])
             if difference is None or difference > allowed:
+                before = _unverified_before(proto, node, actual.keys())
                 return Fault(
                     node=node.name,
                     op_type=node.op_type,
@@ -71,7 +78,8 @@ def bisect(
                     module_type=reference.module_type,
                     difference=difference,
                     allowed=allowed,
-                    suspects=_unverified_before(proto, node, actual.keys()),
+                    suspects=[other.name for other in before][-_LISTED:],
+                    weights=_weights(proto, [*before, node])[-_LISTED:],
                 )
     return None
 
@@ -164,16 +172,23 @@ def _difference(expected: NDArray[Any], actual: NDArray[Any]) -> float | None:
     return largest if np.isfinite(largest) else None
 
 
-def _unverified_before(proto: Any, node: Any, verified: Any) -> list[str]:
+def _unverified_before(proto: Any, node: Any, verified: Any) -> list[Any]:
     """Nodes that ``node`` depends on through values that nothing was compared with."""
     producer = {name: other for other, name in _outputs(proto)}
-    open_values, found = list(node.input), []
-    while open_values:
-        name = open_values.pop()
+    waiting, found = list(node.input), set()
+    while waiting:
+        name = waiting.pop()
         before = producer.get(name)
         if before is None or name in verified or before.name in found:
             continue
-        found.append(before.name)
-        open_values.extend(before.input)
-    order = [other.name for other in proto.graph.node if other.name in found]
-    return order[-_SUSPECTS:]
+        found.add(before.name)
+        waiting.extend(before.input)
+    return [other for other in proto.graph.node if other.name in found]
+
+
+def _weights(proto: Any, nodes: list[Any]) -> list[str]:
+    """Float constants that the nodes take, in their order."""
+    import onnx
+
+    constants = {i.name for i in proto.graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    return list(dict.fromkeys(n for node in nodes for n in node.input if n in constants))

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from safetensors.numpy import load_file
+
+from mldr_deploy.bundle.preprocess import preprocess
+from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.trained import load_trained, save_trained
+from mldr_deploy.errors import MldrError
+from mldr_deploy.export import build, kinds
+from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export.check import check_bundle
+from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.onnx_export import export_onnx
+from mldr_deploy.export.student import Student
+
+CONFIG = ExportConfig(max_batch=32)
+
+
+def test_what_is_in_a_bundle(run: Any, exported: Bundle) -> None:
+    assert exported
+    names = {path.name for path in exported.path.iterdir()}
+    assert names == {"manifest.json", "student.onnx", "weights.safetensors", "golden.npz"}
+    manifest = open_bundle(exported.path).manifest
+    assert manifest.labels == [*run.dataset.classes]
+    assert manifest.input.shape == ["batch", 3, 32, 32]
+    assert manifest.output.shape == ["batch", 10]
+    assert manifest.preprocessing == run.record.preprocessing
+    artifact = exported.artifact()
+    assert (artifact.format, artifact.precision, artifact.opset) == ("onnx", "fp32", 20)
+    assert artifact.status == "passed" and artifact.fault is None
+    assert artifact.parity.samples == len(run.dataset.test)
+    assert [check.batch for check in artifact.parity.batches] == [1, 2, 32]
+    provenance = manifest.provenance
+    assert provenance["teacher"] == "t"
+    assert provenance["training"] == run.record.provenance
+    assert provenance["export"]["versions"]["onnxruntime"] == onnxruntime.__version__
+
+
+def test_the_weights_are_the_trained_ones(run: Any, exported: Bundle) -> None:
+    _, trained = load_trained(run.folder)
+    shipped = load_file(exported.path / "weights.safetensors")
+    assert shipped.keys() == trained.keys()
+    assert all(np.array_equal(shipped[name], trained[name]) for name in trained)
+
+
+def test_accuracy_is_that_of_the_model_on_the_test_split(run: Any, exported: Bundle) -> None:
+    import torch
+
+    spec, test = run.record.preprocessing, run.dataset.test
+    mean, std = np.array(spec.mean), np.array(spec.std)
+    inputs = ((test.pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    with torch.inference_mode():
+        right = run.model.eval()(torch.from_numpy(inputs)).argmax(1).numpy() == test.labels
+    expected = 100 * right.mean()
+    assert 50 < expected < 100
+    assert exported.artifact().parity.reference.top1 == pytest.approx(expected)
+    assert exported.artifact().parity.artifact.top1 == pytest.approx(expected)
+
+
+def test_golden_images_are_test_images_as_fed(run: Any, exported: Bundle) -> None:
+    golden, test = exported.golden, run.dataset.test
+    assert len(golden) == CONFIG.golden
+    assert golden.index[0] == 0 and golden.index[-1] == len(test) - 1
+    images = [test.image(int(index)) for index in golden.index]
+    assert np.array_equal(golden.inputs, preprocess(images, run.record.preprocessing))
+    assert np.array_equal(golden.label, test.labels[golden.index])
+    session = onnxruntime.InferenceSession(exported.path / "student.onnx")
+    (logits,) = session.run(["logits"], {"input": golden.inputs})
+    np.testing.assert_allclose(logits, golden.logits, atol=1e-4)
+
+
+def test_a_failed_gate_marks_the_bundle_and_says_where(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaging(student: Student, path: Path, config: ExportConfig) -> None:
+        export_onnx(student.model, student.record.image_size, path, config)
+        proto = onnx.load(path)
+        (weight,) = [t for t in proto.graph.initializer if t.name == "layer2.0.conv1.weight"]
+        value = 1.5 * numpy_helper.to_array(weight)
+        weight.CopyFrom(numpy_helper.from_array(value, weight.name))
+        onnx.save(proto, path)
+
+    faulty = dataclasses.replace(kinds.KINDS["fp32"], write=damaging)
+    monkeypatch.setitem(kinds.KINDS, "fp32", faulty)
+    bundle = build_bundle(run.folder, tmp_path / "bundle", CONFIG, dataset=run.dataset)
+    assert not bundle
+    written = json.loads((tmp_path / "bundle/manifest.json").read_text())["artifacts"][0]
+    assert written["status"] == "failed"
+    assert written["fault"]["module"] == "layer2.0.bn1"
+    assert "layer2.0.conv1.weight" in written["fault"]["weights"]
+    assert any("|dlogit|" in failure for failure in written["parity"]["failures"])
+    with pytest.raises(MldrError, match="failed its parity gate"):
+        open_bundle(tmp_path / "bundle")
+    result = check_bundle(tmp_path / "bundle", dataset=run.dataset)
+    assert not result
+    assert result.faults["student.onnx"].module == "layer2.0.bn1"
+    assert "FAILED  student.onnx at export" in str(result)
+    assert "from PyTorch module layer2.0.bn1 (BatchNorm2d)" in str(result)
+
+
+def test_other_data_than_trained_on(run: Any, tmp_path: Path) -> None:
+    other = dataclasses.replace(run.dataset, fingerprint="0" * 64)
+    with pytest.raises(MldrError, match="was trained on other data than digits as it is now"):
+        build_bundle(run.folder, tmp_path / "bundle", CONFIG, dataset=other)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_that_do_not_fit_the_model(run: Any, tmp_path: Path) -> None:
+    _, tensors = load_trained(run.folder)
+    del tensors["fc.bias"]
+    save_trained(tmp_path / "student", run.record, tensors)
+    with pytest.raises(MldrError, match=r"weights do not fit test_resnet .*fc\.bias") as caught:
+        build_bundle(tmp_path / "student", tmp_path / "bundle", CONFIG, dataset=run.dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_configuration_of_another_version(run: Any, tmp_path: Path) -> None:
+    _, tensors = load_trained(run.folder)
+    record = run.record.model_copy(update={"model": {"name": "test_resnet", "wings": 2}})
+    save_trained(tmp_path / "student", record, tensors)
+    with pytest.raises(MldrError, match=r"model\.wings: Extra inputs are not permitted"):
+        build_bundle(tmp_path / "student", tmp_path / "bundle", CONFIG, dataset=run.dataset)
+
+
+def test_too_few_test_images(run: Any, tmp_path: Path) -> None:
+    few = dataclasses.replace(run.dataset, test=run.dataset.test.subset(np.arange(7)))
+    with pytest.raises(MldrError, match="digits has 7 test images, a bundle needs 8 at least"):
+        build_bundle(run.folder, tmp_path / "bundle", CONFIG, dataset=few)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_export_leaves_the_earlier_bundle(
+    run: Any, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (copied / "manifest.json").read_bytes()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "_golden", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_bundle(run.folder, copied, CONFIG, dataset=run.dataset)
+    assert (copied / "manifest.json").read_bytes() == before
+    assert [path.name for path in copied.parent.iterdir()] == ["copied"]
+    assert open_bundle(copied)
+
+
+def test_a_folder_with_other_files_is_not_replaced(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(MldrError, match=r"holds other files \(there is no manifest\.json"):
+        build_bundle(run.folder, tmp_path, CONFIG, dataset=run.dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"opset": 17}, "greater than or equal to 18"),
+        ({"max_batch": 1}, "greater than or equal to 2"),
+        ({"golden": 7}, "greater than or equal to 8"),
+        ({"precisions": ("fp4",)}, "'fp32'"),
+        ({"precisions": ()}, "at least 1 item"),
+        ({"precisions": ("fp32", "fp32")}, "each precision once"),
+        ({"gates": {"fp32": {"max_dlogit": -1}}}, "greater than or equal to 0"),
+        ({"speed": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_configurations(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExportConfig(**change)
+
+
+def test_no_module_of_export_is_heavy_to_import() -> None:
+    import subprocess
+
+    program = (
+        "import importlib, pkgutil, sys, mldr_deploy.export as package\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'mldr_deploy.export.{module.name}')\n"
+        "print([n for n in ('torch', 'timm', 'onnx', 'onnxruntime') if n in sys.modules])\n"
+    )
+    root = Path(sys.modules["mldr_deploy"].__path__[0]).parent
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

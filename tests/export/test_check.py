@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
+
+from mldr_deploy.bundle.atomic import sha256
+from mldr_deploy.bundle.golden import load_golden, save_golden
+from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.data.split import Split
+from mldr_deploy.errors import MldrError
+from mldr_deploy.export import check
+from mldr_deploy.export.check import CheckResult, check_bundle
+
+
+def holds(result: CheckResult) -> dict[str, bool | None]:
+    return {finding.subject: finding.holds for finding in result.findings}
+
+
+def rehash(folder: Path, key: str, number: int | None = None) -> None:
+    """Someone who changes a file and its hash: only the proofs can notice."""
+    content = json.loads((folder / "manifest.json").read_text())
+    entry = content[key] if number is None else content[key][number]
+    path = folder / entry["file"]
+    entry.update(bytes=path.stat().st_size, sha256=sha256(path))
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
+    result = check_bundle(exported.path, dataset=run.dataset)
+    assert result
+    assert holds(result) == {
+        "files": True,
+        "golden inputs": True,
+        "golden pixels": True,
+        "weights": True,
+        "student.onnx at export": True,
+        "student.onnx golden logits": True,
+        "student.onnx parity": True,
+    }
+    assert result.parity["student.onnx"].samples == len(run.dataset.test)
+    assert str(result).endswith("the bundle holds")
+
+
+def test_without_data_parity_is_skipped_and_said_so(exported: Bundle) -> None:
+    result = check_bundle(exported.path)
+    assert result
+    assert holds(result)["student.onnx parity"] is None
+    assert "skipped student.onnx parity: no data set given" in str(result)
+
+
+def test_without_torch_the_rest_is_proven(
+    run: Any, exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_torch(name: str) -> None:
+        assert name == "torch"
+
+    monkeypatch.setattr(check, "find_spec", no_torch)
+    result = check_bundle(exported.path, dataset=run.dataset)
+    assert result
+    assert holds(result)["weights"] is None and holds(result)["student.onnx parity"] is None
+    assert holds(result)["student.onnx golden logits"] and holds(result)["golden pixels"]
+
+
+def test_a_changed_file_is_refused(copied: Path) -> None:
+    data = bytearray((copied / "student.onnx").read_bytes())
+    data[-1] ^= 1
+    (copied / "student.onnx").write_bytes(data)
+    with pytest.raises(MldrError, match=r"student\.onnx was changed after export"):
+        check_bundle(copied)
+
+
+def swap_head(folder: Path) -> None:
+    proto = onnx.load(folder / "student.onnx")
+    (weight,) = [tensor for tensor in proto.graph.initializer if tensor.name == "fc.weight"]
+    value = numpy_helper.to_array(weight)[::-1].copy()
+    weight.CopyFrom(numpy_helper.from_array(value, weight.name))
+    onnx.save(proto, folder / "student.onnx")
+    rehash(folder, "artifacts", 0)
+
+
+def other_weights(folder: Path) -> None:
+    tensors = load_file(folder / "weights.safetensors")
+    tensors["fc.bias"] = tensors["fc.bias"] + 0.01
+    save_file(tensors, folder / "weights.safetensors")
+    rehash(folder, "weights")
+
+
+def other_golden_image(folder: Path) -> None:
+    golden = load_golden(folder / "golden.npz")
+    order = np.r_[1:8, 0, 8 : len(golden)]
+    moved = dataclasses.replace(
+        golden,
+        pixels=golden.pixels[order],
+        inputs=golden.inputs[order],
+        logits=golden.logits[order],
+        sources=tuple(golden.sources[k] for k in order),
+    )
+    save_golden(folder / "golden.npz", moved)
+    rehash(folder, "golden")
+
+
+@pytest.mark.parametrize(
+    ("change", "refuted"),
+    [
+        (swap_head, {"student.onnx golden logits", "student.onnx parity"}),
+        (other_weights, {"weights", "student.onnx parity"}),
+        (other_golden_image, {"golden pixels"}),
+    ],
+)
+def test_changes_with_matching_hashes_are_found_by_proof(
+    run: Any, copied: Path, change: Callable[[Path], None], refuted: set[str]
+) -> None:
+    change(copied)
+    result = check_bundle(copied, dataset=run.dataset)
+    assert not result
+    assert {finding.subject for finding in result.findings if finding.holds is False} == refuted
+    assert str(result).endswith("the bundle does NOT hold")
+
+
+def test_an_artifact_that_does_not_load_is_a_finding(copied: Path) -> None:
+    (copied / "student.onnx").write_bytes(b"hello")
+    rehash(copied, "artifacts", 0)
+    result = check_bundle(copied)
+    assert holds(result)["student.onnx golden logits"] is False
+    assert "does not load in ONNX Runtime" in str(result)
+
+
+def test_other_images_of_the_same_classes(run: Any, exported: Bundle) -> None:
+    assert run.dataset.train.pixels is not None
+    images = run.dataset.train.pixels[:64]
+    other = dataclasses.replace(
+        run.dataset,
+        fingerprint="0" * 64,
+        test=Split.of_pixels(images, run.dataset.train.labels[:64]),
+    )
+    result = check_bundle(exported.path, dataset=other)
+    assert result
+    assert holds(result)["golden pixels"] is None
+    assert result.parity["student.onnx"].samples == 64
+
+
+def test_a_data_set_of_other_classes_is_refused(run: Any, exported: Bundle) -> None:
+    other = dataclasses.replace(run.dataset, classes=("cat", "dog"))
+    with pytest.raises(MldrError, match=r"knows 10 classes \(0, \.\.\.\), digits has 2 \(cat"):
+        check_bundle(exported.path, dataset=other)

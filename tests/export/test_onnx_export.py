@@ -1,0 +1,112 @@
+"""ONNX against PyTorch over architectures and batch sizes, and what is in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mldr_deploy.errors import MldrError
+from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.onnx_export import export_onnx
+from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.registry import create_model
+
+CONFIG = ExportConfig(max_batch=32)
+SMALL = [  # timm's tiny test models: one of each kind of block
+    ModelConfig(name="test_resnet"),
+    ModelConfig(name="test_convnext"),
+    ModelConfig(name="test_mambaout"),
+    ModelConfig(name="test_vit", patch_size=8),
+    ModelConfig(name="resmlp_12_224", patch_size=8, options={"num_blocks": 1, "embed_dim": 32}),
+]
+PUBLISHED = [
+    ModelConfig(name="resnet18"),
+    ModelConfig(name="mobilenetv2_050"),
+    ModelConfig(name="test_efficientnet"),
+    ModelConfig(name="deit_tiny_patch16_224", patch_size=8),
+    ModelConfig(name="swin_tiny_patch4_window7_224", patch_size=2, options={"window_size": 4}),
+    ModelConfig(name="mixer_s16_224", patch_size=8),
+    ModelConfig(name="convnext_tiny"),
+]
+
+
+def student(config: ModelConfig) -> nn.Module:
+    torch.manual_seed(0)
+    model = create_model(config, num_classes=10, image_size=32).eval()
+    for module in model.modules():  # fresh statistics would make BatchNorm the identity
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model
+
+
+def largest_difference(model: nn.Module, path: Path, batch: int) -> float:
+    inputs = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
+    with OnnxRunner(path, 1) as runner, torch.inference_mode():
+        logits = runner(inputs.numpy())
+        assert logits.shape == (batch, 10) and logits.dtype == np.float32
+        return float(np.abs(model(inputs).numpy() - logits).max())
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda config: config.name)
+def test_logits_equal_pytorch_at_every_batch(config: ModelConfig, tmp_path: Path) -> None:
+    model = student(config)
+    export_onnx(model, 32, tmp_path / "m.onnx", CONFIG)
+    for batch in (1, 2, 5, 32):
+        assert largest_difference(model, tmp_path / "m.onnx", batch) < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", PUBLISHED, ids=lambda config: config.name)
+def test_published_students(config: ModelConfig, tmp_path: Path) -> None:
+    model = student(config)
+    export_onnx(model, 32, tmp_path / "m.onnx", CONFIG)
+    for batch in (1, 2, 32):
+        assert largest_difference(model, tmp_path / "m.onnx", batch) < 1e-4
+
+
+def test_the_file_is_self_contained_deterministic_and_tells_nothing_of_the_machine(
+    tmp_path: Path,
+) -> None:
+    model = student(SMALL[0])
+    for name in ("a.onnx", "b.onnx"):
+        export_onnx(model, 32, tmp_path / name, CONFIG)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "b.onnx"}
+    data = (tmp_path / "a.onnx").read_bytes()
+    assert data == (tmp_path / "b.onnx").read_bytes()
+    for trace in (b"site-packages", b".py", str(Path.home()).encode()):
+        assert trace not in data
+    proto = onnx.load_from_string(data)
+    assert [(item.domain, item.version) for item in proto.opset_import] == [("", 20)]
+    (given,), (result,) = proto.graph.input, proto.graph.output
+    assert (given.name, result.name) == ("input", "logits")
+    sizes = [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim]
+    assert sizes == ["batch", 3, 32, 32]
+    sizes = [d.dim_param or d.dim_value for d in result.type.tensor_type.shape.dim]
+    assert sizes == ["batch", 10]
+
+
+@pytest.mark.parametrize("opset", [18, pytest.param(21, marks=pytest.mark.slow)])
+def test_another_opset(opset: int, tmp_path: Path) -> None:
+    model = student(SMALL[0])
+    export_onnx(model, 32, tmp_path / "m.onnx", ExportConfig(opset=opset))
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
+    assert largest_difference(model, tmp_path / "m.onnx", 3) < 2e-5
+
+
+def test_a_model_that_does_not_export_is_named(tmp_path: Path) -> None:
+    class Undecided(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+    with pytest.raises(MldrError, match="Undecided does not export to ONNX opset 20: ") as caught:
+        export_onnx(Undecided(), 32, tmp_path / "m.onnx", CONFIG)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
