@@ -16,8 +16,8 @@ MISFITS = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, Ari
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Hold the model in eval mode without gradients; every module's own mode comes back.
 
-    The way back goes through the model's own `train`, where LeViT and its kin forget attention
-    biases that they keep in eval mode; weights loaded afterwards would meet the old ones.
+    The way back goes through the model's own `train`, where LeViT and its kin forget the attention
+    biases that they keep in eval mode; otherwise weights loaded later would meet the old biases.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()

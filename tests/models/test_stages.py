@@ -175,13 +175,17 @@ def test_planning_leaves_the_model_as_it_was() -> None:
 
 def test_biases_kept_in_eval_mode_do_not_outlive_a_trial() -> None:
     """LeViT keeps attention biases in eval mode; weights loaded after a trial must count."""
-    trained, rebuilt = small("levit_128s").eval(), small("levit_128s")
+    trained, rebuilt = small("levit_128s"), small("levit_128s").eval()
     plan_stages(rebuilt, SIZE)
-    for parameter in trained.parameters():
-        parameter.data.normal_(std=0.1)
+    for name, parameter in trained.named_parameters():
+        if "attention_biases" in name:
+            parameter.data.normal_(std=3.0)
+        elif "bn.weight" in name:  # zero at first, which would hide the attention
+            parameter.data.fill_(1.0)
     rebuilt.load_state_dict(trained.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(rebuilt.eval()(images()), trained(images()))
+        logits = trained.eval()(images())
+        torch.testing.assert_close(rebuilt(images()), logits)
 
 
 @pytest.mark.slow
