@@ -32,9 +32,7 @@ def export_trained(
     config = validated(ExportConfig, settings, "export")
     record, _ = load_trained(trained)
     dataset = recorded_dataset(record.data, source, root, progress=progress)
-    return build_bundle(
-        trained, out, config, dataset=dataset, progress=progress
-    )
+    return build_bundle(trained, out, config, dataset=dataset, progress=progress)
 
 
 def check_exported(
