@@ -93,8 +93,8 @@ def test_pictures_of_several_sizes_are_streamed(disk: Any) -> None:
 
 
 def test_the_fingerprint_tells_content_names_and_labels_apart(disk: Any) -> None:
-    rows = disk.rows(12)
-    labels = [0, 1] * 6
+    rows, labels = disk.rows(12), [0, 1] * 6
+    disk.table("test.parquet", {"image": disk.rows(2, seed=50), "label": [0, 1]})
     prints = []
     for images, marks in (
         (rows, labels),
@@ -103,18 +103,21 @@ def test_the_fingerprint_tells_content_names_and_labels_apart(disk: Any) -> None
         (rows, labels[::-1]),
         ([disk.rows(1, seed=99)[0], *rows[1:]], labels),
     ):
-        path = disk.table("t.parquet", {"image": images, "label": marks})
-        prints.append(load(f"parquet:{path}").fingerprint)
+        disk.table("train.parquet", {"image": images, "label": marks})
+        prints.append(load(f"parquet:{disk.root}").fingerprint)
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
-    # Cutting a table into shards changes nothing, but renaming a class does.
-    whole = {"image": rows, "label": ["a", "b"] * 6}
-    named = load(f"parquet:{disk.table('t.parquet', whole)}").fingerprint
+
+
+def test_the_fingerprint_sees_class_names_and_not_shards(disk: Any) -> None:
+    whole = {"image": disk.rows(12), "label": ["a", "b"] * 6}
+    one = load(f"parquet:{disk.table('t.parquet', whole)}").fingerprint
     for part in (0, 1):
         half = {key: column[6 * part : 6 * part + 6] for key, column in whole.items()}
         disk.table(f"shards/{part}.parquet", half)
-    assert load(f"parquet:{disk.root / 'shards'}").fingerprint == named
-    assert named != prints[0]
+    assert load(f"parquet:{disk.root / 'shards'}").fingerprint == one
+    renamed = whole | {"label": ["a", "c"] * 6}
+    assert load(f"parquet:{disk.table('t.parquet', renamed)}").fingerprint != one
 
 
 def test_a_missing_path_is_refused(disk: Any) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageCms
 
-from mldr_deploy.data.images import ArrayImages, FileImages, UnreadableImage, decode
+from mldr_deploy.data.images import ArrayImages, EncodedImages, FileImages, UnreadableImage, decode
 from mldr_deploy.data.sources.folder import SUFFIXES
 
 
@@ -76,6 +78,16 @@ def test_a_colour_profile_does_not_trouble_decoding(disk: Any) -> None:
     picture = disk.picture(4)
     data = disk.encoded(picture, icc_profile=profile)
     assert np.array_equal(np.asarray(decode(data)), np.asarray(picture))
+
+
+def test_a_fingerprint_sees_where_one_picture_ends() -> None:
+    digests = []
+    for rows in ([b"ab", b"c"], [b"a", b"bc"], [b"ab", b"c"]):
+        digest = hashlib.sha256()
+        array = pa.array([b"not in the slice", *rows], pa.large_binary())
+        EncodedImages(array.slice(1), [("t", 2)]).feed(digest)
+        digests.append(digest.hexdigest())
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_arrays_of_another_form_are_a_mistake() -> None:
