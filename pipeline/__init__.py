@@ -1,1 +1,1 @@
-"""Recipe composition and the resumable stages of the whole job."""
+"""The main job: recipes, and the resumable stages teacher -> student -> bundle -> summary."""

@@ -1,0 +1,1 @@
+"""Distillation: MLDR-KD and the methods it is measured against, and the trainer they share."""

@@ -1,0 +1,93 @@
+"""What a recipe may say about training: the loop, the optimiser and the schedule."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainConfig(BaseModel):
+    """The loop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="The one source of randomness: initial weights, data order, augmentation, "
+        "dropout. The same recipe and seed give the same student, resumed or not (on a CPU, to "
+        "the bit).",
+    )
+    precision: Literal["bf16", "fp32"] = Field(
+        default="bf16", description="`bf16`: autocast; weights and losses stay in float32."
+    )
+    channels_last: bool = Field(default=True, description="NHWC memory order for 4-d tensors.")
+    compile: bool = Field(
+        default=False, description="torch.compile the student, projectors and losses."
+    )
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="Parts that a process's share of a batch is computed in, to save memory. "
+        "Relations between samples then span one part.",
+    )
+    clip_norm: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="Part of a label spread over all classes."
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay a step of an exponential moving average of the weights, which is then "
+        "what is evaluated and kept; 0: off.",
+    )
+    evaluate_every: int = Field(
+        default=1, ge=1, description="Epochs between evaluations on the validation split."
+    )
+    log_steps: int = Field(
+        default=50, ge=1, description="Steps between lines of metrics.jsonl; the loss is checked "
+        "for NaN then too."
+    )
+    checkpoint_steps: int = Field(
+        default=500, ge=0, description="Steps between checkpoints within an epoch; 0: only at its "
+        "end."
+    )
+
+
+class OptimizerConfig(BaseModel):
+    """The optimiser; norms' weights and biases are not decayed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="SGD with Nesterov momentum, or AdamW."
+    )
+    lr: float = Field(default=0.05, gt=0, description="Learning rate after the warm-up.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of `sgd`.")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Betas of `adamw`.")
+    weight_decay: float = Field(
+        default=2e-3, ge=0, description="L2 term of `sgd`, decoupled decay of `adamw`."
+    )
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers within 0 <= beta < 1, not {self.betas}")
+        return self
+
+
+class ScheduleConfig(BaseModel):
+    """The learning rate over the steps: a linear warm-up, then `name`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cosine", "constant"] = Field(
+        default="cosine", description="`cosine` falls to min_lr at the last step."
+    )
+    warmup_epochs: float = Field(default=0.0, ge=0, description="Length of the warm-up, epochs.")
+    warmup_lr: float = Field(default=1e-4, ge=0, description="Learning rate at the first step.")
+    min_lr: float = Field(default=1e-3, ge=0, description="Learning rate at the last step.")

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM between two steps: finish the step, write a checkpoint, stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interruption:
+    """True once a person or a scheduler has asked for the end."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Note the first SIGINT or SIGTERM; a second one acts as it always did."""
+    asked = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in wanted}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.requested = True
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in wanted:
+        signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        restore()

@@ -1,0 +1,1 @@
+"""Distillation methods, one file each, by the name that a recipe's `method.name` gives."""

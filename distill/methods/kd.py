@@ -1,0 +1,44 @@
+"""KD: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531).
+
+    L = label_weight * CE(s, y) + kd_weight * T^2 * (1/B) sum_b KL(softmax(t_b/T) || softmax(s_b/T))
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ...models.stages import StageOutput
+from .base import Method, Pair
+
+
+class KdConfig(BaseModel):
+    """Hinton's knowledge distillation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=4.0, gt=0, description="T; divides both models' logits.")
+    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
+    kd_weight: float = Field(default=1.0, ge=0, description="Weight of the softened divergence.")
+
+
+class Kd(Method):
+    """The softened divergence between the two models' class probabilities."""
+
+    def __init__(self, config: KdConfig, pair: Pair) -> None:
+        super().__init__()
+        self.config = config
+        self.label_weight = config.label_weight
+
+    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+        """{"kd"}."""
+        assert teacher is not None
+        temperature = self.config.temperature
+        divergence = F.kl_div(
+            F.log_softmax(student.logits.float() / temperature, dim=1),
+            F.log_softmax(teacher.logits.float() / temperature, dim=1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        return {"kd": self.config.kd_weight * temperature**2 * divergence}

@@ -1,0 +1,30 @@
+"""Labels only: the student alone, which every gain is measured against, and every teacher."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ...models.stages import StageOutput
+from .base import Method, Pair
+
+
+class ScratchConfig(BaseModel):
+    """`scratch` has no keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scratch(Method):
+    """No teacher, no further losses."""
+
+    needs_teacher: ClassVar[bool] = False
+
+    def __init__(self, config: ScratchConfig, pair: Pair) -> None:
+        super().__init__()
+
+    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+        """Nothing beside the labels."""
+        return {}

@@ -1,0 +1,141 @@
+"""What a run tells while it goes: metrics.jsonl, TensorBoard, and a picture of the curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import MldrError
+
+
+class LossMeter:
+    """Collects the named losses of steps on their device and fetches them together.
+
+    One transfer a window is the only time that training waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._rows: list[Tensor] = []
+        self._images = 0
+        self._began = time.perf_counter()
+
+    def add(self, losses: Mapping[str, Tensor], images: int) -> None:
+        """One step's losses (scalars)."""
+        self._names = tuple(losses)
+        self._rows.append(torch.stack([value.detach() for value in losses.values()]))
+        self._images += images
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Means since the last flush, ``loss`` (their sum) and ``images_per_second``; {} if none.
+
+        ``step`` is the number of steps done. Raises MldrError, naming the step and the parts,
+        when a loss was not finite.
+        """
+        if not self._rows:
+            return {}
+        rows = torch.stack(self._rows).double().cpu()  # [steps, parts]
+        broken = (~rows.isfinite().all(dim=1)).nonzero()
+        if len(broken):
+            first = int(broken[0])
+            parts = zip(self._names, rows[first].tolist(), strict=True)
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in parts)
+            raise MldrError(
+                f"loss is not finite at step {step - len(rows) + first + 1} ({listed}); the last "
+                "good checkpoint is kept: lower optimizer.lr, or set train.clip_norm or "
+                "train.precision=fp32"
+            )
+        means = dict(zip(self._names, rows.mean(dim=0).tolist(), strict=True))
+        seconds = time.perf_counter() - self._began
+        summary = {"loss": sum(means.values()), "images_per_second": self._images / seconds}
+        self.restart()
+        return {**summary, **means}
+
+    def restart(self) -> None:
+        """Forget what was added, and measure speed from now (after an evaluation, say)."""
+        self._rows, self._images, self._began = [], 0, time.perf_counter()
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl and, where TensorBoard is installed, to its event file."""
+
+    def __init__(self, folder: Path, *, bytes_kept: int = 0, step: int = 0) -> None:
+        """Keep the first ``bytes_kept`` bytes: what came after the checkpoint happens again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("ab")
+        self._file.truncate(min(bytes_kept, self._file.tell()))
+        self._board = _summary_writer(folder / "tensorboard", step)
+
+    def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """One line: step, epoch and the values."""
+        line = {"step": step, "epoch": round(epoch, 4), **values}
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def sync(self) -> int:
+        """Make what was written durable; the file's length in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def draw_curves(folder: Path, title: str) -> Path:
+    """Losses and validation accuracy over epochs, from metrics.jsonl to curves.png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = read_metrics(folder)
+    losses = [line for line in lines if "loss" in line]
+    scores = [line for line in lines if "val_top1" in line]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    known = {"step", "epoch", "lr", "images_per_second", "loss", "val_top1", "val_top5", "val_loss"}
+    parts = [name for name in losses[0] if name not in known] if losses else []
+    for name in ["loss", *parts] if len(parts) > 1 else ["loss"]:
+        points = [(line["epoch"], line[name]) for line in losses if line.get(name, 0) > 0]
+        if points:
+            left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
+    left.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
+    left.legend(fontsize=7, ncols=2)
+    for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
+        points = [(line["epoch"], line[name]) for line in scores if math.isfinite(line[name])]
+        if points:
+            right.plot(*zip(*points, strict=True), marker=".", label=label)
+    right.set(xlabel="epoch", ylabel="validation accuracy, %", title="validation split")
+    right.grid(alpha=0.3)
+    right.legend()
+    path = folder / "curves.png"
+    temporary = folder / ".curves.tmp.png"
+    figure.savefig(temporary, dpi=110)
+    temporary.replace(path)
+    return path
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step or None)  # type: ignore[no-untyped-call]

@@ -1,0 +1,253 @@
+"""The two training stages: a teacher on labels, a student on labels and a teacher.
+
+    FOLDER/checkpoints/  metrics.jsonl  tensorboard/  curves.png  trained/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from .. import __version__
+from ..bundle.preprocess import Preprocessing
+from ..bundle.progress import Progress
+from ..bundle.trained import RECORD, TrainedModel, load_trained, save_trained
+from ..data.config import AugmentConfig, DataConfig
+from ..data.dataset import Dataset
+from ..data.loader import EvalBatches, TrainBatches
+from ..errors import MldrError
+from ..models.config import ModelConfig
+from ..models.family import family
+from ..models.registry import create_model, normalisation
+from ..models.stages import StagePlan, plan_stages
+from .config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .evaluate import Evaluation, evaluate
+from .methods.base import Method, Pair
+from .methods.registry import MethodConfig, create_method, needs_teacher
+from .methods.scratch import Scratch, ScratchConfig
+from .metrics import draw_curves
+from .task import Normalise, Task, Teacher
+from .trainer import Trainer
+
+TRAINED = "trained"
+_EVAL_BATCH = 250  # images; evaluation keeps no activations
+
+
+class Training(BaseModel):
+    """How one model is trained: loop, optimiser, schedule, augmentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: TrainConfig = Field(default=TrainConfig())
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig())
+    schedule: ScheduleConfig = Field(default=ScheduleConfig())
+    augment: AugmentConfig = Field(default=AugmentConfig())
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both stages need: the data, where to compute and to write, and what it came from."""
+
+    data: DataConfig
+    dataset: Dataset
+    accelerator: Accelerator
+    folder: Path
+    identity: str
+    provenance: dict[str, Any]
+    progress: Progress
+
+
+def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
+    """Train ``model`` on labels; returns the folder ``trained``."""
+    built = _fresh_model(job, model, training)
+    plan = plan_stages(built, job.data.image_size)
+    pair = Pair(len(job.dataset.classes), plan, None)
+    return _fit(job, model, built, plan, Scratch(ScratchConfig(), pair), None, training)
+
+
+def distill(
+    job: Job,
+    student: ModelConfig,
+    teacher: Teacher | None,
+    method: MethodConfig,
+    training: Training,
+) -> Path:
+    """Train ``student`` by ``method`` against ``teacher``; returns the folder ``trained``.
+
+    Raises MldrError when the method wants a teacher and there is none, or the two models do not
+    tell the same classes apart.
+    """
+    if not needs_teacher(method):
+        teacher = None
+    elif teacher is None:
+        raise MldrError(f"method.name={method.name} distills, but there is no teacher: give one")
+    built = _fresh_model(job, student, training)
+    plan = plan_stages(built, job.data.image_size)
+    pair = Pair(len(job.dataset.classes), plan, teacher and teacher.plan)
+    return _fit(job, student, built, plan, create_method(method, pair), teacher, training)
+
+
+def load_teacher(model: ModelConfig, job: Job) -> Teacher:
+    """The teacher of ``model.weights``: timm's, a file, or a folder that train-teacher left.
+
+    Raises MldrError when its classes are not the data set's.
+    """
+    classes = job.dataset.classes
+    record = _record(model)
+    if record is not None:
+        _same_classes(record, classes, str(model.weights))
+    built = create_model(model, num_classes=len(classes), image_size=job.data.image_size)
+    normalise = Normalise(preprocessing_of(model, built, job))
+    return Teacher(built.eval(), normalise, plan_stages(built, job.data.image_size))
+
+
+def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preprocessing:
+    """How ``model`` takes its images: as its weights were trained, else the data's own numbers."""
+    record = _record(model)
+    side = job.data.image_size
+    if record is not None:
+        return record.preprocessing.model_copy(update={"size": (side, side)})
+    published = model.weights is not None
+    mean, std = normalisation(built) if published else (job.dataset.mean, job.dataset.std)
+    return Preprocessing(size=(side, side), mean=mean, std=std)
+
+
+def evaluate_trained(
+    folder: Path, job: Job, *, autocast: bool = False
+) -> tuple[TrainedModel, Evaluation]:
+    """Test accuracy, in fp32 unless ``autocast``, of what a stage left in ``folder``."""
+    record, _ = load_trained(folder)
+    config = ModelConfig(**{**record.model, "weights": str(folder)})
+    model = create_model(config, num_classes=record.num_classes, image_size=record.image_size)
+    model.to(job.accelerator.device)
+    batches = EvalBatches(
+        job.dataset.test, record.preprocessing, _EVAL_BATCH, job.accelerator.device
+    )
+    job.progress.start(f"testing {record.model['name']}", len(job.dataset.test))
+    result = evaluate(model, batches, autocast=autocast, progress=job.progress)
+    job.progress.finish()
+    return record, result
+
+
+def identity_of(parts: dict[str, Any]) -> str:
+    """A hash of JSON-able parts: equal parts, equal identity."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
+    torch.manual_seed(training.train.seed)
+    return create_model(
+        model, num_classes=len(job.dataset.classes), image_size=job.data.image_size
+    )
+
+
+def _fit(
+    job: Job,
+    config: ModelConfig,
+    model: nn.Module,
+    plan: StagePlan,
+    method: Method,
+    teacher: Teacher | None,
+    training: Training,
+) -> Path:
+    """Run the trainer and write what it leaves."""
+    accelerator = job.accelerator
+    place: dict[str, Any] = {
+        "device": accelerator.device,
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+    }
+    preprocessing = preprocessing_of(config, model, job)
+    smoothing = training.train.label_smoothing
+    trainer = Trainer(
+        Task(model, plan, method, preprocessing, label_smoothing=smoothing),
+        teacher,
+        TrainBatches(
+            job.dataset.train,
+            job.data,
+            seed=training.train.seed,
+            augment=training.augment,
+            **place,
+        ),
+        EvalBatches(job.dataset.val, preprocessing, _EVAL_BATCH, **place),
+        classes=len(job.dataset.classes),
+        train=training.train,
+        optimizer=training.optimizer,
+        schedule=training.schedule,
+        augment=training.augment,
+        accelerator=accelerator,
+        folder=job.folder,
+        identity=job.identity,
+        progress=job.progress,
+    )
+    tensors, state = trainer.run()
+    trained = job.folder / TRAINED
+    if accelerator.is_main_process:
+        record = TrainedModel(
+            model=config.model_dump(mode="json"),
+            num_classes=len(job.dataset.classes),
+            image_size=job.data.image_size,
+            classes=list(job.dataset.classes),
+            preprocessing=preprocessing,
+            family=family(model),
+            parameters=sum(p.numel() for p in model.parameters()),
+            data=job.data.model_dump(mode="json"),
+            data_fingerprint=job.dataset.fingerprint,
+            metrics=_metrics(state.best_top1, state.best_epoch, state.seconds),
+            provenance={**job.provenance, "identity": job.identity, **_environment(accelerator)},
+        )
+        save_trained(trained, record, {name: t.numpy() for name, t in tensors.items()})
+        draw_curves(job.folder, config.name)
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return trained
+
+
+def _metrics(top1: float, epoch: int, seconds: float) -> dict[str, float]:
+    measured = {"best_epoch": float(epoch), "train_seconds": round(seconds, 3)}
+    return {**measured, "val_top1": top1} if top1 >= 0 else measured
+
+
+def _environment(accelerator: Accelerator) -> dict[str, Any]:
+    return {
+        "versions": {
+            "mldr-deploy": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "timm")},
+        },
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _record(model: ModelConfig) -> TrainedModel | None:
+    """The record beside the weights, where they are a folder of ours."""
+    folder = Path(model.weights) if model.weights else None
+    if folder is None or not folder.is_dir():
+        return None
+    if not (folder / RECORD).is_file() and (folder / TRAINED).is_dir():
+        folder = folder / TRAINED
+    return load_trained(folder)[0]
+
+
+def _same_classes(record: TrainedModel, classes: tuple[str, ...], where: str) -> None:
+    if tuple(record.classes) == classes:
+        return
+    if len(record.classes) != len(classes):
+        what = f"{len(record.classes)} classes, the data {len(classes)}"
+    else:
+        at = next(i for i, name in enumerate(classes) if record.classes[i] != name)
+        what = f"class {at} is {record.classes[at]!r}, in the data {classes[at]!r}"
+    raise MldrError(f"teacher {where} tells other classes apart ({what}): use its own data set")

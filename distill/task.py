@@ -1,0 +1,88 @@
+"""One training step's forward pass: the student's losses by name, and the teacher's answers.
+
+b images of one process, S their side, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..bundle.preprocess import Preprocessing
+from ..models.stages import StageOutput, StagePlan, forward_stages
+from .methods.base import Method
+
+
+class Normalise(nn.Module):
+    """Pixels of 0..255 to a model's input, by the numbers of its `Preprocessing`."""
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        scale, bias = preprocessing.affine()
+        self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("bias", torch.from_numpy(bias).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """RGB [b, 3, S, S] of 0..255 -> float32 of the same shape."""
+        return pixels * self.scale + self.bias
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen model in eval mode that sees the student's pixels under its own normalisation."""
+
+    model: nn.Module
+    normalise: Normalise
+    plan: StagePlan
+    classes: tuple[str, ...] | None = None  # as its training recorded them
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> StageOutput:
+        """RGB [b, 3, S, S] of 0..255 -> logits [b, C]; no stages."""
+        return StageOutput(self.model(self.normalise(pixels)), ())
+
+    def to(self, device: torch.device, *, channels_last: bool) -> Teacher:
+        """The same teacher, ready to answer on ``device``."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.model.to(device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
+        self.normalise.to(device)
+        return self
+
+
+class Task(nn.Module):
+    """The student and a method's own layers; `forward` is the step.
+
+    One module, so that DDP and torch.compile see everything that is trained and nothing else.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        plan: StagePlan,
+        method: Method,
+        preprocessing: Preprocessing,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.student, self.method = student, method
+        self.normalise = Normalise(preprocessing)
+        self._plan, self._smoothing = plan, label_smoothing
+
+    def forward(
+        self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Named, weighted losses (scalars) whose sum is minimised.
+
+        pixels [b, 3, S, S] of 0..255; targets [b, C], rows that sum to one; teacher_logits [b, C].
+        """
+        output = forward_stages(self.student, self.normalise(pixels), self._plan)
+        teacher = None if teacher_logits is None else StageOutput(teacher_logits, ())
+        label = F.cross_entropy(output.logits.float(), targets, label_smoothing=self._smoothing)
+        return {"labels": self.method.label_weight * label, **self.method(output, teacher)}

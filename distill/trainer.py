@@ -1,0 +1,287 @@
+"""The training loop: one student, one method, any number of processes.
+
+Resuming is exact because nothing depends on history but the tensors of a checkpoint: the order of
+an epoch is a function of (seed, epoch), and a step's augmentation and dropout are seeded by
+(seed, step, process). A run killed between two checkpoints repeats the steps after the last one
+and ends with the same bits (on a CPU; on a GPU up to its kernels' own non-determinism).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..bundle.progress import Progress
+from ..data.augment import Mix
+from ..data.config import AugmentConfig
+from ..data.loader import Batch, EvalBatches, TrainBatches
+from .checkpoint import (
+    Tensors,
+    TrainingState,
+    detached,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from .config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .evaluate import Evaluation, evaluate
+from .interrupt import interruption
+from .metrics import LossMeter, MetricsLog
+from .optimizer import create_optimizer, learning_rate
+from .task import Task, Teacher
+
+
+class Trainer:
+    """Trains ``task.student``; `run` returns its best weights on the validation split.
+
+    Args:
+        task: the student with its method, on the CPU.
+        teacher: who is asked for logits, or None.
+        train_batches, val_batches: this process's share of the two splits.
+        classes: C.
+        folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
+        identity: hash of what makes this run this run; a checkpoint of another is refused.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        teacher: Teacher | None,
+        train_batches: TrainBatches,
+        val_batches: EvalBatches,
+        *,
+        classes: int,
+        train: TrainConfig,
+        optimizer: OptimizerConfig,
+        schedule: ScheduleConfig,
+        augment: AugmentConfig,
+        accelerator: Accelerator,
+        folder: Path,
+        identity: str,
+        progress: Progress,
+    ) -> None:
+        self.config, self.schedule, self.peak = train, schedule, optimizer.lr
+        self.accelerator, self.progress = accelerator, progress
+        self.device = accelerator.device
+        self.batches, self.val_batches = train_batches, val_batches
+        self.mix, self.classes = Mix(augment), classes
+        layout = torch.channels_last if train.channels_last else torch.contiguous_format
+        self.task = task.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.teacher = teacher and teacher.to(self.device, channels_last=train.channels_last)
+        self.ema = _moving_average(self.task.student, train.ema)
+        self.optimizer = create_optimizer(self.task, optimizer)
+        self.step_module = self._distributed(torch.compile(task) if train.compile else task)
+        self.folder, self.identity = folder, identity
+        self.state = TrainingState(identity=identity, step=0)
+        self.best: Tensors = {}
+        self.meter = LossMeter()
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.config.epochs * self.batches.steps_per_epoch
+
+    def run(self) -> tuple[Tensors, TrainingState]:
+        """Train to the end, from the newest checkpoint if there is one.
+
+        Returns the best student's tensors and the final state. Raises MldrError on a loss that
+        is not finite, KeyboardInterrupt after writing a checkpoint when asked to stop.
+        """
+        self._resume()
+        main = self.accelerator.is_main_process
+        self.log = MetricsLog(
+            self.folder if main else self.folder / f"process-{self.accelerator.process_index}",
+            bytes_kept=self.state.metrics_bytes if main else 0,
+            step=self.state.step,
+        )
+        self.progress.start("training", self.steps)
+        self.progress.advance(self.state.step)
+        began = time.perf_counter() - self.state.seconds
+        try:
+            with interruption() as asked:
+                for epoch in range(self._epoch, self.config.epochs):
+                    for batch in self._rest_of(epoch):
+                        self._step(batch)
+                        ends_epoch = self.state.step % self.batches.steps_per_epoch == 0
+                        if self._due(self.config.log_steps) or ends_epoch:
+                            self._log_losses()
+                        if ends_epoch:
+                            self._validate(epoch)
+                        due = ends_epoch or self._due(self.config.checkpoint_steps)
+                        if due or (asked and self._alone):
+                            self._checkpoint(time.perf_counter() - began)
+                            if self._anyone(bool(asked)):
+                                raise KeyboardInterrupt
+        finally:
+            self.progress.finish()
+            self.log.close()
+        return self.best, self.state
+
+    @property
+    def _alone(self) -> bool:
+        return bool(self.accelerator.num_processes == 1)
+
+    def _anyone(self, asked: bool) -> bool:
+        """Whether any process was asked to stop; all of them must stop at the same step."""
+        if self._alone:
+            return asked
+        flag = torch.tensor(float(asked), device=self.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
+
+    @property
+    def _epoch(self) -> int:
+        return self.state.step // self.batches.steps_per_epoch
+
+    def _rest_of(self, epoch: int) -> Iterator[Batch]:
+        done = self.state.step - epoch * self.batches.steps_per_epoch
+        self.task.train()
+        self.meter.restart()
+        return self.batches.epoch(epoch, start_step=done)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.state.step % every == 0
+
+    def _step(self, batch: Batch) -> None:
+        """Forward, backward and update on this process's share of one global batch."""
+        rate = self._rate(self.state.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        generator = self._seed_step()
+        pixels = self.batches.augment(batch.pixels, generator)
+        images, targets = self.mix(pixels, batch.labels, self.classes, generator)
+        parts = min(self.config.accumulate, len(images))
+        chunks = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        for number, (some, wanted) in enumerate(chunks):
+            last = number == parts - 1
+            with contextlib.ExitStack() as stack:
+                if not last:
+                    stack.enter_context(self.accelerator.no_sync(self.step_module))
+                losses = self._losses(some, wanted)
+                share = len(some) / len(images)
+                total = torch.stack(list(losses.values())).sum() * share
+                self.accelerator.backward(total)
+            self.meter.add(losses, len(some) * self.accelerator.num_processes)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update_parameters(self.task.student)
+        self.state = self.state.model_copy(update={"step": self.state.step + 1})
+        self.progress.advance()
+
+    def _losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if self.config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            logits = None if self.teacher is None else self.teacher(images).logits
+            losses: dict[str, Tensor] = self.step_module(images, targets, logits)
+        return losses
+
+    def _seed_step(self) -> torch.Generator:
+        """Seed dropout and the like, and give the generator of this step's augmentation."""
+        rank = self.accelerator.process_index
+        words = np.random.SeedSequence([self.config.seed, self.state.step, rank])
+        model_seed, data_seed = (int(word) for word in words.generate_state(2, np.uint32))
+        torch.manual_seed(model_seed)
+        return torch.Generator().manual_seed(data_seed)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            step,
+            steps=self.steps,
+            steps_per_epoch=self.batches.steps_per_epoch,
+            peak=self.peak,
+            config=self.schedule,
+        )
+
+    def _log_losses(self) -> None:
+        means = self.meter.flush(self.state.step)
+        if not means:
+            return
+        at = self.state.step / self.batches.steps_per_epoch
+        self.log.write(self.state.step, at, {"lr": self._rate(self.state.step - 1), **means})
+        speed = f"{means.pop('images_per_second'):.0f}"
+        shown = {name: round(value, 3) for name, value in means.items()}
+        self.progress.advance(0, **shown, **{"img/s": speed})
+
+    def _validate(self, epoch: int) -> None:
+        """Evaluate where it is due, and keep the weights where they are the best so far."""
+        number, last = epoch + 1, epoch + 1 == self.config.epochs
+        if number % self.config.evaluate_every and not last:
+            return
+        model = self.task.student if self.ema is None else self.ema.module
+        result = self._evaluate(model)
+        if result.images:
+            scores = {"val_top1": result.top1, "val_top5": result.top5, "val_loss": result.loss}
+            self.log.write(self.state.step, number, scores)
+            self.progress.advance(0, val_top1=round(result.top1, 2))
+        if result.top1 > self.state.best_top1 or not result.images:
+            self.best = detached(model.state_dict())
+            kept = {"best_epoch": number, "best_top1": result.top1}
+            self.state = self.state.model_copy(update=kept)
+
+    def _evaluate(self, model: nn.Module) -> Evaluation:
+        mine = evaluate(
+            model,
+            self.val_batches,
+            autocast=self.config.precision == "bf16",
+            channels_last=self.config.channels_last,
+        )
+        everyone = self.accelerator.reduce(mine.counts(self.device), reduction="sum")
+        return Evaluation.of_counts(everyone)
+
+    def _checkpoint(self, seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            self._log_losses()
+            update = {"metrics_bytes": self.log.sync(), "seconds": seconds}
+            self.state = self.state.model_copy(update=update)
+            groups = {
+                "student": self.task.student.state_dict(),
+                "method": self.task.method.state_dict(),
+                "optimizer": optimizer_tensors(self.optimizer),
+                "best": self.best,
+            }
+            if self.ema is not None:
+                groups["ema"] = self.ema.state_dict()
+            save_checkpoint(self.folder / "checkpoints", self.state, groups)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.folder / "checkpoints", self.identity)
+        if found is None:
+            return
+        self.state, groups = found
+        self.task.student.load_state_dict(groups["student"])
+        self.task.method.load_state_dict(groups["method"])
+        restore_optimizer(self.optimizer, groups["optimizer"])
+        self.best = groups["best"]
+        if self.ema is not None:
+            self.ema.load_state_dict(groups["ema"])
+        self.progress.note(f"resuming at step {self.state.step} of {self.steps}")
+
+    def _distributed(self, module: nn.Module) -> nn.Module:
+        """The module as DDP where there are several processes."""
+        prepared: nn.Module = self.accelerator.prepare(module)
+        return prepared
+
+
+def _moving_average(student: nn.Module, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    average = AveragedModel(
+        copy.deepcopy(student), multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+    )
+    return average.requires_grad_(False)

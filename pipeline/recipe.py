@@ -1,0 +1,163 @@
+"""Recipes: TOML files composed of the sections that their owners define, and overrides of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..data.config import AugmentConfig, DataConfig
+from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from ..distill.methods.registry import MethodConfig, needs_teacher
+from ..distill.run import Training
+from ..errors import MldrError
+from ..export.config import ExportConfig
+from ..models.config import ModelConfig
+from .refusal import describe
+
+
+class TeacherConfig(ModelConfig):
+    """The teacher; where it has no `weights`, how it is trained first."""
+
+    train: TrainConfig = Field(default=TrainConfig(), description="Loop of its own training.")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="Its optimiser.")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Its schedule.")
+    augment: AugmentConfig = Field(default=AugmentConfig(), description="Its augmentation.")
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model alone."""
+        names = ModelConfig.model_fields
+        return ModelConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def training(self) -> Training:
+        """How it is trained where it has no weights."""
+        return Training(
+            train=self.train,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            augment=self.augment,
+        )
+
+
+class Recipe(BaseModel):
+    """One run of the main job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="Names the run's folder under runs/.")
+    description: str = Field(default="", description="What the recipe is for, in a line.")
+    data: DataConfig = Field(default=DataConfig(), description="Images and how they are split.")
+    teacher: TeacherConfig | None = Field(
+        default=None, description="Who is learned from; may be left out with method scratch."
+    )
+    student: ModelConfig = Field(description="Who learns, and is exported.")
+    method: MethodConfig = Field(default=MethodConfig(), description="How it is distilled.")
+    train: TrainConfig = Field(default=TrainConfig(), description="Loop of the distillation.")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="Its optimiser.")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Its schedule.")
+    augment: AugmentConfig = Field(default=AugmentConfig(), description="Its augmentation.")
+    export: ExportConfig = Field(default=ExportConfig(), description="How it is exported.")
+
+    @model_validator(mode="after")
+    def _teacher_where_needed(self) -> Self:
+        if needs_teacher(self.method) and self.teacher is None:
+            raise ValueError(
+                f"method.name={self.method.name} needs a [teacher] table with a name; only "
+                "scratch does without"
+            )
+        return self
+
+    @property
+    def training(self) -> Training:
+        """How the student is trained."""
+        return Training(
+            train=self.train,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            augment=self.augment,
+        )
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = files("mldr_deploy.distill").joinpath("recipes")
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.suffix == ".toml")  # type: ignore[attr-defined]
+
+
+def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, or in that file, with ``key=value`` overrides applied.
+
+    Raises:
+        MldrError: no such recipe, bad TOML, an unknown key, a wrong type or an impossible value;
+            with the key's full name, the value and what is allowed.
+    """
+    text, where = _read(recipe)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MldrError(f"{where} is not valid TOML: {error}") from error
+    for override in overrides:
+        _apply(table, override)
+    try:
+        return Recipe(**table)
+    except ValidationError as error:
+        raise MldrError(f"{where}: {describe(error, Recipe)}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe, defaults included, as TOML that `load_recipe` reads back."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _read(recipe: str) -> tuple[str, str]:
+    """Text of a recipe and what to call it in messages."""
+    path = Path(recipe)
+    if path.suffix == ".toml" or path.is_file():
+        try:
+            return path.read_text(), str(path)
+        except FileNotFoundError:
+            raise MldrError(f"recipe file {path} does not exist") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise MldrError(f"recipe file {path} cannot be read: {error}") from error
+    names = recipe_names()
+    if recipe not in names:
+        raise MldrError(
+            f"unknown recipe {recipe!r}; there are {', '.join(names)}, or give a .toml file"
+        )
+    text = files("mldr_deploy.distill").joinpath("recipes", f"{recipe}.toml").read_text()
+    return text, f"recipe {recipe}"
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    """Set ``a.b.c=value`` in nested tables; the value is TOML, or else a plain string."""
+    key, equals, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise MldrError(f"--set {override}: write it as KEY=VALUE, for example optimizer.lr=0.1")
+    for depth, part in enumerate(path[:-1]):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise MldrError(f"--set {override}: {'.'.join(path[: depth + 1])} is not a table")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    if value == "none":
+        table.pop(path[-1], None)
+    else:
+        table[path[-1]] = value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
