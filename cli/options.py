@@ -43,11 +43,17 @@ device = click.option(
 quiet = click.option(
     "--quiet", "-q", is_flag=True, help="No progress bars and notes; results and errors only."
 )
+restart = click.option(
+    "--restart",
+    is_flag=True,
+    help="Throw away what lies in --out and begin anew. Without it, finished stages are kept and a "
+    "folder with another recipe's results is refused.",
+)
 
 
 def run_options(command: F) -> F:
     """The options of every command that carries out (part of) a recipe."""
-    for option in (quiet, device, out, overrides, recipe):
+    for option in (quiet, restart, device, out, overrides, recipe):
         command = option(command)
     return command
 

@@ -49,12 +49,14 @@ class TrainConfig(BaseModel):
         default=1, ge=1, description="Epochs between evaluations on the validation split."
     )
     log_steps: int = Field(
-        default=50, ge=1, description="Steps between lines of metrics.jsonl; the loss is checked "
-        "for NaN then too."
+        default=50,
+        ge=1,
+        description="Steps between lines of metrics.jsonl; the loss is checked for NaN then too.",
     )
     checkpoint_steps: int = Field(
-        default=500, ge=0, description="Steps between checkpoints within an epoch; 0: only at its "
-        "end."
+        default=500,
+        ge=0,
+        description="Steps between checkpoints within an epoch; 0: only at its end.",
     )
 
 

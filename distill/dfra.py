@@ -113,7 +113,7 @@ def relation_divergence(student: Tensor, teacher: Tensor, scale: float) -> Tenso
     Returns:
         [H], mean over the N vectors and their D columns.
     """
-    result: Tensor = _RelationDivergence.apply(student, teacher.detach(), scale)  # type: ignore[no-untyped-call]
+    result: Tensor = _RelationDivergence.apply(student, teacher.detach(), scale)
     return result
 
 
@@ -171,7 +171,7 @@ class _RelationDivergence(torch.autograd.Function):
         return loss.mul_(mean)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * upstream[:, None, None], None, None

@@ -1,6 +1,6 @@
 """The two training stages: a teacher on labels, a student on labels and a teacher.
 
-    FOLDER/checkpoints/  metrics.jsonl  tensorboard/  curves.png  trained/
+FOLDER/checkpoints/  metrics.jsonl  tensorboard/  curves.png  trained/
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ from ..models.family import family
 from ..models.registry import create_model, normalisation
 from ..models.stages import StagePlan, plan_stages
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
-from .evaluate import Evaluation, evaluate
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch, ScratchConfig
 from .metrics import draw_curves
-from .task import Normalise, Task, Teacher
+from .task import Task, Teacher
 from .trainer import Trainer
 
 TRAINED = "trained"
@@ -94,7 +93,7 @@ def distill(
         raise MldrError(f"method.name={method.name} distills, but there is no teacher: give one")
     built = _fresh_model(job, student, training)
     plan = plan_stages(built, job.data.image_size)
-    pair = Pair(len(job.dataset.classes), plan, teacher and teacher.plan)
+    pair = Pair(len(job.dataset.classes), plan, None if teacher is None else teacher.plan)
     return _fit(job, student, built, plan, create_method(method, pair), teacher, training)
 
 
@@ -108,8 +107,10 @@ def load_teacher(model: ModelConfig, job: Job) -> Teacher:
     if record is not None:
         _same_classes(record, classes, str(model.weights))
     built = create_model(model, num_classes=len(classes), image_size=job.data.image_size)
-    normalise = Normalise(preprocessing_of(model, built, job))
-    return Teacher(built.eval(), normalise, plan_stages(built, job.data.image_size))
+    if model.weights == "timm":
+        _trained_for(built, len(classes), model.name)
+    plan = plan_stages(built, job.data.image_size)
+    return Teacher(built.eval(), plan, preprocessing_of(model, built, job))
 
 
 def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preprocessing:
@@ -123,23 +124,6 @@ def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preproce
     return Preprocessing(size=(side, side), mean=mean, std=std)
 
 
-def evaluate_trained(
-    folder: Path, job: Job, *, autocast: bool = False
-) -> tuple[TrainedModel, Evaluation]:
-    """Test accuracy, in fp32 unless ``autocast``, of what a stage left in ``folder``."""
-    record, _ = load_trained(folder)
-    config = ModelConfig(**{**record.model, "weights": str(folder)})
-    model = create_model(config, num_classes=record.num_classes, image_size=record.image_size)
-    model.to(job.accelerator.device)
-    batches = EvalBatches(
-        job.dataset.test, record.preprocessing, _EVAL_BATCH, job.accelerator.device
-    )
-    job.progress.start(f"testing {record.model['name']}", len(job.dataset.test))
-    result = evaluate(model, batches, autocast=autocast, progress=job.progress)
-    job.progress.finish()
-    return record, result
-
-
 def identity_of(parts: dict[str, Any]) -> str:
     """A hash of JSON-able parts: equal parts, equal identity."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -147,9 +131,7 @@ def identity_of(parts: dict[str, Any]) -> str:
 
 def _fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
     torch.manual_seed(training.train.seed)
-    return create_model(
-        model, num_classes=len(job.dataset.classes), image_size=job.data.image_size
-    )
+    return create_model(model, num_classes=len(job.dataset.classes), image_size=job.data.image_size)
 
 
 def _fit(
@@ -240,6 +222,16 @@ def _record(model: ModelConfig) -> TrainedModel | None:
     if not (folder / RECORD).is_file() and (folder / TRAINED).is_dir():
         folder = folder / TRAINED
     return load_trained(folder)[0]
+
+
+def _trained_for(model: nn.Module, classes: int, name: str) -> None:
+    """Refuse timm weights made for other classes: timm put a random classifier on them."""
+    published = dict(getattr(model, "pretrained_cfg", None) or {}).get("num_classes")
+    if published not in (None, classes):
+        raise MldrError(
+            f"timm's weights of {name} tell {published} classes apart, the data has {classes}: set "
+            "teacher.fresh_head=true to train a new classifier, or give weights made for the data"
+        )
 
 
 def _same_classes(record: TrainedModel, classes: tuple[str, ...], where: str) -> None:

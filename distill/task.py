@@ -5,7 +5,7 @@ b images of one process, S their side, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,12 @@ class Teacher:
     """A frozen model in eval mode that sees the student's pixels under its own normalisation."""
 
     model: nn.Module
-    normalise: Normalise
     plan: StagePlan
-    classes: tuple[str, ...] | None = None  # as its training recorded them
+    preprocessing: Preprocessing
+    normalise: Normalise = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normalise", Normalise(self.preprocessing))
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> StageOutput:

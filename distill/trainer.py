@@ -80,7 +80,7 @@ class Trainer:
         self.teacher = teacher and teacher.to(self.device, channels_last=train.channels_last)
         self.ema = _moving_average(self.task.student, train.ema)
         self.optimizer = create_optimizer(self.task, optimizer)
-        self.step_module = self._distributed(torch.compile(task) if train.compile else task)
+        self.step_module = self._distributed(_compiled(task) if train.compile else task)
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
         self.best: Tensors = {}
@@ -276,6 +276,11 @@ class Trainer:
         """The module as DDP where there are several processes."""
         prepared: nn.Module = self.accelerator.prepare(module)
         return prepared
+
+
+def _compiled(module: nn.Module) -> nn.Module:
+    compiled: nn.Module = torch.compile(module)  # type: ignore[assignment]
+    return compiled
 
 
 def _moving_average(student: nn.Module, decay: float) -> AveragedModel | None:

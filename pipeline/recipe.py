@@ -22,12 +22,17 @@ from .refusal import describe
 
 
 class TeacherConfig(ModelConfig):
-    """The teacher; where it has no `weights`, how it is trained first."""
+    """The teacher; where it has no `weights`, or a fresh head, how it is trained first."""
 
     train: TrainConfig = Field(default=TrainConfig(), description="Loop of its own training.")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="Its optimiser.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Its schedule.")
     augment: AugmentConfig = Field(default=AugmentConfig(), description="Its augmentation.")
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether it starts without weights, or with a fresh classifier."""
+        return self.weights is None or self.fresh_head
 
     @property
     def model(self) -> ModelConfig:

@@ -1,6 +1,6 @@
 """KD: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531).
 
-    L = label_weight * CE(s, y) + kd_weight * T^2 * (1/B) sum_b KL(softmax(t_b/T) || softmax(s_b/T))
+L = label_weight * CE(s, y) + kd_weight * T^2 * (1/B) sum_b KL(softmax(t_b/T) || softmax(s_b/T))
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ METHODS: dict[str, type[Method]] = {"mldr-kd": MldrKd, "kd": Kd, "scratch": Scra
 
 def create_method(config: MethodConfig, pair: Pair) -> Method:
     """The method of ``config`` for a pair of models."""
-    return METHODS[config.name](config.used, pair)  # type: ignore[call-arg, arg-type]
+    return METHODS[config.name](config.used, pair)
 
 
 def needs_teacher(config: MethodConfig) -> bool:

@@ -1,0 +1,218 @@
+"""The stages of the main job, each skipped where its finished output already lies there.
+
+Under torchrun or accelerate launch every process trains; the first one alone exports and reports.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..bundle.progress import Progress
+from ..bundle.reader import Bundle, open_bundle
+from ..bundle.trained import load_trained
+from ..data.dataset import Dataset, load_dataset
+from ..distill import run
+from ..distill.methods.registry import needs_teacher
+from ..distill.task import Teacher
+from ..errors import MldrError, Unavailable
+from ..export.build import build_bundle
+from .provenance import commit
+from .recipe import Recipe, dump_recipe
+from .summary import Summary, summarise
+from .workspace import Workspace, flat, workspace
+
+
+class Pipeline:
+    """One recipe in one folder. `teacher`, `student` and `bundle` carry out what they need."""
+
+    def __init__(self, space: Workspace, accelerator: Accelerator, progress: Progress) -> None:
+        self.space, self.recipe = space, space.recipe
+        self.accelerator, self.progress = accelerator, progress
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The recipe's data, read when the first stage needs them."""
+        began = time.perf_counter()
+        loaded = load_dataset(self.recipe.data, progress=self.progress)
+        self._time("data", time.perf_counter() - began)
+        return loaded
+
+    def teacher(self) -> Path | None:
+        """The trained teacher's folder; None where the recipe names finished weights."""
+        config = self.recipe.teacher
+        if config is None:
+            raise MldrError("the recipe has no [teacher] table: give it a name")
+        if not config.is_trained_here:
+            return None
+        return self._train(
+            "teacher", lambda job: run.train_teacher(job, config.model, config.training)
+        )
+
+    def student(self) -> Path:
+        """The distilled student's folder, its teacher trained first where that is needed."""
+        recipe = self.recipe
+        if (finished := self.space.trained("student")) is not None:
+            return self._skip("student", finished)
+        taught = needs_teacher(recipe.method)
+        folder = self.teacher() if taught else None
+
+        def distill(job: run.Job) -> Path:
+            teacher = self.load_teacher(folder) if taught else None
+            return run.distill(job, recipe.student, teacher, recipe.method, recipe.training)
+
+        return self._train("student", distill)
+
+    def bundle(self) -> Bundle:
+        """The proven bundle; false when a parity gate failed."""
+        trained = self.student()
+        if (finished := self.space.bundle()) is not None:
+            return open_bundle(self._skip("bundle", finished), allow_failed=True)
+        began = time.perf_counter()
+        built = build_bundle(
+            trained,
+            self.space.folder("bundle"),
+            self.recipe.export,
+            dataset=self.dataset,
+            provenance={"recipe": _plain(self.recipe)},
+            progress=self.progress,
+        )
+        self._time("export and parity", time.perf_counter() - began)
+        return built
+
+    def report(self) -> Summary | None:
+        """Everything above and its closing table; None in all processes but the first.
+
+        The others have nothing to do once the student is trained.
+        """
+        if not self.accelerator.is_main_process:
+            self.student()
+            return None
+        return summarise(self, self.bundle())
+
+    def told(self, stage: str, trained: Path | None) -> str:
+        """One line about a finished training stage."""
+        if trained is None:
+            return f"{stage}: nothing to train, the recipe names finished weights"
+        record = load_trained(trained)[0]
+        top1 = record.metrics.get("val_top1")
+        score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
+        return f"{stage}: {record.model['name']}{score}, {trained}"
+
+    def load_teacher(self, trained: Path | None) -> Teacher:
+        """The teacher from ``trained``, or from where the recipe says its weights are."""
+        assert self.recipe.teacher is not None
+        model = self.recipe.teacher.model
+        if trained is not None:
+            model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
+        return run.load_teacher(model, self.job("teacher"))
+
+    def job(self, stage: str) -> run.Job:
+        """What a training stage is given."""
+        return run.Job(
+            data=self.recipe.data,
+            dataset=self.dataset,
+            accelerator=self.accelerator,
+            folder=self.space.folder(stage),
+            identity=self._identity(stage),
+            provenance={"recipe": _plain(self.recipe), "commit": commit()},
+            progress=self.progress,
+        )
+
+    def _train(self, stage: str, work: Callable[[run.Job], Path]) -> Path:
+        if (finished := self.space.trained(stage)) is not None:
+            return self._skip(stage, finished)
+        self.progress.note(f"{stage}: {_who(self.recipe, stage)}")
+        trained = work(self.job(stage))
+        self._time(stage, load_trained(trained)[0].metrics["train_seconds"])
+        return trained
+
+    def _skip(self, stage: str, finished: Path) -> Path:
+        self.progress.note(f"{stage}: already there, {finished}")
+        return finished
+
+    def _identity(self, stage: str) -> str:
+        """What a checkpoint must have come from to be continued."""
+        recipe = flat(self.recipe.model_dump(mode="json"))
+        parts = {key: value for key, value in recipe.items() if _matters(stage, key)}
+        return run.identity_of(
+            {
+                **parts,
+                "stage": stage,
+                "data": self.dataset.fingerprint,
+                "processes": self.accelerator.num_processes,
+            }
+        )
+
+    def _time(self, stage: str, seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            self.space.record_time(stage, seconds)
+
+
+@contextmanager
+def pipeline(
+    recipe: Recipe, out: Path | None, *, device: str, restart: bool, progress: Progress
+) -> Iterator[Pipeline]:
+    """A pipeline in ``out`` (default: runs/ and the recipe's name).
+
+    Raises MldrError when ``out`` holds another recipe's results, Unavailable for a device that
+    is not there.
+    """
+    folder = out or Path("runs") / recipe.name
+    accelerator = _accelerator(device)
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield Pipeline(Workspace(folder, recipe), accelerator, progress)
+        return
+    with workspace(folder, recipe) as space:
+        space.claim(restart=restart)
+        accelerator.wait_for_everyone()
+        yield Pipeline(space, accelerator, progress)
+
+
+def _accelerator(device: str) -> Accelerator:
+    kind = device.partition(":")[0]
+    there = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in there:
+        raise MldrError(f"--device {device}: allowed are auto, cpu, cuda, cuda:N and mps")
+    if not there[kind]:
+        raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
+    if ":" in device:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    return Accelerator(cpu=kind == "cpu")
+
+
+def _who(recipe: Recipe, stage: str) -> str:
+    if stage == "teacher":
+        assert recipe.teacher is not None
+        return f"{recipe.teacher.name} on labels, {recipe.teacher.train.epochs} epochs"
+    teacher = recipe.teacher if needs_teacher(recipe.method) else None
+    source = f" from {teacher.name}" if teacher else ""
+    return f"{recipe.student.name}{source} by {recipe.method.name}, {recipe.train.epochs} epochs"
+
+
+def _matters(stage: str, key: str) -> bool:
+    """Whether a recipe's key has a say in what a stage trains."""
+    head, _, rest = key.partition(".")
+    if head == "data":
+        return rest not in ("root", "workers", "download", "check_images")
+    teaching = head == "teacher"
+    return teaching if stage == "teacher" else head not in ("name", "description", "export")
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return tomllib.loads(dump_recipe(recipe))

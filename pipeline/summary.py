@@ -1,0 +1,222 @@
+"""The closing table: teacher, student and artifacts beside each other, measured on test."""
+
+from __future__ import annotations
+
+import io
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ..bundle.atomic import write_json
+from ..bundle.manifest import Artifact
+from ..bundle.preprocess import Floats, preprocess
+from ..bundle.reader import Bundle
+from ..bundle.trained import WEIGHTS
+from ..data.loader import EvalBatches
+from ..distill.evaluate import evaluate
+from ..distill.methods.registry import needs_teacher
+from ..distill.task import Teacher
+from ..export.kinds import KINDS
+from ..export.latency import milliseconds_per_image
+from ..export.runner import Runner, TorchRunner
+from ..export.student import bundled_model
+
+if TYPE_CHECKING:
+    from .stages import Pipeline
+
+_EVAL_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    runtime: str
+    top1: float  # per cent of test
+    top5: float
+    agreement: float | None  # per cent of test with the PyTorch student's top-1; ties agree
+    parameters: int
+    file_bytes: int | None
+    ms_single: float  # milliseconds an image at batch 1, median
+    ms_batch: float  # the same at the largest batch
+    status: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to. True when every artifact passed its gate; prints itself."""
+
+    rows: tuple[Row, ...]
+    max_batch: int
+    images: int  # of the test split
+    seconds: dict[str, float]
+    places: dict[str, str]
+    machine: str
+    passed: bool
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        console = Console(file=text, width=118, highlight=False)
+        console.print(self._table())
+        spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
+        total = _duration(sum(self.seconds.values()))
+        console.print(f"time    {spent}; {total} in all")
+        console.print(f"on      {self.machine}; {self.images} test images")
+        for name, place in self.places.items():
+            console.print(f"{name:7} {place}", soft_wrap=True)
+        return text.getvalue().rstrip()
+
+    def _table(self) -> Table:
+        table = Table()
+        for heading in ("", "runtime"):
+            table.add_column(heading)
+        numeric = (
+            "top-1 %",
+            "top-5 %",
+            "agree %",
+            "params M",
+            "file MB",
+            "ms/img b1",
+            f"ms/img b{self.max_batch}",
+        )
+        for heading in numeric:
+            table.add_column(heading, justify="right")
+        table.add_column("parity")
+        for row in self.rows:
+            table.add_row(
+                row.name,
+                row.runtime,
+                f"{row.top1:.2f}",
+                f"{row.top5:.2f}",
+                "" if row.agreement is None else f"{row.agreement:.2f}",
+                f"{row.parameters / 1e6:.2f}",
+                "" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f}",
+                f"{row.ms_single:.2f}",
+                f"{row.ms_batch:.3f}",
+                row.status,
+            )
+        return table
+
+
+def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
+    """Measure what the table needs, and keep it as summary.json."""
+    manifest, space = bundle.manifest, pipeline.space
+    rows = []
+    if needs_teacher(pipeline.recipe.method):
+        rows.append(_teacher_row(pipeline, bundle))
+    rows.append(_student_row(bundle))
+    rows += [_artifact_row(bundle, artifact) for artifact in manifest.artifacts]
+    summary = Summary(
+        rows=tuple(rows),
+        max_batch=manifest.max_batch,
+        images=manifest.artifacts[0].parity.samples,
+        seconds=space.times(),
+        places={
+            "bundle": str(bundle.path),
+            "curves": str(space.folder("student") / "curves.png"),
+            "run": str(space.out),
+        },
+        machine=_machine(),
+        passed=bool(bundle),
+    )
+    write_json(space.out / "summary.json", {**asdict(summary), "rows": [asdict(r) for r in rows]})
+    return summary
+
+
+def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
+    """The teacher on test, in fp32, under its own normalisation."""
+    assert pipeline.recipe.teacher is not None
+    folder = pipeline.teacher()
+    teacher: Teacher = pipeline.load_teacher(folder)
+    test, device = pipeline.dataset.test, pipeline.accelerator.device
+    batches = EvalBatches(test, teacher.preprocessing, _EVAL_BATCH, device)
+    pipeline.progress.start("testing the teacher", len(test))
+    result = evaluate(teacher.model.to(device), batches, progress=pipeline.progress)
+    pipeline.progress.finish()
+    inputs = preprocess(list(bundle.golden.pixels), teacher.preprocessing)
+    single, batch = _speed(TorchRunner(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
+    return Row(
+        name=f"teacher {pipeline.recipe.teacher.name}",
+        runtime="PyTorch",
+        top1=result.top1,
+        top5=result.top5,
+        agreement=None,
+        parameters=sum(p.numel() for p in teacher.model.parameters()),
+        file_bytes=(folder / WEIGHTS).stat().st_size if folder else None,
+        ms_single=single,
+        ms_batch=batch,
+        status="",
+    )
+
+
+def _student_row(bundle: Bundle) -> Row:
+    manifest = bundle.manifest
+    accuracy = manifest.artifacts[0].parity.reference
+    runner = TorchRunner(bundled_model(bundle))
+    single, batch = _speed(runner, bundle.golden.inputs, manifest.max_batch)
+    return Row(
+        name=f"student {manifest.model['name']}",
+        runtime="PyTorch",
+        top1=accuracy.top1,
+        top5=accuracy.top5,
+        agreement=100.0,
+        parameters=manifest.parameters,
+        file_bytes=manifest.weights.bytes,
+        ms_single=single,
+        ms_batch=batch,
+        status="reference",
+    )
+
+
+def _artifact_row(bundle: Bundle, artifact: Artifact) -> Row:
+    parity, kind = artifact.parity, KINDS[artifact.precision]
+    runner = kind.run(bundle.file(artifact), 0)
+    single, batch = _speed(runner, bundle.golden.inputs, bundle.manifest.max_batch)
+    return Row(
+        name=artifact.file,
+        runtime="ONNX Runtime",
+        top1=parity.artifact.top1,
+        top5=parity.artifact.top5,
+        agreement=parity.agreement,
+        parameters=bundle.manifest.parameters,
+        file_bytes=artifact.bytes,
+        ms_single=single,
+        ms_batch=batch,
+        status=artifact.status,
+    )
+
+
+def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float]:
+    """Milliseconds an image, at batch 1 and at the largest, on the bundle's golden images."""
+    with runner as ready:
+        single = milliseconds_per_image(ready, inputs, 1)
+        return single, milliseconds_per_image(ready, inputs, max_batch)
+
+
+def _machine() -> str:
+    import torch
+
+    return f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
