@@ -89,7 +89,7 @@ def test_one_pass_gives_what_the_model_gives(name: str) -> None:
         torch.testing.assert_close(statistics[key], value)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("name", SMALL)
 def test_autocast_and_channels_last(name: str) -> None:
     model = small(name).to(memory_format=torch.channels_last)
     plan = plan_stages(model, SIZE)
