@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
@@ -90,6 +91,16 @@ def test_pictures_of_several_sizes_are_streamed(disk: Any) -> None:
     sizes = {data.train.image(i).size for i in range(len(data.train))}
     sizes |= {data.val.image(i).size for i in range(len(data.val))}
     assert sizes == {(16, 16), (31, 20)}
+
+
+def test_streamed_statistics_weigh_every_picture_alike(disk: Any) -> None:
+    path = disk.folder()
+    Image.new("RGB", (200, 100), (255, 0, 51)).save(path / "train" / "ant" / "large.png")
+    data = load(f"folder:{path}", val_fraction=0)
+    pictures = [np.asarray(data.train.image(i)) / 255 for i in range(len(data.train))]
+    assert data.mean == pytest.approx(np.mean([p.mean((0, 1)) for p in pictures], axis=0))
+    squares = np.mean([(p**2).mean((0, 1)) for p in pictures], axis=0)
+    assert data.std == pytest.approx(np.sqrt(squares - np.square(data.mean)))
 
 
 def test_the_fingerprint_tells_content_names_and_labels_apart(disk: Any) -> None:
