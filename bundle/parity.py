@@ -84,6 +84,10 @@ class Fault(BaseModel):
         default_factory=list,
         description="Nodes before it without a PyTorch counterpart, whose output nothing verified.",
     )
+    weights: list[str] = Field(
+        default_factory=list,
+        description="Constant tensors that the node and the suspects take.",
+    )
 
     def __str__(self) -> str:
         size = "NaN, infinity or wrong shape"
@@ -142,7 +146,10 @@ class ParityResult(BaseModel):
 
     @property
     def needed(self) -> Gate:
-        """The tightest gate that these measurements would have passed."""
+        """A gate that these measurements would have passed, each limit as tight as they allow.
+
+        What counts as a tie is left as the gate that was applied has it.
+        """
         tried = [check.max_dlogit or 0.0 for check in self.batches]
         return Gate(
             min_agreement=self.agreement,

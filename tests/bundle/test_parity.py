@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from mldr_deploy.bundle.parity import Fault, Gate, ParityResult
 
-
 Measured = Callable[[list[str]], ParityResult]
 
 
