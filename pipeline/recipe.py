@@ -99,15 +99,14 @@ def recipe_names() -> list[str]:
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of that name, or in that file, with ``key=value`` overrides applied.
 
+    A file may begin with ``extends = "NAME"`` (or a file beside it): what it says then goes over
+    that other recipe, key by key.
+
     Raises:
         MldrError: no such recipe, bad TOML, an unknown key, a wrong type or an impossible value;
             with the key's full name, the value and what is allowed.
     """
-    text, where = _read(recipe)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MldrError(f"{where} is not valid TOML: {error}") from error
+    table, where = _table(recipe, ())
     for override in overrides:
         _apply(table, override)
     try:
@@ -119,6 +118,35 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """The whole recipe, defaults included, as TOML that `load_recipe` reads back."""
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _table(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """A recipe's table with what it extends underneath, and what to call it in messages."""
+    text, where = _read(recipe)
+    if where in above:
+        raise MldrError(f"{above[0]} extends itself, by way of {where}")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MldrError(f"{where} is not valid TOML: {error}") from error
+    base = table.pop("extends", None)
+    if base is None:
+        return table, where
+    if not isinstance(base, str):
+        raise MldrError(f"{where}: extends = {base!r} is not allowed: give a recipe's name or file")
+    if base.endswith(".toml"):
+        base = str(Path(recipe).parent / base)
+    return _over(_table(base, (*above, where))[0], table), where
+
+
+def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """``table`` laid over ``base``; nested tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in table.items():
+        under = merged.get(key)
+        both = isinstance(under, dict) and isinstance(value, dict) and key != "options"
+        merged[key] = _over(under, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _read(recipe: str) -> tuple[str, str]:
