@@ -24,6 +24,11 @@ class TrainConfig(BaseModel):
     precision: Literal["bf16", "fp32"] = Field(
         default="bf16", description="`bf16`: autocast; weights and losses stay in float32."
     )
+    teacher_precision: Literal["bf16", "fp32"] = Field(
+        default="bf16",
+        description="The same for the teacher's answers. On CPUs bf16 often helps a ResNet and "
+        "slows depthwise convolutions, so the two are separate.",
+    )
     channels_last: bool = Field(default=True, description="NHWC memory order for 4-d tensors.")
     compile: bool = Field(
         default=False, description="torch.compile the student, projectors and losses."

@@ -116,7 +116,8 @@ def draw_curves(folder: Path, title: str) -> Path:
     for name in ["loss", *parts] if len(parts) > 1 else ["loss"]:
         points = [(line["epoch"], line[name]) for line in losses if line.get(name, 0) > 0]
         if points:
-            left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
+            style = {"color": "black", "linewidth": 2} if name == "loss" else {"linewidth": 1}
+            left.plot(*zip(*points, strict=True), label=name, **style)
     left.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
     left.legend(fontsize=7, ncols=2)
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):

@@ -183,12 +183,16 @@ class Trainer:
     def _losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        ):
-            logits = None if self.teacher is None else self.teacher(images).logits
+        logits = None
+        if self.teacher is not None:
+            with self._autocast(self.config.teacher_precision):
+                logits = self.teacher(images).logits
+        with self._autocast(self.config.precision):
             losses: dict[str, Tensor] = self.step_module(images, targets, logits)
         return losses
+
+    def _autocast(self, precision: str) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def _seed_step(self) -> torch.Generator:
         """Seed dropout and the like, and give the generator of this step's augmentation."""

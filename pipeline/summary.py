@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -64,36 +65,32 @@ class Summary:
 
     def __str__(self) -> str:
         text = io.StringIO()
-        console = Console(file=text, width=118, highlight=False)
+        console = Console(file=text, width=160, highlight=False)
         console.print(self._table())
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
-        total = _duration(sum(self.seconds.values()))
-        console.print(f"time    {spent}; {total} in all")
-        console.print(f"on      {self.machine}; {self.images} test images")
+        console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
+        console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         for name, place in self.places.items():
-            console.print(f"{name:7} {place}", soft_wrap=True)
-        return text.getvalue().rstrip()
+            console.print(f"{name:7} {place}")
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def _table(self) -> Table:
-        table = Table()
-        for heading in ("", "runtime"):
-            table.add_column(heading)
-        numeric = (
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("")
+        for heading in (
             "top-1 %",
             "top-5 %",
             "agree %",
             "params M",
             "file MB",
-            "ms/img b1",
-            f"ms/img b{self.max_batch}",
-        )
-        for heading in numeric:
+            "ms/image b1",
+            f"ms/image b{self.max_batch}",
+        ):
             table.add_column(heading, justify="right")
         table.add_column("parity")
         for row in self.rows:
             table.add_row(
-                row.name,
-                row.runtime,
+                f"{row.name}, {row.runtime}",
                 f"{row.top1:.2f}",
                 f"{row.top5:.2f}",
                 "" if row.agreement is None else f"{row.agreement:.2f}",
