@@ -36,6 +36,16 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command), f"cli/{file}.py must define `command`"
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The whole first sentence of every command; click itself would cut it off."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            assert command is not None
+            rows.append((name, command.get_short_help_str(limit=200)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         with reported_failures():
             return super().invoke(ctx)

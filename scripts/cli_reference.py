@@ -21,7 +21,8 @@ Written by `scripts/cli_reference.py` from the commands' own `--help`; do not ed
 
 def sections() -> Iterator[str]:
     """One Markdown section a command, the group first."""
-    group = click.Context(main, info_name="mldr-deploy", terminal_width=80, max_content_width=80)
+    settings = {**main.context_settings, "terminal_width": 80, "max_content_width": 80}
+    group = click.Context(main, info_name="mldr-deploy", **settings)
     yield section(group)
     for name in main.list_commands(group):
         command = main.get_command(group, name)
