@@ -73,8 +73,9 @@ class LineProgress:
         if self._name is None:
             return
         of = "" if self._total in (None, self._done) else f"/{self._total}"
+        count = f"{self._done}{of} in " if self._done or of else ""
         seconds = time.monotonic() - self._began
-        line = f"{self._name}: {self._done}{of} in {seconds:.1f} s  {_figures(self._info)}"
+        line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
         self.note(line.rstrip())
         self._name = None
 

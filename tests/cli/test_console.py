@@ -72,6 +72,14 @@ def test_log_says_when_a_task_stopped_early() -> None:
     assert out.getvalue().startswith("parity: 4/10 in ")
 
 
+def test_log_leaves_out_a_count_that_nobody_kept() -> None:
+    out = io.StringIO()
+    shown = LineProgress(Console(file=out))
+    shown.start("export", None)
+    shown.finish()
+    assert re.fullmatch(r"export: \d+\.\d s\n", out.getvalue())
+
+
 def test_terminal_bar_shows_count_figures_and_notes() -> None:
     out = io.StringIO()
     report(LiveProgress(Console(file=out, force_terminal=True, width=120)))
