@@ -92,9 +92,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put `optimizer_tensors` back."""
+    """Put `optimizer_tensors` back, in the memory order of the parameters they belong to.
+
+    Fused optimisers walk parameter and state side by side in memory: a contiguous momentum beside
+    channels-last weights would update the wrong elements, without a word.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, Tensors] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor).detach()
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class TrainConfig(BaseModel):
     """The loop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
     seed: int = Field(
@@ -68,7 +68,7 @@ class TrainConfig(BaseModel):
 class OptimizerConfig(BaseModel):
     """The optimiser; norms' weights and biases are not decayed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
@@ -90,7 +90,7 @@ class OptimizerConfig(BaseModel):
 class ScheduleConfig(BaseModel):
     """The learning rate over the steps: a linear warm-up, then `name`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["cosine", "constant"] = Field(
         default="cosine", description="`cosine` falls to min_lr at the last step."

@@ -189,8 +189,8 @@ def _fit(
             metrics=_metrics(state.best_top1, state.best_epoch, state.seconds),
             provenance={**job.provenance, "identity": job.identity, **_environment(accelerator)},
         )
+        draw_curves(job.folder, config.name)  # first: a stage is finished once `trained` is there
         save_trained(trained, record, {name: t.numpy() for name, t in tensors.items()})
-        draw_curves(job.folder, config.name)
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     accelerator.wait_for_everyone()
     return trained

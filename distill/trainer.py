@@ -24,6 +24,7 @@ from ..bundle.progress import Progress
 from ..data.augment import Mix
 from ..data.config import AugmentConfig
 from ..data.loader import Batch, EvalBatches, TrainBatches
+from ..errors import MldrError
 from .checkpoint import (
     Tensors,
     TrainingState,
@@ -161,6 +162,7 @@ class Trainer:
         images, targets = self.mix(pixels, batch.labels, self.classes, generator)
         parts = min(self.config.accumulate, len(images))
         chunks = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        means: dict[str, Tensor] = {}
         for number, (some, wanted) in enumerate(chunks):
             last = number == parts - 1
             with contextlib.ExitStack() as stack:
@@ -170,7 +172,9 @@ class Trainer:
                 share = len(some) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
-            self.meter.add(losses, len(some) * self.accelerator.num_processes)
+            for name, value in losses.items():
+                means[name] = value.detach() * share + means.get(name, 0.0)
+        self.meter.add(means, len(images) * self.accelerator.num_processes)
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -234,7 +238,7 @@ class Trainer:
             self.progress.advance(0, val_top1=round(result.top1, 2))
         if result.top1 > self.state.best_top1 or not result.images:
             self.best = detached(model.state_dict())
-            kept = {"best_epoch": number, "best_top1": result.top1}
+            kept = {"best_epoch": number, "best_top1": result.top1 if result.images else -1.0}
             self.state = self.state.model_copy(update=kept)
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
@@ -250,6 +254,7 @@ class Trainer:
     def _checkpoint(self, seconds: float) -> None:
         if self.accelerator.is_main_process:
             self._log_losses()
+            self._require_finite_weights()
             update = {"metrics_bytes": self.log.sync(), "seconds": seconds}
             self.state = self.state.model_copy(update=update)
             groups = {
@@ -262,6 +267,15 @@ class Trainer:
                 groups["ema"] = self.ema.state_dict()
             save_checkpoint(self.folder / "checkpoints", self.state, groups)
         self.accelerator.wait_for_everyone()
+
+    def _require_finite_weights(self) -> None:
+        """A finite loss may have had an infinite gradient; such weights are not worth keeping."""
+        for name, parameter in self.task.named_parameters():
+            if not parameter.isfinite().all():
+                raise MldrError(
+                    f"{name} is not finite after step {self.state.step}; the last good checkpoint "
+                    "is kept: lower optimizer.lr, or set train.clip_norm or train.precision=fp32"
+                )
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder / "checkpoints", self.identity)

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first failure in full, and how many more there are."""
-    failures = error.errors(include_url=False)
-    first = failures[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path) or "recipe"
+    failures: dict[tuple[str, ...], list[ErrorDetails]] = {}  # a union fails once a member
+    for failure in error.errors(include_url=False):
+        failures.setdefault(_key(root, failure), []).append(failure)
+    path, same = next(iter(failures.items()))
+    first, key = same[0], ".".join(path)
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}; {_allowed_keys(root, path)}{more}"
     if first["type"] == "missing":
         return f"{key} is missing{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    told = [failure["msg"].removeprefix("Value error, ") for failure in same]
     if not path:
-        return f"{message}{more}"
-    return f"{key} = {first['input']!r} is not allowed: {message[:1].lower()}{message[1:]}{more}"
+        return f"{told[0]}{more}"
+    allowed = ", or ".join(f"{text[:1].lower()}{text[1:]}" for text in told)
+    return f"{key} = {first['input']!r} is not allowed: {allowed}{more}"
 
 
-def _allowed_keys(root: type[BaseModel], path: list[str]) -> str:
+def _key(root: type[BaseModel], failure: ErrorDetails) -> tuple[str, ...]:
+    """The key as a recipe writes it: pydantic appends the member of a union that was tried."""
+    path = failure["loc"]
+    for depth in range(1, len(path)):
+        if _owner(root, path[:depth]) is None:  # a value: only positions in a list lie below it
+            return tuple(str(p) for i, p in enumerate(path) if i < depth or isinstance(p, int))
+    return tuple(map(str, path))
+
+
+def _allowed_keys(root: type[BaseModel], path: tuple[str, ...]) -> str:
     owner = _owner(root, path[:-1])
     if owner is None:
         return "remove it"
@@ -35,10 +50,10 @@ def _allowed_keys(root: type[BaseModel], path: list[str]) -> str:
     return f"{hint}allowed there: {', '.join(names)}"
 
 
-def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
     """The config class that the table at ``path`` belongs to."""
     for part in path:
-        field = model.model_fields.get(part)
+        field = model.model_fields.get(str(part))
         inner = None if field is None else _model_in(field.annotation)
         if inner is None:
             return None

@@ -16,7 +16,7 @@ from .base import Method, Pair
 class KdConfig(BaseModel):
     """Hinton's knowledge distillation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     temperature: float = Field(default=4.0, gt=0, description="T; divides both models' logits.")
     label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")

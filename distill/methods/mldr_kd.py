@@ -26,7 +26,7 @@ from .base import Method, Pair
 class MldrKdConfig(BaseModel):
     """MLDR-KD, with the weights of its parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
     alpha: float = Field(
