@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
-from .console import progress
+
+if TYPE_CHECKING:
+    from ..pipeline.stages import Pipeline
 
 
 @click.command(name="distill-and-export")
-@options.run_options
-def command(
-    recipe: str,
-    overrides: tuple[str, ...],
-    out: Path | None,
-    device: str,
-    restart: bool,
-    quiet: bool,
-) -> None:
+@options.carries_out
+def command(job: Pipeline) -> None:
     """The whole job: train the teacher, distill the student, export it, prove parity.
 
     Without arguments: the recipe `digits`, on images that come with the package. Each stage is
@@ -34,15 +29,7 @@ def command(
     Under `torchrun --nproc-per-node N -m mldr_deploy distill-and-export ...` or `accelerate launch`
     the training stages use all processes.
     """
-    from ..pipeline.recipe import load_recipe
-    from ..pipeline.stages import pipeline
-
-    resolved = load_recipe(recipe, overrides)
-    with (
-        progress(quiet) as bar,
-        pipeline(resolved, out, device=device, restart=restart, progress=bar) as job,
-    ):
-        summary = job.report()
+    summary = job.report()
     if summary is None:  # not the first of several processes
         return
     click.echo(str(summary))

@@ -1,12 +1,23 @@
-"""Options that several commands share, each documented once."""
+"""Options that several commands share, each documented once.
+
+@click.command(name="distill")
+@carries_out
+def command(job: Pipeline) -> None: ...
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from .console import progress
+
+if TYPE_CHECKING:
+    from ..pipeline.stages import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,11 +62,32 @@ restart = click.option(
 )
 
 
-def run_options(command: F) -> F:
-    """The options of every command that carries out (part of) a recipe."""
+def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
+    """Give a command the options of (part of) a recipe's run; it gets the opened pipeline."""
+
+    @functools.wraps(command)
+    def opened(
+        recipe: str,
+        overrides: tuple[str, ...],
+        out: Path | None,
+        device: str,
+        restart: bool,
+        quiet: bool,
+    ) -> None:
+        from ..pipeline.recipe import load_recipe
+        from ..pipeline.stages import pipeline
+
+        resolved = load_recipe(recipe, overrides)
+        with (
+            progress(quiet) as bar,
+            pipeline(resolved, out, device=device, restart=restart, progress=bar) as job,
+        ):
+            command(job)
+
+    wrapped: Callable[..., None] = opened
     for option in (quiet, restart, device, out, overrides, recipe):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def data_source(meaning: str) -> Callable[[F], F]:
