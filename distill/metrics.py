@@ -126,7 +126,8 @@ def draw_curves(folder: Path, title: str) -> Path:
             right.plot(*zip(*points, strict=True), marker=".", label=label)
     right.set(xlabel="epoch", ylabel="validation accuracy, %", title="validation split")
     right.grid(alpha=0.3)
-    right.legend()
+    if right.lines:
+        right.legend()
     path = folder / "curves.png"
     temporary = folder / ".curves.tmp.png"
     figure.savefig(temporary, dpi=110)

@@ -1,0 +1,108 @@
+"""The two training stages: what they leave, and which teachers they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.distill import run
+from mldr_deploy.distill.config import TrainConfig
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.registry import create_model
+
+TRAINING = Training(
+    train=TrainConfig(epochs=1, precision="fp32"), augment=AugmentConfig(crop="none", flip=0)
+)
+TEACHER, STUDENT = ModelConfig(name="test_resnet"), ModelConfig(name="test_vit")
+
+
+@pytest.fixture(scope="module")
+def teacher(job_in: Callable[[Path], Job], tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+    """A teacher that train-teacher left."""
+    folder = run.train_teacher(job_in(tmp_path_factory.mktemp("teacher")), TEACHER, TRAINING)
+    return TEACHER.model_copy(update={"weights": str(folder)})
+
+
+def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
+    job: Job, teacher: ModelConfig
+) -> None:
+    loaded = run.load_teacher(teacher, job)
+    folder = run.distill(job, STUDENT, loaded, MethodConfig(), TRAINING)
+    record, tensors = load_trained(folder)
+    bare = create_model(STUDENT, num_classes=4, image_size=32)
+    bare.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    assert record.parameters == sum(p.numel() for p in bare.parameters())
+    assert ModelConfig(**record.model) == STUDENT
+    assert tuple(record.classes) == job.dataset.classes
+    assert record.preprocessing.mean == job.dataset.mean
+    assert (record.family, record.provenance["identity"]) == ("transformer", job.identity)
+    assert 0 <= record.metrics["val_top1"] <= 100
+    assert {p.name for p in job.folder.iterdir()} >= {"curves.png", "metrics.jsonl", "trained"}
+    assert not (job.folder / "checkpoints").exists()
+
+
+def test_a_trained_teacher_comes_back_frozen_with_its_own_weights(
+    job: Job, teacher: ModelConfig
+) -> None:
+    loaded = run.load_teacher(teacher, job)
+    assert teacher.weights is not None
+    tensors = load_trained(Path(teacher.weights))[1]
+    for name, value in loaded.model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), tensors[name])
+    assert not loaded.model.training
+
+
+def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(job: Job) -> None:
+    nothing = job.dataset.val.subset(np.empty(0, np.int64))
+    folder = run.train_teacher(
+        replace(job, dataset=replace(job.dataset, val=nothing)), STUDENT, TRAINING
+    )
+    metrics = load_trained(folder)[0].metrics
+    assert metrics["best_epoch"] == 1
+    assert "val_top1" not in metrics
+
+
+def test_distilling_needs_a_teacher(job: Job) -> None:
+    with pytest.raises(MldrError, match=r"method\.name=kd distills, but there is no teacher"):
+        run.distill(job, STUDENT, None, MethodConfig(name="kd"), TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("ant", "bee", "elk", "dog"), r"class 2 is 'cow', in the data 'elk'"),
+        (("ant", "bee", "cow"), r"4 classes, the data 3"),
+    ],
+)
+def test_a_teacher_of_other_classes_is_refused(
+    job: Job, teacher: ModelConfig, classes: tuple[str, ...], message: str
+) -> None:
+    other = replace(job, dataset=replace(job.dataset, classes=classes))
+    with pytest.raises(MldrError, match=rf"tells other classes apart \({message}\)"):
+        run.load_teacher(teacher, other)
+
+
+def test_published_weights_of_other_classes_are_refused(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the network: a model as timm would give it, pretrained on ImageNet."""
+
+    def pretrained(config: ModelConfig, **sizes: int) -> nn.Module:
+        return create_model(config.model_copy(update={"weights": None}), **sizes)
+
+    monkeypatch.setattr(run, "create_model", pretrained)
+    with pytest.raises(
+        MldrError, match=r"tell 1000 classes apart, the data has 4: set teacher\.fresh"
+    ):
+        run.load_teacher(ModelConfig(name="test_resnet", weights="timm"), job)

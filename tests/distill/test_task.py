@@ -1,0 +1,88 @@
+"""One training step's forward pass: normalisation, targets, and what belongs to the module."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.distill.methods.base import Method
+from mldr_deploy.distill.task import Normalise, Task, Teacher
+from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.stages import StageOutput, StagePlan, plan_stages
+
+CLASSES = 5
+SPEC = Preprocessing(size=(32, 32), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+
+
+class Echo(Method):
+    """Gives back the logits it saw, so that a test can compute with them."""
+
+    label_weight = 3.0
+
+    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+        return {
+            "student": student.logits,
+            **({} if teacher is None else {"teacher": teacher.logits}),
+        }
+
+
+@pytest.fixture
+def student() -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = create_model(
+        ModelConfig(name="test_vit"), num_classes=CLASSES, image_size=32
+    )
+    return model
+
+
+def pixels(batch: int) -> Tensor:
+    return torch.randint(
+        256, (batch, 3, 32, 32), generator=torch.Generator().manual_seed(0)
+    ).float()
+
+
+def test_normalise_is_pixels_of_255_less_mean_over_deviation() -> None:
+    mean, std = (np.reshape(numbers, (1, 3, 1, 1)) for numbers in (SPEC.mean, SPEC.std))
+    expected = (pixels(2).numpy() / 255 - mean) / std
+    np.testing.assert_allclose(Normalise(SPEC)(pixels(2)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
+    student: nn.Module, smoothing: float
+) -> None:
+    task = Task(student, plan_stages(student, 32), Echo(), SPEC, label_smoothing=smoothing)
+    one_hot = np.eye(CLASSES, dtype=np.float32)
+    mixed = 0.7 * one_hot[[0, 1, 2]] + 0.3 * one_hot[[3, 1, 0]]
+    losses = task(pixels(3), torch.from_numpy(mixed), None)
+    smoothed = (1 - smoothing) * mixed + smoothing / CLASSES
+    logits = losses["student"].detach().double().numpy()
+    expected = -(smoothed * log_softmax(logits, axis=1)).sum(axis=1).mean()
+    assert losses["labels"].item() == pytest.approx(3.0 * expected, rel=1e-5)
+
+
+def test_teacher_sees_the_same_pixels_under_its_own_normalisation(student: nn.Module) -> None:
+    seen: dict[str, Tensor] = {}
+
+    class Eye(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen["teacher"] = x
+            return x.mean(dim=(2, 3))
+
+    own = Preprocessing(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    teacher = Teacher(Eye(), StagePlan((), (), "map", 0, 1), own)
+    logits = teacher(pixels(2)).logits
+    torch.testing.assert_close(seen["teacher"], (pixels(2) / 255 - 0.5) / 0.25)
+    task = Task(student, plan_stages(student, 32), Echo(), SPEC)
+    losses = task(pixels(2), torch.full((2, CLASSES), 1 / CLASSES), logits)
+    assert losses["teacher"] is logits
+
+
+def test_holds_the_student_and_the_method_and_nothing_else(student: nn.Module) -> None:
+    task = Task(student, plan_stages(student, 32), Echo(), SPEC)
+    assert set(task.state_dict()) == {f"student.{name}" for name in student.state_dict()}

@@ -1,0 +1,211 @@
+"""The training loop over toys: averages, accumulation, broken losses, and what it keeps where."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mldr_deploy.bundle.progress import Silent
+from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from mldr_deploy.distill.methods.base import Method
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.metrics import read_metrics
+from mldr_deploy.distill.trainer import Trainer
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.stages import StageOutput
+
+ONE_EPOCH = TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32", log_steps=1)
+TIMINGS = ("images_per_second",)
+
+
+class Killed(BaseException):
+    """Ends the loop between two steps as kill -9 would: nothing is written any more."""
+
+
+class Kill(Silent):
+    """Kills after the ``step``-th step from here."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        self.left -= n
+        if n and not self.left:
+            raise Killed
+
+
+class Watch(Silent):
+    """Copies the student's weights after every step."""
+
+    trainer: Trainer
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, Tensor]] = []
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        if n:
+            self.weights.append(copy.deepcopy(dict(self.trainer.task.student.state_dict())))
+
+
+def untimed(folder: Path) -> list[dict[str, float]]:
+    lines = read_metrics(folder)
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
+
+
+RANDOM = AugmentConfig(
+    crop="pad", pad=4, flip=0.5, mixup=0.8, cutmix=1.0, erase=0.25, randaugment=5
+)
+BUSY = TrainConfig(
+    epochs=2,
+    precision="fp32",
+    teacher_precision="fp32",
+    log_steps=1,
+    checkpoint_steps=3,
+    clip_norm=1.0,
+    ema=0.9,
+)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "killed_at"), [("sgd", 1), ("sgd", 3), ("sgd", 7), ("sgd", 10), ("adamw", 4)]
+)
+def test_a_killed_run_continues_to_the_same_bits(
+    rig: Any, optimizer: str, killed_at: int, tmp_path: Path
+) -> None:
+    """Batch norm, stochastic depth, every augmentation, EMA; checkpoints at 3, 5, 6, 9, 10."""
+    busy = replace(
+        rig,
+        student="test_efficientnet",
+        drop_path=0.2,
+        teacher="test_resnet",
+        method=MethodConfig(name="mldr-kd"),
+        train=BUSY,
+        optimizer=OptimizerConfig(name=optimizer, lr=0.01),  # type: ignore[arg-type]
+        schedule=ScheduleConfig(warmup_epochs=0.5),
+        augment=RANDOM,
+    )
+    expected, state = replace(busy, folder=tmp_path / "whole").build().run()
+    with pytest.raises(Killed):
+        busy.build(Kill(killed_at)).run()
+    mine, resumed = busy.build().run()
+    torch.testing.assert_close(mine, expected, rtol=0, atol=0)
+    assert (resumed.step, resumed.best_top1) == (state.step, state.best_top1)
+    assert untimed(busy.folder) == untimed(tmp_path / "whole")
+    steps = [line["step"] for line in read_metrics(busy.folder) if "loss" in line]
+    assert steps == list(range(1, 11))
+
+
+def test_the_moving_average_is_what_is_kept(rig: Any) -> None:
+    watch = Watch()
+    train = ONE_EPOCH.model_copy(update={"ema": 0.8})
+    watch.trainer = replace(rig, train=train).build(watch)
+    kept, _ = watch.trainer.run()
+    first, *later = watch.weights
+    for name, average in first.items():
+        for weights in later:
+            average = 0.8 * average + 0.2 * weights[name]
+        torch.testing.assert_close(kept[name], average, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["scratch", "kd"])
+def test_accumulated_parts_make_the_step_of_the_whole_batch(
+    rig: Any, method: str, tmp_path: Path
+) -> None:
+    """Without batch statistics; three parts of 3, 3 and 2 images."""
+    whole = replace(rig, teacher="test_resnet", method=MethodConfig(name=method), train=ONE_EPOCH)  # type: ignore[arg-type]
+    parts = replace(
+        whole, train=ONE_EPOCH.model_copy(update={"accumulate": 3}), folder=tmp_path / "parts"
+    )
+    expected, _ = whole.build().run()
+    torch.testing.assert_close(parts.build().run()[0], expected, rtol=1e-4, atol=1e-6)
+    for mine, reference in zip(untimed(parts.folder), untimed(whole.folder), strict=True):
+        assert mine == pytest.approx(reference, rel=1e-4)
+
+
+def test_the_teacher_is_in_no_checkpoint_and_learns_nothing(rig: Any) -> None:
+    taught = replace(rig, teacher="test_resnet", method=MethodConfig(), train=BUSY)
+    trainer = taught.build(Kill(8))
+    assert trainer.teacher is not None
+    before = copy.deepcopy(trainer.teacher.model.state_dict())
+    with pytest.raises(Killed):
+        trainer.run()
+    torch.testing.assert_close(trainer.teacher.model.state_dict(), before, rtol=0, atol=0)
+    files = {path.stem: load_file(path) for path in taught.folder.rglob("*.safetensors")}
+    student, method = trainer.task.student.state_dict(), trainer.task.method.state_dict()
+    assert set(files) == {"student", "method", "optimizer", "best", "ema"}
+    assert set(files["student"]) == set(files["best"]) == set(student)
+    assert set(files["method"]) == set(method)
+    assert set(files["ema"]) == {"n_averaged"} | {f"module.{name}" for name in student}
+    trained = len(list(trainer.task.parameters()))
+    assert {int(name.partition(".")[0]) for name in files["optimizer"]} == set(range(trained))
+
+
+def test_what_is_kept_is_the_student_alone(rig: Any) -> None:
+    taught = replace(rig, teacher="test_resnet", method=MethodConfig(), train=ONE_EPOCH)
+    trainer = taught.build()
+    kept, _ = trainer.run()
+    assert set(kept) == set(trainer.task.student.state_dict())
+
+
+def test_the_best_epoch_on_validation_is_kept(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores 50, 75, 75: the second epoch's weights, not the third's."""
+    watch = Watch()
+    train = ONE_EPOCH.model_copy(update={"epochs": 3})
+    watch.trainer = replace(rig, train=train).build(watch)
+    scores = iter((50, 75, 75))
+    evaluate = watch.trainer._evaluate
+    monkeypatch.setattr(
+        watch.trainer,
+        "_evaluate",
+        lambda model: replace(evaluate(model), images=100, top1_hits=next(scores)),
+    )
+    kept, state = watch.trainer.run()
+    assert (state.best_epoch, state.best_top1) == (2, 75)
+    torch.testing.assert_close(kept, watch.weights[9], rtol=0, atol=0)
+
+
+class Breaks(Method):
+    """Scratch, but for one step: there its loss, or only the loss's gradient, is NaN."""
+
+    def __init__(self, step: int, *, gradient: bool) -> None:
+        super().__init__()
+        self.left, self.gradient = step, gradient
+
+    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+        self.left -= 1
+        nothing = 0 * student.logits.sum()
+        if self.left:
+            return {"odd": nothing}
+        return {"odd": nothing.abs().sqrt() if self.gradient else nothing / 0}
+
+
+@pytest.mark.parametrize(
+    ("gradient", "message"),
+    [
+        (False, r"loss is not finite at step 5 \(labels 1\.\d+, odd nan\); the last good"),
+        (True, r"student\.\S+ is not finite after step 5; the last good checkpoint is kept"),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
+    rig: Any, gradient: bool, message: str, accumulate: int
+) -> None:
+    train = BUSY.model_copy(
+        update={"accumulate": accumulate, "log_steps": 5, "clip_norm": 0.0, "ema": 0.0}
+    )
+    breaks = Breaks(4 * accumulate + 1, gradient=gradient)
+    with pytest.raises(MldrError, match=message):
+        replace(rig, method=breaks, train=train).build().run()
+    (kept,) = (rig.folder / "checkpoints").iterdir()
+    assert kept.name == "step-00000003"
+    assert all(
+        tensor.isfinite().all() for tensor in load_file(kept / "student.safetensors").values()
+    )
