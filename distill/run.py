@@ -162,7 +162,7 @@ def _fit(
             augment=training.augment,
             **place,
         ),
-        EvalBatches(job.dataset.val, preprocessing, _EVAL_BATCH, **place),
+        EvalBatches(job.dataset.val, preprocessing, _EVAL_BATCH, threads=job.data.workers, **place),
         classes=len(job.dataset.classes),
         train=training.train,
         optimizer=training.optimizer,

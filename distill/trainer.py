@@ -222,8 +222,12 @@ class Trainer:
         at = self.state.step / self.batches.steps_per_epoch
         self.log.write(self.state.step, at, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
-        shown = {name: round(value, 3) for name, value in means.items()}
-        self.progress.advance(0, **shown, **{"img/s": speed})
+        shown: dict[str, float] = {}
+        for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
+            head = name.partition(".")[0]
+            shown[head] = shown.get(head, 0.0) + value
+        rounded = {name: round(value, 3) for name, value in shown.items()}
+        self.progress.advance(0, **rounded, **{"img/s": speed})
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""

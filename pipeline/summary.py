@@ -134,7 +134,8 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
     folder = pipeline.teacher()
     teacher: Teacher = pipeline.load_teacher(folder)
     test, device = pipeline.dataset.test, pipeline.accelerator.device
-    batches = EvalBatches(test, teacher.preprocessing, _EVAL_BATCH, device)
+    workers = pipeline.recipe.data.workers
+    batches = EvalBatches(test, teacher.preprocessing, _EVAL_BATCH, device, threads=workers)
     pipeline.progress.start("testing the teacher", len(test))
     result = evaluate(teacher.model.to(device), batches, progress=pipeline.progress)
     pipeline.progress.finish()
