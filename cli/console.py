@@ -52,8 +52,11 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
         shown.finish()
 
 
+_LINE_SECONDS = 60.0  # between two lines of one long task
+
+
 class LineProgress:
-    """For logs and pipes: one line when a task is over, with the last figures it showed."""
+    """For logs and pipes: a line a minute, and one when a task is over, with its last figures."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -63,21 +66,26 @@ class LineProgress:
         self.finish()
         self._name, self._total, self._done = name, total, 0
         self._info: dict[str, float | str] = {}
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
 
     def advance(self, n: int = 1, **info: float | str) -> None:
         self._done += n
         self._info |= info
+        if self._name is not None and time.monotonic() - self._told >= _LINE_SECONDS:
+            self._tell()
 
     def finish(self) -> None:
-        if self._name is None:
-            return
+        if self._name is not None:
+            self._tell()
+        self._name = None
+
+    def _tell(self) -> None:
         of = "" if self._total in (None, self._done) else f"/{self._total}"
         count = f"{self._done}{of} in " if self._done or of else ""
         seconds = time.monotonic() - self._began
         line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
         self.note(line.rstrip())
-        self._name = None
+        self._told = time.monotonic()
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)

@@ -100,3 +100,15 @@ def test_an_interrupted_task_is_closed(capsys: pytest.CaptureFixture[str]) -> No
         shown.advance()
         raise MldrError("stop")
     assert capsys.readouterr().err.startswith("reading: 1/5 in ")
+
+
+def test_long_tasks_tell_a_line_now_and_then_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mldr_deploy.cli.console._LINE_SECONDS", 0.0)
+    out = io.StringIO()
+    shown = LineProgress(Console(file=out))
+    shown.start("training", 2)
+    shown.advance(1, loss=0.5)
+    assert "training: 1/2 in" in out.getvalue()
+    assert "loss 0.5" in out.getvalue()
