@@ -108,7 +108,7 @@ def draw_curves(folder: Path, title: str) -> Path:
     lines = read_metrics(folder)
     losses = [line for line in lines if "loss" in line]
     scores = [line for line in lines if "val_top1" in line]
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     known = {"step", "epoch", "lr", "images_per_second", "loss", "val_top1", "val_top5", "val_loss"}
@@ -119,7 +119,7 @@ def draw_curves(folder: Path, title: str) -> Path:
             style = {"color": "black", "linewidth": 2} if name == "loss" else {"linewidth": 1}
             left.plot(*zip(*points, strict=True), label=name, **style)
     left.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
-    left.legend(fontsize=7, ncols=2)
+    left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
         points = [(line["epoch"], line[name]) for line in scores if math.isfinite(line[name])]
         if points:
