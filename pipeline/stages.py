@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..bundle.atomic import sha256
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
-from ..bundle.trained import load_trained
+from ..bundle.trained import WEIGHTS, load_trained
 from ..data.dataset import Dataset, load_dataset
 from ..distill import run
 from ..distill.methods.registry import needs_teacher
@@ -68,6 +70,9 @@ class Pipeline:
 
         def distill(job: run.Job) -> Path:
             teacher = self.load_teacher(folder) if taught else None
+            if folder is not None:
+                told = {**job.provenance, "teacher": _teacher_record(folder)}
+                job = replace(job, provenance=told)
             return run.distill(job, recipe.student, teacher, recipe.method, recipe.training)
 
         return self._train("student", distill)
@@ -83,7 +88,6 @@ class Pipeline:
             self.space.folder("bundle"),
             self.recipe.export,
             dataset=self.dataset,
-            provenance={"recipe": _plain(self.recipe)},
             progress=self.progress,
         )
         self._time("export and parity", time.perf_counter() - began)
@@ -194,6 +198,17 @@ def _accelerator(device: str) -> Accelerator:
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
     return Accelerator(cpu=kind == "cpu")
+
+
+def _teacher_record(folder: Path) -> dict[str, Any]:
+    """What identifies a teacher that was trained here."""
+    record = load_trained(folder)[0]
+    return {
+        "name": record.model["name"],
+        "parameters": record.parameters,
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "metrics": record.metrics,
+    }
 
 
 def _who(recipe: Recipe, stage: str) -> str:
