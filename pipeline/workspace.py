@@ -81,7 +81,7 @@ class Workspace:
         path = self.out / _RECIPE
         try:
             there = flat(tomllib.loads(path.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # bad TOML and bad UTF-8 are ValueErrors
             raise MldrError(
                 f"{path} cannot be read ({type(error).__name__}), so what lies in {self.out} is "
                 "not known to be of this recipe: choose another --out, or --restart to discard it"

@@ -1,0 +1,142 @@
+"""Two processes (gloo) against one at the same global batch, through the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.distill.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Nothing random and no batch statistics: the split of a batch is the only difference there is.
+RECIPE = """
+name = "shared"
+[data]
+batch_size = 256
+[teacher]
+name = "test_resnet"
+[teacher.train]
+epochs = 1
+precision = "fp32"
+[student]
+name = "test_vit"
+[train]
+epochs = 1
+precision = "fp32"
+teacher_precision = "fp32"
+log_steps = 1
+clip_norm = 1.0
+[augment]
+crop = "none"
+flip = 0
+"""
+METHODS = {
+    "scratch": ["method.name=scratch"],
+    "gathered": ["method.mldr_kd.relations=gathered"],
+    "local": ["method.mldr_kd.relations=local"],
+}
+# One interpreter a process for all runs: importing costs more than training.
+RUN_ALL = """
+import json, sys
+from mldr_deploy.cli.group import main
+for arguments in json.loads(sys.argv[1]):
+    if main(arguments, standalone_mode=False):
+        sys.exit(1)
+"""
+
+
+def start(runs: list[list[str]], **environment: str) -> subprocess.Popen[str]:
+    """A process that gives these commands, with torchrun's variables in its environment."""
+    settings = {"PYTHONPATH": str(ROOT / ".src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN_ALL, json.dumps(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | settings | environment,
+    )
+
+
+def wait(process: subprocess.Popen[str]) -> None:
+    told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+
+
+def free_port() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return str(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """one/METHOD and two/METHOD: every method by one process and by two, from one teacher."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "shared.toml").write_text(RECIPE)
+    common = ["--recipe", str(folder / "shared.toml"), "--device", "cpu", "--quiet", "--out"]
+    teacher = str(folder / "teacher")
+
+    def commands(where: str) -> list[list[str]]:
+        settings = ["--set", f"teacher.weights={teacher}/teacher/trained"]
+        return [
+            ["distill", *common, str(folder / where / name), *settings, "--set", *method]
+            for name, method in METHODS.items()
+        ]
+
+    wait(start([["train-teacher", *common, teacher], *commands("one")]))
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    meeting |= {"LOCAL_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    pair = [start(commands("two"), RANK=rank, LOCAL_RANK=rank, **meeting) for rank in "01"]
+    for process in pair:
+        wait(process)
+    return folder
+
+
+def losses(runs: Path, processes: str, method: str) -> list[dict[str, float]]:
+    """Every step's losses, their mean over the processes."""
+    folder = runs / processes / method / "student"
+    logs = [read_metrics(log.parent) for log in sorted(folder.rglob("metrics.jsonl"))]
+    assert len(logs) == {"one": 1, "two": 2}[processes]
+    known = ("step", "epoch", "lr", "images_per_second")
+    steps = [[line for line in log if "loss" in line] for log in logs]
+    return [
+        {name: float(np.mean([s[name] for s in same])) for name in same[0] if name not in known}
+        for same in zip(*steps, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", ["scratch", "gathered"])
+def test_losses_agree_step_by_step(runs: Path, method: str) -> None:
+    one, two = (losses(runs, processes, method) for processes in ("one", "two"))
+    assert len(one) == 5
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["scratch", "gathered"])
+def test_final_weights_agree(runs: Path, method: str) -> None:
+    one, two = (load_trained(runs / n / method / "student" / "trained") for n in ("one", "two"))
+    assert two[0].provenance["processes"] == 2
+    for name, weight in one[1].items():
+        np.testing.assert_allclose(two[1][name], weight, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_local_relations_see_half_the_samples_and_nothing_else_differs(runs: Path) -> None:
+    """On the first step, before the weights part."""
+    gathered, local = (losses(runs, "two", method)[0] for method in ("gathered", "local"))
+    for name in gathered.keys() - {"loss"}:
+        if name.endswith(".sample"):
+            assert abs(local[name] / gathered[name] - 1) > 0.01
+        else:
+            assert local[name] == pytest.approx(gathered[name], rel=1e-5)
+    alone = [losses(runs, "one", method) for method in ("gathered", "local")]
+    assert alone[0] == alone[1]

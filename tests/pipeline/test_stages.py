@@ -1,0 +1,206 @@
+"""The main job end to end: its table, its stages skipped or continued, its refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+
+from mldr_deploy.bundle.reader import open_bundle
+from mldr_deploy.bundle.trained import load_trained
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """`distill-and-export` from nothing to the table."""
+    out = tmp_path_factory.mktemp("finished")
+    return out, command("distill-and-export", out)
+
+
+def files(out: Path) -> dict[str, int]:
+    """Modification times of what the stages left."""
+    stages = (out / name for name in ("teacher", "student", "bundle"))
+    return {str(p): p.stat().st_mtime_ns for stage in stages for p in stage.rglob("*")}
+
+
+def test_ends_with_one_table_and_exit_code_0(finished: tuple[Path, Result]) -> None:
+    out, result = finished
+    assert result.exit_code == 0, result.output
+    assert "Traceback" not in result.stderr
+    table = result.stdout.splitlines()
+    rows = {word: next(line for line in table if word in line) for word in ("teacher", "student")}
+    assert "test_resnet" in rows["teacher"]
+    assert "test_vit" in rows["student"]
+    assert any("student.onnx" in line and "passed" in line for line in table)
+    assert any("time" in line and "teacher" in line for line in table)
+    assert f"bundle  {out / 'bundle'}" in result.stdout
+
+
+def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, Result]) -> None:
+    out, _ = finished
+    summary = json.loads((out / "summary.json").read_text())
+    teacher, student, onnx = summary["rows"]
+    bundle = open_bundle(out / "bundle")
+    (artifact,) = bundle.manifest.artifacts
+    assert (student["top1"], onnx["top1"]) == (
+        artifact.parity.reference.top1,
+        artifact.parity.artifact.top1,
+    )
+    assert onnx["file_bytes"] == (out / "bundle" / artifact.file).stat().st_size
+    assert student["parameters"] == load_trained(out / "student" / "trained")[0].parameters
+    assert teacher["parameters"] == load_trained(out / "teacher" / "trained")[0].parameters
+    assert summary["images"] == artifact.parity.samples == 359  # a stratified fifth
+    assert summary["passed"] is True
+    assert {"teacher", "student", "export and parity"} <= set(summary["seconds"])
+    assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
+
+
+def test_the_resolved_recipe_is_stored_with_run_and_bundle(finished: tuple[Path, Result]) -> None:
+    out, _ = finished
+    recipe = open_bundle(out / "bundle").manifest.provenance["recipe"]
+    assert recipe["student"]["name"] == "test_vit"
+    assert recipe["optimizer"]["betas"] == [0.9, 0.999]
+    assert "momentum = 0.9" in (out / "recipe.toml").read_text()
+
+
+def test_a_second_run_touches_nothing_that_is_finished(
+    finished: tuple[Path, Result], command: Command
+) -> None:
+    out, first = finished
+    before = files(out)
+    again = command("distill-and-export", out)
+    assert again.exit_code == 0
+    assert files(out) == before
+    for stage in ("student", "bundle"):
+        assert f"{stage}: already there, {out / stage}" in again.stderr
+    assert again.stdout.splitlines()[0] == first.stdout.splitlines()[0]
+
+
+@pytest.fixture
+def unbundled(finished: tuple[Path, Result], tmp_path: Path) -> Path:
+    """A copy of the finished run, interrupted before its export."""
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out, ignore=shutil.ignore_patterns("bundle", "summary.json"))
+    return out
+
+
+def test_an_interrupted_run_goes_on_with_what_is_missing(
+    unbundled: Path, command: Command, finished: tuple[Path, Result]
+) -> None:
+    before = files(unbundled)
+    result = command("distill-and-export", unbundled)
+    assert result.exit_code == 0
+    assert {path: time for path, time in files(unbundled).items() if path in before} == before
+    mine, first = (open_bundle(out / "bundle").manifest for out in (unbundled, finished[0]))
+    assert mine.weights.sha256 == first.weights.sha256
+
+
+def test_a_failed_gate_is_exit_code_1_and_a_marked_bundle(
+    command: Command, finished: tuple[Path, Result], tmp_path: Path
+) -> None:
+    impossible = ["--set", "export.gates.fp32.max_dlogit=0", "--set", "method.name=scratch"]
+    result = command("distill-and-export", tmp_path, *impossible, "--set", "train.epochs=1")
+    assert result.exit_code == 1
+    assert any("student.onnx" in line and "failed" in line for line in result.stdout.splitlines())
+    assert "Traceback" not in result.stderr
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert [artifact["status"] for artifact in manifest["artifacts"]] == ["failed"]
+    assert json.loads((tmp_path / "summary.json").read_text())["passed"] is False
+    assert not (tmp_path / "teacher").exists()
+
+
+def refused(result: Result, message: str, exit_code: int = 1) -> None:
+    """One line on standard error, nothing on standard output."""
+    assert result.exit_code == exit_code, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "message", "exit_code"),
+    [
+        ("tpu", "--device tpu: allowed are auto, cpu, cuda, cuda:N and mps", 1),
+        ("cuda", "--device cuda: PyTorch sees no such device; --device cpu works", 2),
+        ("cuda:3", "--device cuda:3: PyTorch sees no such device", 2),
+    ],
+)
+def test_devices_that_are_not_there(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    message: str,
+    exit_code: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(command("distill", tmp_path, "--device", device), message, exit_code)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.epochs=0"], "train.epochs = 0 is not allowed"),
+        (["teacher.weights=nowhere.pth"], "nowhere.pth"),
+        (["student.name=test_vitt"], "test_vit"),
+        (["data.batch_size=5000"], "data.batch_size is 5000 but digits has only"),
+    ],
+)
+def test_recipes_that_cannot_be_carried_out(
+    command: Command, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    settings = [part for override in overrides for part in ("--set", override)]
+    quick = ["--quiet", "--set", "method.name=kd"]
+    if not overrides[0].startswith("teacher"):
+        quick += ["--set", "method.name=scratch"]
+    refused(command("distill", tmp_path, *quick, *settings), message)
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_harms_nothing(
+    finished: tuple[Path, Result], command: Command
+) -> None:
+    out, _ = finished
+    before = files(out)
+    result = command("distill", out, "--quiet", "--set", "optimizer.lr=0.5")
+    refused(result, f"{out} holds a run with optimizer.lr = 0.003, not 0.5: choose another --out")
+    assert files(out) == before
+
+
+def test_train_teacher_needs_a_teacher(command: Command, tmp_path: Path) -> None:
+    settings = ["--set", "teacher=none", "--set", "method.name=scratch"]
+    refused(command("train-teacher", tmp_path, *settings), "the recipe has no [teacher] table")
+
+
+def test_each_training_command_tells_its_result_in_a_line(
+    finished: tuple[Path, Result], command: Command
+) -> None:
+    out, _ = finished
+    for name, stage, model in (
+        ("train-teacher", "teacher", "test_resnet"),
+        ("distill", "student", "test_vit"),
+    ):
+        told = command(name, out).stdout
+        record = load_trained(out / stage / "trained")[0]
+        top1 = record.metrics["val_top1"]
+        expected = f"{stage}: {model}, validation top-1 {top1:.2f} %, {out / stage / 'trained'}\n"
+        assert told == expected
+
+
+def test_a_finished_teacher_of_another_run_is_shared_not_trained(
+    finished: tuple[Path, Result], command: Command, tmp_path: Path
+) -> None:
+    teacher = finished[0] / "teacher" / "trained"
+    settings: list[Any] = ["--set", f"teacher.weights={teacher}", "--set", "train.epochs=1"]
+    result = command("train-teacher", tmp_path, *settings)
+    assert result.stdout == "teacher: nothing to train, the recipe names finished weights\n"
+    assert command("distill", tmp_path, *settings).exit_code == 0
+    assert not (tmp_path / "teacher" / "trained").exists()
