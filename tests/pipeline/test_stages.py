@@ -65,7 +65,7 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
 
 def test_the_resolved_recipe_is_stored_with_run_and_bundle(finished: tuple[Path, Result]) -> None:
     out, _ = finished
-    recipe = open_bundle(out / "bundle").manifest.provenance["recipe"]
+    recipe = open_bundle(out / "bundle").manifest.provenance["training"]["recipe"]
     assert recipe["student"]["name"] == "test_vit"
     assert recipe["optimizer"]["betas"] == [0.9, 0.999]
     assert "momentum = 0.9" in (out / "recipe.toml").read_text()
