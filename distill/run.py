@@ -69,7 +69,7 @@ class Job:
 
 def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
     """Train ``model`` on labels; returns the folder ``trained``."""
-    built = _fresh_model(job, model, training)
+    built = fresh_model(job, model, training)
     plan = plan_stages(built, job.data.image_size)
     pair = Pair(len(job.dataset.classes), plan, None)
     return _fit(job, model, built, plan, Scratch(ScratchConfig(), pair), None, training)
@@ -91,7 +91,7 @@ def distill(
         teacher = None
     elif teacher is None:
         raise MldrError(f"method.name={method.name} distills, but there is no teacher: give one")
-    built = _fresh_model(job, student, training)
+    built = fresh_model(job, student, training)
     plan = plan_stages(built, job.data.image_size)
     pair = Pair(len(job.dataset.classes), plan, None if teacher is None else teacher.plan)
     return _fit(job, student, built, plan, create_method(method, pair), teacher, training)
@@ -113,6 +113,15 @@ def load_teacher(model: ModelConfig, job: Job) -> Teacher:
     return Teacher(built.eval(), plan, preprocessing_of(model, built, job))
 
 
+def fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
+    """``model`` for the job's data, with initial weights drawn from the recipe's seed.
+
+    Raises MldrError for a name, key or size that does not work.
+    """
+    torch.manual_seed(training.train.seed)
+    return create_model(model, num_classes=len(job.dataset.classes), image_size=job.data.image_size)
+
+
 def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preprocessing:
     """How ``model`` takes its images: as its weights were trained, else the data's own numbers."""
     record = _record(model)
@@ -127,11 +136,6 @@ def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preproce
 def identity_of(parts: dict[str, Any]) -> str:
     """A hash of JSON-able parts: equal parts, equal identity."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
-    torch.manual_seed(training.train.seed)
-    return create_model(model, num_classes=len(job.dataset.classes), image_size=job.data.image_size)
 
 
 def _fit(

@@ -204,3 +204,12 @@ def test_a_finished_teacher_of_another_run_is_shared_not_trained(
     assert result.stdout == "teacher: nothing to train, the recipe names finished weights\n"
     assert command("distill", tmp_path, *settings).exit_code == 0
     assert not (tmp_path / "teacher" / "trained").exists()
+
+
+def test_a_student_that_does_not_exist_is_told_before_the_teacher_is_trained(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("distill-and-export", tmp_path, "--set", "student.name=mobilnetv2_050")
+    assert result.exit_code == 1
+    assert "unknown model 'mobilnetv2_050'" in result.output
+    assert not (tmp_path / "teacher").exists()
