@@ -93,7 +93,14 @@ def distill(
         raise MldrError(f"method.name={method.name} distills, but there is no teacher: give one")
     built = fresh_model(job, student, training)
     plan = plan_stages(built, job.data.image_size)
-    pair = Pair(len(job.dataset.classes), plan, None if teacher is None else teacher.plan)
+    pair = Pair(
+        classes=len(job.dataset.classes),
+        student=plan,
+        teacher=None if teacher is None else teacher.plan,
+        labels=torch.from_numpy(job.dataset.train.labels),
+        batch=job.data.batch_size // job.accelerator.num_processes // training.train.accumulate,
+        device=job.accelerator.device,
+    )
     return _fit(job, student, built, plan, create_method(method, pair), teacher, training)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
-from .methods.base import Method
+from .methods.base import Method, Step
 
 
 class Normalise(nn.Module):
@@ -46,9 +46,14 @@ class Teacher:
         object.__setattr__(self, "normalise", Normalise(self.preprocessing))
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> StageOutput:
-        """RGB [b, 3, S, S] of 0..255 -> logits [b, C]; no stages."""
-        return StageOutput(self.model(self.normalise(pixels)), ())
+    def __call__(
+        self, pixels: Tensor, *, stages: bool = False, features: bool = False
+    ) -> StageOutput:
+        """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for."""
+        x = self.normalise(pixels)
+        if not (stages or features):
+            return StageOutput(self.model(x), ())
+        return forward_stages(self.model, x, self.plan, features=features)
 
     def to(self, device: torch.device, *, channels_last: bool) -> Teacher:
         """The same teacher, ready to answer on ``device``."""
@@ -78,14 +83,13 @@ class Task(nn.Module):
         self.normalise = Normalise(preprocessing)
         self._plan, self._smoothing = plan, label_smoothing
 
-    def forward(
-        self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor | None
-    ) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, teacher: StageOutput | None, step: Step) -> dict[str, Tensor]:
         """Named, weighted losses (scalars) whose sum is minimised.
 
-        pixels [b, 3, S, S] of 0..255; targets [b, C], rows that sum to one; teacher_logits [b, C].
+        pixels [b, 3, S, S] of 0..255; teacher: its answers to the same pixels.
         """
-        output = forward_stages(self.student, self.normalise(pixels), self._plan)
-        teacher = None if teacher_logits is None else StageOutput(teacher_logits, ())
-        label = F.cross_entropy(output.logits.float(), targets, label_smoothing=self._smoothing)
-        return {"labels": self.method.label_weight * label, **self.method(output, teacher)}
+        x, features = self.normalise(pixels), self.method.needs_features
+        output = forward_stages(self.student, x, self._plan, features=features)
+        logits, targets = output.logits.float(), step.targets
+        label = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        return {"labels": self.method.label_weight * label, **self.method(output, teacher, step)}

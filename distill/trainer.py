@@ -37,6 +37,7 @@ from .checkpoint import (
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .evaluate import Evaluation, evaluate
 from .interrupt import interruption
+from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
 from .task import Task, Teacher
@@ -47,7 +48,7 @@ class Trainer:
 
     Args:
         task: the student with its method, on the CPU.
-        teacher: who is asked for logits, or None.
+        teacher: who is asked for what the method needs, or None.
         train_batches, val_batches: this process's share of the two splits.
         classes: C.
         folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
@@ -161,14 +162,15 @@ class Trainer:
         pixels = self.batches.augment(batch.pixels, generator)
         images, targets = self.mix(pixels, batch.labels, self.classes, generator)
         parts = min(self.config.accumulate, len(images))
-        chunks = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        split = (tensor.tensor_split(parts) for tensor in (images, targets, batch.indices))
+        done = torch.tensor(self.state.step / self.steps)
         means: dict[str, Tensor] = {}
-        for number, (some, wanted) in enumerate(chunks):
+        for number, (some, wanted, where) in enumerate(zip(*split, strict=True)):
             last = number == parts - 1
             with contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.step_module))
-                losses = self._losses(some, wanted)
+                losses = self._losses(some, Step(wanted, where, done))
                 share = len(some) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
@@ -184,15 +186,16 @@ class Trainer:
         self.state = self.state.model_copy(update={"step": self.state.step + 1})
         self.progress.advance()
 
-    def _losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _losses(self, images: Tensor, step: Step) -> dict[str, Tensor]:
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = None
+        answers, method = None, self.task.method
         if self.teacher is not None:
+            stages, features = method.needs_teacher_stages, method.needs_features
             with self._autocast(self.config.teacher_precision):
-                logits = self.teacher(images).logits
+                answers = self.teacher(images, stages=stages, features=features)
         with self._autocast(self.config.precision):
-            losses: dict[str, Tensor] = self.step_module(images, targets, logits)
+            losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
 
     def _autocast(self, precision: str) -> torch.autocast:

@@ -7,6 +7,7 @@ Mambas alike: no hooks and no table of model names.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -41,7 +42,8 @@ class StagePlan:
     repeats its last one. `layout` chooses the stage projector: "map" for CNNs and pyramids,
     "token" for isotropic transformers, MLPs and Mambas, whose H x W tokens arrive as a map
     without the `prefix_tokens` (class and register tokens). `feature_width` is the width of the
-    pooled features before the classifier.
+    last features, `pooled_width` that of what the classifier sees: they differ where a head has a
+    hidden layer (MobileNetV3, VGG), and it is 0 where the head does not tell.
     """
 
     indices: tuple[int, ...]
@@ -49,14 +51,19 @@ class StagePlan:
     layout: Layout
     prefix_tokens: int
     feature_width: int
+    pooled_width: int
 
 
 @dataclass(frozen=True)
 class StageOutput:
-    """One forward pass: the classifier's logits [B, K] and its stages [B, C, H, W]."""
+    """One forward pass: the classifier's logits [B, K] and its stages [B, C, H, W].
+
+    `features` [B, pooled_width] is what the classifier sees; None unless it was asked for.
+    """
 
     logits: Tensor
     stages: tuple[Tensor, ...]
+    features: Tensor | None = None
 
 
 def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
@@ -89,16 +96,25 @@ def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
         layout="token" if isotropic and family(model) != "cnn" else "map",
         prefix_tokens=int(getattr(model, "num_prefix_tokens", 0)),
         feature_width=int(tapped.num_features),
+        pooled_width=_pooled_width(tapped),
     )
 
 
-def forward_stages(model: nn.Module, x: Tensor, plan: StagePlan) -> StageOutput:
-    """Run `model` once on images [B, 3, S, S]; the logits equal `model(x)`."""
+def forward_stages(
+    model: nn.Module, x: Tensor, plan: StagePlan, *, features: bool = False
+) -> StageOutput:
+    """Run `model` once on images [B, 3, S, S]; the logits equal `model(x)`.
+
+    With `features` the pooled features too, for one more pooling: timm's heads give either them
+    or the logits, so a head's own dropout or batch norm, where a model has one, runs for each.
+    """
     tapped: Any = model
     wanted = sorted(set(plan.indices))
-    features, maps = tapped.forward_intermediates(x, indices=wanted, output_fmt="NCHW")
+    last, maps = tapped.forward_intermediates(x, indices=wanted, output_fmt="NCHW")
     by_index = dict(zip(wanted, maps, strict=True))
-    return StageOutput(tapped.forward_head(features), tuple(by_index[i] for i in plan.indices))
+    pooled = tapped.forward_head(last, pre_logits=True).flatten(1) if features else None
+    stages = tuple(by_index[i] for i in plan.indices)
+    return StageOutput(tapped.forward_head(last), stages, pooled)
 
 
 def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
@@ -121,6 +137,12 @@ def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
         for k in range(1, count + 1)
     ]
     return tuple(chosen + chosen[-1:] * (STAGES - len(chosen)))
+
+
+def _pooled_width(model: Any) -> int:
+    if "pre_logits" not in inspect.signature(model.forward_head).parameters:
+        return 0
+    return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 
 def _in_proportion(depth: int) -> tuple[int, ...]:

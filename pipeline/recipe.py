@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..data.config import AugmentConfig, DataConfig
 from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from ..distill.methods.registry import MethodConfig, needs_teacher
+from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
 from ..distill.run import Training
 from ..errors import MldrError
 from ..export.config import ExportConfig
@@ -113,6 +113,16 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe(**table)
     except ValidationError as error:
         raise MldrError(f"{where}: {describe(error, Recipe)}") from error
+
+
+def is_idle(recipe: Recipe, key: str) -> bool:
+    """Whether a dotted key is one of a method that the recipe does not use.
+
+    Such a key has no say in what comes out; there are more of them with every new method.
+    """
+    head, _, rest = key.partition(".")
+    used = ("name", table_of(recipe.method.name))
+    return head == "method" and rest.partition(".")[0] not in used
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -29,7 +29,7 @@ from ..distill.task import Teacher
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
 from .provenance import commit
-from .recipe import Recipe, dump_recipe
+from .recipe import Recipe, dump_recipe, is_idle
 from .summary import Summary, summarise
 from .workspace import Workspace, flat, workspace
 
@@ -149,7 +149,11 @@ class Pipeline:
     def _identity(self, stage: str) -> str:
         """What a checkpoint must have come from to be continued."""
         recipe = flat(self.recipe.model_dump(mode="json"))
-        parts = {key: value for key, value in recipe.items() if _matters(stage, key)}
+        parts = {
+            key: value
+            for key, value in recipe.items()
+            if _matters(stage, key) and not is_idle(self.recipe, key)
+        }
         return run.identity_of(
             {
                 **parts,

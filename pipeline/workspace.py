@@ -21,7 +21,7 @@ from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD
 from ..distill.run import TRAINED
 from ..errors import MldrError
-from .recipe import Recipe, dump_recipe
+from .recipe import Recipe, dump_recipe, is_idle
 
 _RECIPE = "recipe.toml"
 _TIMES = "times.json"
@@ -88,7 +88,8 @@ class Workspace:
             ) from error
         here = flat(tomllib.loads(dump_recipe(self.recipe)))
         for key in sorted(there.keys() | here.keys()):
-            if key not in _INDIFFERENT and there.get(key) != here.get(key):
+            indifferent = key in _INDIFFERENT or is_idle(self.recipe, key)
+            if not indifferent and there.get(key) != here.get(key):
                 raise MldrError(
                     f"{self.out} holds a run with {key} = {there.get(key, 'unset')}, not "
                     f"{here.get(key, 'unset')}: choose another --out, or --restart to discard it"

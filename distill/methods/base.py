@@ -5,30 +5,69 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from ...errors import MldrError
 from ...models.stages import StageOutput, StagePlan
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What a method may know of the two models when it builds its own layers."""
+    """What a method may know when it builds its own layers: the two models, and their images."""
 
     classes: int
     student: StagePlan
     teacher: StagePlan | None  # None where there is no teacher
+    labels: Tensor | None = None  # int64 [N], of the training images by index
+    batch: int = 0  # images of one forward pass of one process; 0: not known
+    device: torch.device = _CPU  # where it will be trained
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method may know of the b images that both models have just seen."""
+
+    targets: Tensor  # [b, C], rows that sum to one: one-hot labels, or a mixture of two
+    indices: Tensor  # int64 [b], positions in the training split; of a mixture, the first's
+    done: Tensor  # [], share of the run's steps before this one, 0 <= done < 1
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [b], each image's class; of a mixture, the class with the larger share."""
+        return self.targets.argmax(dim=1)
 
 
 class Method(nn.Module):
     """A distillation method; its parameters, if any, are trained beside the student's.
 
     The trainer adds ``label_weight`` times the cross-entropy with the labels to what `forward`
-    returns, and minimises the sum.
+    returns, and minimises the sum. Whatever a method remembers from step to step is a buffer, so
+    that checkpoints hold it. The class attributes say what the two models are asked for beside
+    their logits; the student's stages are always there. A method is built from its own keys and
+    a `Pair`, and raises MldrError, in one line, for what it cannot serve.
     """
 
     needs_teacher: ClassVar[bool] = True
+    needs_teacher_stages: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False  # the pooled features of both
+    keys: ClassVar[type[BaseModel]]  # its table in a recipe
     label_weight: float = 1.0
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         """Named losses, weights included, each a scalar tensor."""
         raise NotImplementedError
+
+
+def require_batch(pair: Pair, method: str, least: int) -> None:
+    """Refuse parts of a batch too small to hold the relations that ``method`` compares."""
+    if 0 < pair.batch < least:
+        raise MldrError(
+            f"method {method} compares {least} or more images with each other, but a forward pass "
+            f"has {pair.batch}: raise data.batch_size or lower train.accumulate"
+        )

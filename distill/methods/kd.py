@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair
+from .base import Method, Pair, Step
 
 
 class KdConfig(BaseModel):
@@ -26,12 +26,16 @@ class KdConfig(BaseModel):
 class Kd(Method):
     """The softened divergence between the two models' class probabilities."""
 
+    keys = KdConfig
+
     def __init__(self, config: KdConfig, pair: Pair) -> None:
         super().__init__()
         self.config = config
         self.label_weight = config.label_weight
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         """{"kd"}."""
         assert teacher is not None
         temperature = self.config.temperature

@@ -12,15 +12,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
 from ..dfra import DfraTerms, dfra_losses
+from ..gather import gather, spans_processes
 from ..msdf import MultiScaleFusion
 from ..projectors import stage_projectors
-from .base import Method, Pair
+from .base import Method, Pair, Step
 
 
 class MldrKdConfig(BaseModel):
@@ -52,6 +52,8 @@ class MldrKdConfig(BaseModel):
 class MldrKd(Method):
     """DFRA on the logits, on four stages, and on their fusion."""
 
+    keys = MldrKdConfig
+
     def __init__(self, config: MldrKdConfig, pair: Pair) -> None:
         super().__init__()
         self.config = config
@@ -64,7 +66,9 @@ class MldrKd(Method):
         if config.fused_weight:
             self.fusion = MultiScaleFusion(width, pair.classes)
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         """{"logits.class", "logits.sample", "logits.probability", "stages.class", ...}."""
         assert teacher is not None
         heads = self.heads(student)
@@ -99,7 +103,7 @@ class MldrKd(Method):
     def _dfra(self, logits: list[Tensor], teacher: Tensor) -> list[DfraTerms]:
         config = self.config
         everyone, everyone_teacher = None, None
-        if config.relations == "gathered" and dist.is_initialized() and dist.get_world_size() > 1:
+        if config.relations == "gathered" and spans_processes():
             gathered = gather(torch.cat([*logits, teacher.to(logits[0].dtype)], dim=1))
             *everyone, everyone_teacher = gathered.split(teacher.shape[1], dim=1)
         return dfra_losses(
@@ -110,17 +114,6 @@ class MldrKd(Method):
             sample_student_logits=everyone,
             sample_teacher_logits=everyone_teacher,
         )
-
-
-def gather(local: Tensor) -> Tensor:
-    """Rows of all processes in order of rank: [b, D] -> [world * b, D], differentiable.
-
-    The gradient is the sum over the processes' losses; DDP's averaging then leaves the gradient
-    of the one loss that all of them computed.
-    """
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(list(all_gather(local.contiguous())))
 
 
 def _sum(terms: list[DfraTerms]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair
+from .base import Method, Pair, Step
 
 
 class ScratchConfig(BaseModel):
@@ -21,10 +21,13 @@ class Scratch(Method):
     """No teacher, no further losses."""
 
     needs_teacher: ClassVar[bool] = False
+    keys = ScratchConfig
 
     def __init__(self, config: ScratchConfig, pair: Pair) -> None:
         super().__init__()
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         """Nothing beside the labels."""
         return {}

@@ -104,7 +104,16 @@ class Rig:
         taught = None if teacher is None else plan_stages(teacher, SIDE)
         method = self.method
         if isinstance(method, MethodConfig):
-            method = create_method(method, Pair(CLASSES, plan, taught))
+            method = create_method(
+                method,
+                Pair(
+                    CLASSES,
+                    plan,
+                    taught,
+                    labels=torch.from_numpy(self.toys.train.labels),
+                    batch=BATCH // self.train.accumulate,
+                ),
+            )
         data = DataConfig(batch_size=BATCH, image_size=SIDE)
         return Trainer(
             Task(student, plan, method, SPEC, label_smoothing=self.train.label_smoothing),

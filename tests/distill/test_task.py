@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from mldr_deploy.bundle.preprocess import Preprocessing
-from mldr_deploy.distill.methods.base import Method
+from mldr_deploy.distill.methods.base import Method, Step
 from mldr_deploy.distill.task import Normalise, Task, Teacher
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
@@ -24,7 +24,9 @@ class Echo(Method):
 
     label_weight = 3.0
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         return {
             "student": student.logits,
             **({} if teacher is None else {"teacher": teacher.logits}),
@@ -46,6 +48,10 @@ def pixels(batch: int) -> Tensor:
     ).float()
 
 
+def step(targets: Tensor) -> Step:
+    return Step(targets, torch.arange(len(targets)), torch.tensor(0.0))
+
+
 def test_normalise_is_pixels_of_255_less_mean_over_deviation() -> None:
     mean, std = (np.reshape(numbers, (1, 3, 1, 1)) for numbers in (SPEC.mean, SPEC.std))
     expected = (pixels(2).numpy() / 255 - mean) / std
@@ -59,7 +65,7 @@ def test_label_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
     task = Task(student, plan_stages(student, 32), Echo(), SPEC, label_smoothing=smoothing)
     one_hot = np.eye(CLASSES, dtype=np.float32)
     mixed = 0.7 * one_hot[[0, 1, 2]] + 0.3 * one_hot[[3, 1, 0]]
-    losses = task(pixels(3), torch.from_numpy(mixed), None)
+    losses = task(pixels(3), None, step(torch.from_numpy(mixed)))
     smoothed = (1 - smoothing) * mixed + smoothing / CLASSES
     logits = losses["student"].detach().double().numpy()
     expected = -(smoothed * log_softmax(logits, axis=1)).sum(axis=1).mean()
@@ -75,12 +81,13 @@ def test_teacher_sees_the_same_pixels_under_its_own_normalisation(student: nn.Mo
             return x.mean(dim=(2, 3))
 
     own = Preprocessing(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    teacher = Teacher(Eye(), StagePlan((), (), "map", 0, 1), own)
-    logits = teacher(pixels(2)).logits
+    teacher = Teacher(Eye(), StagePlan((), (), "map", 0, 1, 1), own)
+    answers = teacher(pixels(2))
+    assert answers.features is None and not answers.stages
     torch.testing.assert_close(seen["teacher"], (pixels(2) / 255 - 0.5) / 0.25)
     task = Task(student, plan_stages(student, 32), Echo(), SPEC)
-    losses = task(pixels(2), torch.full((2, CLASSES), 1 / CLASSES), logits)
-    assert losses["teacher"] is logits
+    losses = task(pixels(2), answers, step(torch.full((2, CLASSES), 1 / CLASSES)))
+    assert losses["teacher"] is answers.logits
 
 
 def test_holds_the_student_and_the_method_and_nothing_else(student: nn.Module) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from mldr_deploy.distill.methods.base import Method
+from mldr_deploy.distill.methods.base import Method, Step
 from mldr_deploy.distill.methods.registry import MethodConfig
 from mldr_deploy.distill.metrics import read_metrics
 from mldr_deploy.distill.trainer import Trainer
@@ -103,6 +103,24 @@ def test_a_killed_run_continues_to_the_same_bits(
     assert steps == list(range(1, 11))
 
 
+@pytest.mark.parametrize("method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa"])
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("test_efficientnet", "test_vit"), ("test_vit", "test_resnet")]
+)
+def test_every_peer_trains_across_families_and_resumes_to_the_same_bits(
+    rig: Any, method: str, student: str, teacher: str, tmp_path: Path
+) -> None:
+    """What a method remembers (CRD's memories) and where the run is (DKD's warm-up) come back."""
+    keys = MethodConfig(name=method, crd={"negatives": 50, "dimension": 8})
+    once = replace(rig, student=student, teacher=teacher, method=keys, train=BUSY, augment=RANDOM)
+    expected, _ = replace(once, folder=tmp_path / "whole").build().run()
+    with pytest.raises(Killed):
+        once.build(Kill(7)).run()
+    resumed = once.build()
+    torch.testing.assert_close(resumed.run()[0], expected, rtol=0, atol=0)
+    assert untimed(once.folder) == untimed(tmp_path / "whole")
+
+
 def test_the_moving_average_is_what_is_kept(rig: Any) -> None:
     watch = Watch()
     train = ONE_EPOCH.model_copy(update={"ema": 0.8})
@@ -179,7 +197,9 @@ class Breaks(Method):
         super().__init__()
         self.left, self.gradient = step, gradient
 
-    def forward(self, student: StageOutput, teacher: StageOutput | None) -> dict[str, Tensor]:
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
         self.left -= 1
         nothing = 0 * student.logits.sum()
         if self.left:

@@ -90,6 +90,29 @@ def test_one_pass_gives_what_the_model_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_features_are_what_the_classifier_sees(name: str) -> None:
+    model = small(name).eval()
+    plan = plan_stages(model, SIZE)
+    classifier = model.get_classifier()  # type: ignore[operator]
+    seen: list[Tensor] = []
+    several = isinstance(classifier, tuple | nn.ModuleList)
+    heads = tuple(classifier) if several else (classifier,)
+    for head in heads:
+        head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+    with torch.no_grad():
+        output = forward_stages(model, images(), plan, features=True)
+        assert forward_stages(model, images(), plan).features is None
+    assert output.features is not None
+    assert output.features.shape == (2, plan.pooled_width)
+    each = seen[: len(heads)]
+    if isinstance(classifier, nn.ModuleList):  # EfficientViM: a head on every stage
+        expected = torch.cat(each, dim=1)
+    else:  # a token for labels and one for a teacher: their mean, as of the logits
+        expected = torch.stack(each).mean(dim=0)
+    torch.testing.assert_close(output.features, expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_autocast_and_channels_last(name: str) -> None:
     model = small(name).to(memory_format=torch.channels_last)
     plan = plan_stages(model, SIZE)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy.special import rel_entr, softmax
 
-from mldr_deploy.distill.methods.base import Pair
+from mldr_deploy.distill.methods.base import Pair, Step
 from mldr_deploy.distill.methods.kd import Kd, KdConfig
 from mldr_deploy.models.stages import StageOutput, StagePlan
 
-PAIR = Pair(7, StagePlan((), (), "map", 0, 1), None)
+PAIR = Pair(7, StagePlan((), (), "map", 0, 1, 1), None)
+STEP = Step(torch.eye(7)[:6], torch.arange(6), torch.tensor(0.0))
 
 
 @pytest.mark.parametrize(("temperature", "weight"), [(1.0, 1.0), (4.0, 1.0), (2.5, 0.3)])
@@ -23,7 +24,7 @@ def test_equals_the_softened_divergence_times_the_temperature_squared(
     p, q = (softmax(logits.astype(float) / temperature, axis=1) for logits in (teacher, student))
     expected = weight * temperature**2 * rel_entr(p, q).sum() / len(p)
     method = Kd(KdConfig(temperature=temperature, kd_weight=weight), PAIR)
-    losses = method(*(StageOutput(torch.from_numpy(x), ()) for x in (student, teacher)))
+    losses = method(*(StageOutput(torch.from_numpy(x), ()) for x in (student, teacher)), STEP)
     assert list(losses) == ["kd"]
     assert losses["kd"].item() == pytest.approx(expected, rel=1e-5)
 

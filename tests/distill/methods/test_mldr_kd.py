@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from mldr_deploy.distill.methods.base import Pair
+from mldr_deploy.distill.methods.base import Pair, Step
 from mldr_deploy.distill.methods.mldr_kd import MldrKd, MldrKdConfig
 from mldr_deploy.models.stages import StageOutput, StagePlan, StageShape
 
 CLASSES, BATCH, TEACHER_WIDTH = 5, 6, 24
 SHAPES = tuple(StageShape(8 * 2**k, 8 >> k, 8 >> k) for k in range(4))
-TEACHER = StagePlan((0, 1, 2, 3), SHAPES, "map", 0, TEACHER_WIDTH)
+TEACHER = StagePlan((0, 1, 2, 3), SHAPES, "map", 0, TEACHER_WIDTH, TEACHER_WIDTH)
+STEP = Step(torch.eye(CLASSES)[torch.arange(BATCH) % CLASSES], torch.arange(BATCH), torch.tensor(0))
 
 
 def pair(layout: str) -> Pair:
     shapes = SHAPES if layout == "map" else (StageShape(16, 4, 4),) * 4
-    return Pair(CLASSES, StagePlan((0, 1, 2, 3), shapes, layout, 0, 16), TEACHER)  # type: ignore[arg-type]
+    return Pair(CLASSES, StagePlan((0, 1, 2, 3), shapes, layout, 0, 16, 16), TEACHER)  # type: ignore[arg-type]
 
 
 def outputs(of: Pair) -> tuple[StageOutput, StageOutput]:
@@ -40,7 +41,7 @@ def test_total_is_the_textbook_dfra_of_all_six_heads(
 ) -> None:
     made = method(layout, temperature=2.0, alpha=3.0)
     student, teacher = outputs(pair(layout))
-    losses = made(student, teacher)
+    losses = made(student, teacher, STEP)
     heads = made.heads(student)
     assert {name: len(group) for name, (group, _) in heads.items()} == {
         "logits": 1,
@@ -58,8 +59,8 @@ def test_total_is_the_textbook_dfra_of_all_six_heads(
 
 def test_every_weight_multiplies_its_own_parts() -> None:
     student, teacher = outputs(pair("map"))
-    plain = method()(student, teacher)
-    weighted = method(logits_weight=2, stage_weight=3, fused_weight=5)(student, teacher)
+    plain = method()(student, teacher, STEP)
+    weighted = method(logits_weight=2, stage_weight=3, fused_weight=5)(student, teacher, STEP)
     factor = {"logits": 2, "stages": 3, "fused": 5}
     assert len(plain) == 9
     for name, value in plain.items():
@@ -82,7 +83,7 @@ def test_weight_0_leaves_out_the_part_and_the_layers_that_nothing_else_needs(
     layout: str, weights: dict[str, float], losses: set[str], layers: set[str]
 ) -> None:
     made = method(layout, **weights)
-    computed = made(*outputs(pair(layout)))
+    computed = made(*outputs(pair(layout)), STEP)
     assert {name.partition(".")[0] for name in computed} == losses
     assert {name.partition(".")[0] for name, _ in made.named_parameters()} == layers
     if layers:  # DDP waits for the gradient of every parameter

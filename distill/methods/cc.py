@@ -1,0 +1,77 @@
+"""CC: Peng et al., "Correlation Congruence for Knowledge Distillation" (ICCV 2019, 1904.01802).
+
+The matrix of correlations between the B images of a batch should be the teacher's. With x the
+pooled features, scaled to length one, and the Gaussian kernel exp(-gamma |x_i - x_j|^2) as its
+Taylor series up to order P (section 3.3),
+
+    K_ij = exp(-2 gamma) sum_{p=0..P} (2 gamma)^p / p! (x_i . x_j)^p
+    L = label_weight * CE + correlation_weight * 1/B^2 sum_ij (K_ij^student - K_ij^teacher)^2.
+
+The paper adds KD's divergence and draws batches by class; as in the comparisons of CRD and OFA-KD
+the correlations stand alone here, on the batches that every method gets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ...models.stages import StageOutput
+from .base import Method, Pair, Step, require_batch
+
+
+class CcConfig(BaseModel):
+    """Correlation congruence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gamma: float = Field(default=0.4, gt=0, description="Of the Gaussian kernel, as published.")
+    order: int = Field(
+        default=2, ge=1, le=8, description="P, last power of the kernel's series, as published."
+    )
+    correlation_weight: float = Field(
+        default=100.0,
+        ge=0,
+        description="Weight of the mean squared difference of the correlations; 0: off. No "
+        "released code fixes it; 100 brings the term to the size of the labels' loss.",
+    )
+    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
+
+
+class Cc(Method):
+    """The two models' correlations between images; features of any two widths compare."""
+
+    needs_features: ClassVar[bool] = True
+    keys = CcConfig
+
+    def __init__(self, config: CcConfig, pair: Pair) -> None:
+        super().__init__()
+        require_batch(pair, "cc", 2)
+        self.config = config
+        self.label_weight = config.label_weight
+
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
+        """{"cc"}."""
+        assert teacher is not None and teacher.features is not None
+        assert student.features is not None
+        if not self.config.correlation_weight:
+            return {}
+        with torch.autocast(student.logits.device.type, enabled=False):
+            difference = self._kernel(student.features) - self._kernel(teacher.features)
+            return {"cc": self.config.correlation_weight * difference.square().mean()}
+
+    def _kernel(self, features: Tensor) -> Tensor:
+        """[B, F] -> [B, B]."""
+        x = F.normalize(features.float(), dim=1)
+        cosine, gamma = x @ x.mT, 2 * self.config.gamma
+        series = torch.zeros_like(cosine)
+        for p in range(self.config.order, -1, -1):  # Horner
+            series = series * cosine + gamma**p / math.factorial(p)
+        return math.exp(-gamma) * series

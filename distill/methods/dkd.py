@@ -1,0 +1,96 @@
+"""DKD: Zhao et al., "Decoupled Knowledge Distillation" (CVPR 2022, arXiv 2203.08679).
+
+KD's divergence, taken apart (section 3.2): with p_y the probability of the image's class y at
+temperature T and q = softmax over the other classes alone,
+
+    TCKD = KL((p_y, 1 - p_y) of the teacher || the same of the student)
+    NCKD = KL(q of the teacher || q of the student)
+    L = label_weight * CE + w * T^2 * (alpha * TCKD + beta * NCKD),
+
+means over the images, where KD would weigh NCKD by the teacher's 1 - p_y. w rises linearly from
+0 to 1 over the first `warmup` of the run: the authors warm up for 20 of 240 epochs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ...models.stages import StageOutput
+from .base import Method, Pair, Step
+
+_EXCLUDED = -1e9  # a logit that no softmax sees; finite, so that 0 * log(0) stays 0
+
+
+class DkdConfig(BaseModel):
+    """Decoupled knowledge distillation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    temperature: float = Field(default=4.0, gt=0, description="T; divides both models' logits.")
+    alpha: float = Field(
+        default=1.0, ge=0, description="Weight of the image's class against all others; 0: off."
+    )
+    beta: float = Field(
+        default=8.0,
+        ge=0,
+        description="Weight of the relations among the other classes; 0: off. The authors choose "
+        "it by teacher, 1 to 10: the surer the teacher, the larger.",
+    )
+    warmup: float = Field(
+        default=1 / 12,
+        ge=0,
+        le=1,
+        description="Share of the run over which both weights rise from 0 to their full size.",
+    )
+    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
+
+
+class Dkd(Method):
+    """The two halves of KD's divergence, each with its own weight."""
+
+    keys = DkdConfig
+
+    def __init__(self, config: DkdConfig, pair: Pair) -> None:
+        super().__init__()
+        self.config = config
+        self.label_weight = config.label_weight
+
+    def forward(
+        self, student: StageOutput, teacher: StageOutput | None, step: Step
+    ) -> dict[str, Tensor]:
+        """{"dkd.target", "dkd.others"}; of a mixed image, the class with the larger share."""
+        assert teacher is not None
+        config = self.config
+        labels = step.labels[:, None]
+        s = student.logits.float() / config.temperature
+        t = teacher.logits.float() / config.temperature
+        rise = (step.done / config.warmup).clamp(max=1) if config.warmup else 1.0
+        scale = rise * config.temperature**2
+        losses: dict[str, Tensor] = {}
+        if config.alpha:
+            losses["dkd.target"] = scale * config.alpha * target_divergence(s, t, labels)
+        if config.beta:
+            losses["dkd.others"] = scale * config.beta * others_divergence(s, t, labels)
+        return losses
+
+
+def target_divergence(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """TCKD: mean KL of (p_y, 1 - p_y); logits [B, C], labels [B, 1]."""
+    p, q = _binary(teacher, labels), _binary(student, labels)  # log-probabilities [B, 2]
+    return F.kl_div(q, p, log_target=True, reduction="batchmean")
+
+
+def others_divergence(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """NCKD: mean KL of the softmax over all classes but y; logits [B, C], labels [B, 1]."""
+    p, q = (F.log_softmax(z.scatter(1, labels, _EXCLUDED), dim=1) for z in (teacher, student))
+    return (p.exp() * (p - q)).sum(dim=1).mean()
+
+
+def _binary(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p_y and log(1 - p_y), the latter without ever computing 1 - p_y: [B, 2]."""
+    others = logits.scatter(1, labels, _EXCLUDED).logsumexp(dim=1, keepdim=True)
+    both = torch.cat([logits.gather(1, labels), others], dim=1)
+    return both - logits.logsumexp(dim=1, keepdim=True)
