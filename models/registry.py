@@ -9,6 +9,7 @@ import timm
 from torch import nn
 
 from ..errors import MldrError
+from . import vision_mamba as _vision_mamba  # noqa: F401  its models join timm's
 from .build import build
 from .config import ModelConfig
 from .size import require_size

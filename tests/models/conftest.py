@@ -24,7 +24,7 @@ CLASSES = {
         visformer_tiny vit_small_r26_s32_224 vit_tiny_patch16_dinov3_qkvb volo_d1_224
         vitamin_small_224 xcit_nano_12_p8_224""",
     "mlp": "gmlp_ti16_224 mixer_s32_224 resmlp_12_224",
-    "mamba": "efficientvim_m1 efficientvim_m1_dist test_mambaout sequencer2d_s",
+    "mamba": "efficientvim_m1 efficientvim_m1_dist test_mambaout sequencer2d_s vim_nano_patch4_32",
 }
 
 # Those that do not take 64 px, with a size that they take.

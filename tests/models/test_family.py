@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from mldr_deploy.models import vision_mamba as _registers_its_models  # noqa: F401
 from mldr_deploy.models.family import family
 
 KNOWN = {
@@ -40,7 +41,7 @@ KNOWN = {
         "mobilenetv4_hybrid_medium",
     ],
     "mlp": ["mixer_s32_224", "gmixer_12_224", "resmlp_12_224", "gmlp_ti16_224"],
-    "mamba": ["test_mambaout", "efficientvim_m1"],
+    "mamba": ["test_mambaout", "efficientvim_m1", "vim_nano_patch4_32"],
 }
 
 

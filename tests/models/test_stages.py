@@ -47,6 +47,7 @@ SMALL = {
     "gmlp_ti16_224": {"num_blocks": 12},
     "test_mambaout": {},
     "efficientvim_m1": {},
+    "vim_tiny_patch8_64": {"embed_dim": 32, "depth": 6},
 }
 
 
