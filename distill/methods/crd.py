@@ -59,13 +59,16 @@ class Crd(Method):
 
     needs_features: ClassVar[bool] = True
     keys = CrdConfig
+    negatives: Negatives | None
+    embeddings: nn.ModuleDict
+    memories: nn.ModuleDict
     normalisers: Tensor
 
     def __init__(self, config: CrdConfig, pair: Pair) -> None:
         super().__init__()
         self.config = config
         self.label_weight = config.label_weight
-        self.negatives: Negatives | None = None
+        self.negatives = None
         if not config.contrast_weight:
             return
         assert pair.teacher is not None and pair.labels is not None
@@ -110,7 +113,9 @@ class Crd(Method):
         """The weighted loss of anchors [b, D] against rows ``drawn`` [b, 1 + K] of a memory."""
         # Against the whole memory, then picked: b N D multiplications, but never [b, K, D] floats.
         # A copy, since the memory changes before the backward pass reads it.
-        vectors = self.memories[other].vectors.clone()
+        memory = self.memories[other]
+        assert isinstance(memory, Memory)
+        vectors = memory.vectors.clone()
         scores = (anchor @ vectors.mT).gather(1, drawn).div(self.config.temperature).exp()
         with torch.no_grad():
             mean = scores.mean()

@@ -73,4 +73,5 @@ def disagreement(student: Tensor, teacher: Tensor) -> Tensor:
     s = student - student.mean(dim=1, keepdim=True)
     t = teacher - teacher.mean(dim=1, keepdim=True)
     scale = s.norm(dim=1) * t.norm(dim=1) + _EPSILON
-    return 1 - ((s * t).sum(dim=1) / scale).mean()
+    loss: Tensor = 1 - ((s * t).sum(dim=1) / scale).mean()
+    return loss

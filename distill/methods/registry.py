@@ -47,7 +47,7 @@ _FIELDS: dict[str, Any] = {"name": (Literal[tuple(METHODS)], _NAME)} | {
 _Keys: Any = create_model("_Keys", __config__=ConfigDict(frozen=True, extra="forbid"), **_FIELDS)
 
 
-class MethodConfig(_Keys):
+class MethodConfig(_Keys):  # type: ignore[misc]
     """Which method distills, and a table of keys for each: switching needs only the name."""
 
     @property

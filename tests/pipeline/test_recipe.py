@@ -112,8 +112,8 @@ def test_a_recipe_goes_over_the_one_that_it_extends(tiny: Path) -> None:
         ("method.kd.kd_weight=nan", "method.kd.kd_weight = nan is not allowed: input should be"),
         ("optimizer.name=adam", "optimizer.name = 'adam' is not allowed: input should be 'sgd' or"),
         (
-            "method.name=dkd",
-            "method.name = 'dkd' is not allowed: input should be 'mldr-kd', 'kd' or",
+            "method.name=nothing",
+            "method.name = 'nothing' is not allowed: input should be 'mldr-kd', 'kd', 'fitnet'",
         ),
         (
             "data.source=imagenet",
