@@ -25,7 +25,7 @@ from ..errors import Unavailable
 Way = Literal["auto", "kernel", "chunked", "sequential"]
 
 _CHUNK = 16  # positions; passes over l are 2 * _CHUNK + l / _CHUNK long
-_BLOCK = 1 << 18  # elements of one [n, b, k, g, d] block that the CPU's cache is to hold
+_BLOCK = 1 << 17  # elements of a [n, b, k, g, d] block in backward: what a cache holds
 
 
 def selective_scan(
@@ -86,7 +86,8 @@ def through_kernel(
     channels, states = ((t.flatten(2).mT.contiguous() for t in (x, dt)), (B, C))
     by_group = (t.permute(0, 2, 3, 1).contiguous() for t in states)
     y = kernel(*channels, A.flatten(0, 1).contiguous(), *by_group)
-    return y.mT.unflatten(2, x.shape[2:])
+    scanned: Tensor = y.mT.unflatten(2, x.shape[2:])
+    return scanned
 
 
 @functools.cache
@@ -96,7 +97,8 @@ def cuda_kernel() -> Callable[..., Tensor] | None:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError:
         return None
-    return selective_scan_fn
+    kernel: Callable[..., Tensor] = selective_scan_fn
+    return kernel
 
 
 _WAYS: dict[Way, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
@@ -124,7 +126,7 @@ class _ChunkedScan(torch.autograd.Function):
         x, dt, A, B, C = ctx.saved_tensors
         rows = max(1, _BLOCK // (A.numel() * math.ceil(x.shape[1] / _CHUNK)))
         parts = [
-            _gradients(*block, A)
+            _gradients(A, *block)
             for block in zip(*(t.split(rows) for t in (x, dt, B, C, dy)), strict=True)
         ]
         dx, ddt, dB, dC = (torch.cat(found) for found in list(zip(*parts, strict=True))[:4])
@@ -133,7 +135,7 @@ class _ChunkedScan(torch.autograd.Function):
 
 
 def _gradients(
-    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, dy: Tensor, A: Tensor
+    A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, dy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dx, ddt, dB, dC, dA for rows of a batch.
 
@@ -205,7 +207,8 @@ def _chunks(t: Tensor) -> tuple[Tensor, ...]:
     count = math.ceil(length / _CHUNK)
     size = math.ceil(length / count)
     filled = F.pad(t, (0, 0, 0, 0, 0, count * size - length))
-    return filled.unflatten(1, (count, size)).unbind(2)
+    parts: tuple[Tensor, ...] = filled.unflatten(1, (count, size)).unbind(2)
+    return parts
 
 
 def _states(t: Tensor) -> list[Tensor]:

@@ -8,24 +8,17 @@ both directions have seen half of the image, and enters before the position embe
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import (
-    DropPath,
-    lecun_normal_,
-    resample_abs_pos_embed,
-    resample_patch_embed,
-    to_2tuple,
-    trunc_normal_,
-)
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    register_model,
-)
+from timm.layers.drop import DropPath
+from timm.layers.helpers import to_2tuple
+from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models._builder import build_model_with_cfg
 from timm.models._features import feature_take_indices
+from timm.models._registry import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from .selective_scan import selective_scan
@@ -144,18 +137,20 @@ class VisionMamba(nn.Module):
     def _embed(self, x: Tensor) -> Tensor:
         """Images -> tokens [B, L, M] in float32 at least: the residual stream keeps that."""
         patches = self.patch_embed(x)
-        tokens = join_class_token(patches, self.cls_token.expand(len(x), -1, -1))
+        tokens = join_class_token(patches, self.cls_token.expand(x.shape[0], -1, -1))
         embedded: Tensor = self.pos_drop(tokens + self.pos_embed)
         return embedded
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        lecun_normal_(self.patch_embed.proj.weight)
-        nn.init.zeros_(self.patch_embed.proj.bias)
         for embedding in (self.pos_embed, self.cls_token):
-            trunc_normal_(embedding, std=0.02)
-        for layer in self.layers:  # the residual stream adds up `depth` of these
-            layer.mixer.out_proj.weight.div_(math.sqrt(len(self.layers)))
+            nn.init.trunc_normal_(embedding, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                nn.init.zeros_(cast(Tensor, module.bias))
+            elif isinstance(module, BidirectionalMixer):  # the residual stream adds them all up
+                module.out_proj.weight.div_(math.sqrt(len(self.layers)))
 
 
 class PatchEmbed(nn.Module):
@@ -284,7 +279,7 @@ def _classifier(dim: int, classes: int) -> nn.Module:
     if not classes:
         return nn.Identity()
     head = nn.Linear(dim, classes)
-    trunc_normal_(head.weight, std=0.02)
+    nn.init.trunc_normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
     return head
 

@@ -23,6 +23,7 @@ SMALL = [  # timm's tiny test models: one of each kind of block
     ModelConfig(name="test_convnext"),
     ModelConfig(name="test_mambaout"),
     ModelConfig(name="test_vit", patch_size=8),
+    ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 2, "embed_dim": 32}),
     ModelConfig(name="resmlp_12_224", patch_size=8, options={"num_blocks": 1, "embed_dim": 32}),
 ]
 PUBLISHED = [
@@ -33,6 +34,7 @@ PUBLISHED = [
     ModelConfig(name="swin_tiny_patch4_window7_224", patch_size=2, options={"window_size": 4}),
     ModelConfig(name="mixer_s16_224", patch_size=8),
     ModelConfig(name="convnext_tiny"),
+    ModelConfig(name="vim_nano_patch4_32"),
 ]
 
 

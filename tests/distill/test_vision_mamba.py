@@ -1,0 +1,76 @@
+"""Vision Mamba as student and as teacher, through the real stages on digits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.dataset import Dataset, load_dataset
+from mldr_deploy.distill import run
+from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.models.config import ModelConfig
+
+VIM = ModelConfig(
+    name="vim_nano_patch4_32", patch_size=8, options={"depth": 4, "embed_dim": 32, "d_state": 4}
+)
+RESNET = ModelConfig(name="test_resnet")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """Few of the embedded scans: 64 to learn from, 40 and 40 held out."""
+    whole = load_dataset(DataConfig())
+    return replace(
+        whole,
+        train=whole.train.subset(np.arange(64)),
+        val=whole.val.subset(np.arange(40)),
+        test=whole.test.subset(np.arange(40)),
+    )
+
+
+@pytest.fixture
+def job(job: Job, digits: Dataset) -> Job:
+    return replace(job, data=DataConfig(batch_size=16), dataset=digits)
+
+
+def training(precision: str) -> Training:
+    return Training(
+        train=TrainConfig.model_validate({"epochs": 4, "precision": precision, "log_steps": 1}),
+        optimizer=OptimizerConfig(name="adamw", lr=3e-3, weight_decay=0.05),
+        augment=AugmentConfig(crop="none", flip=0),
+    )
+
+
+def label_losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [line["labels"] for line in map(json.loads, lines) if "labels" in line]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_vim_student_learns_from_a_resnet(job: Job, precision: str) -> None:
+    taught = run.train_teacher(replace(job, folder=job.folder / "t"), RESNET, training("fp32"))
+    teacher = run.load_teacher(RESNET.model_copy(update={"weights": str(taught)}), job)
+    folder = run.distill(job, VIM, teacher, MethodConfig(), training(precision))
+    record, tensors = load_trained(folder)
+    assert record.family == "mamba"
+    assert not any("projector" in name for name in tensors)
+    losses = label_losses(job.folder)
+    assert len(losses) == 16
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
+
+
+def test_a_vim_teacher_teaches_a_resnet(job: Job) -> None:
+    taught = run.train_teacher(replace(job, folder=job.folder / "t"), VIM, training("fp32"))
+    teacher = run.load_teacher(VIM.model_copy(update={"weights": str(taught)}), job)
+    assert (teacher.plan.layout, teacher.plan.feature_width) == ("token", 32)
+    run.distill(job, RESNET, teacher, MethodConfig(), training("fp32"))
+    losses = label_losses(job.folder)
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
