@@ -40,6 +40,7 @@ class Pipeline:
     def __init__(self, space: Workspace, accelerator: Accelerator, progress: Progress) -> None:
         self.space, self.recipe = space, space.recipe
         self.accelerator, self.progress = accelerator, progress
+        self._told: set[str] = set()  # stages that a note was given of
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -138,12 +139,15 @@ class Pipeline:
         if (finished := self.space.trained(stage)) is not None:
             return self._skip(stage, finished)
         self.progress.note(f"{stage}: {_who(self.recipe, stage)}")
+        self._told.add(stage)
         trained = work(self.job(stage))
         self._time(stage, load_trained(trained)[0].metrics["train_seconds"])
         return trained
 
     def _skip(self, stage: str, finished: Path) -> Path:
-        self.progress.note(f"{stage}: already there, {finished}")
+        if stage not in self._told:
+            self.progress.note(f"{stage}: already there, {finished}")
+        self._told.add(stage)
         return finished
 
     def _identity(self, stage: str) -> str:
