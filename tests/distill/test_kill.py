@@ -21,14 +21,14 @@ name = "killed"
 [data]
 batch_size = 128
 [teacher]
-name = "test_resnet"
+name = "test_vit"
 [teacher.train]
 epochs = 1
 precision = "fp32"
 log_steps = 1
 checkpoint_steps = 3
 [student]
-name = "test_efficientnet"
+name = "test_resnet"
 drop_path = 0.2
 [train]
 epochs = 2

@@ -39,10 +39,12 @@ clip_norm = 1.0
 crop = "none"
 flip = 0
 """
+# At this temperature the relations of barely trained models stand well above rounding.
+SHARP = "method.mldr_kd.temperature=0.03"
 METHODS = {
     "scratch": ["method.name=scratch"],
-    "gathered": ["method.mldr_kd.relations=gathered"],
-    "local": ["method.mldr_kd.relations=local"],
+    "gathered": ["method.mldr_kd.relations=gathered", "--set", SHARP],
+    "local": ["method.mldr_kd.relations=local", "--set", SHARP],
 }
 # One interpreter a process for all runs: importing costs more than training.
 RUN_ALL = """
@@ -119,7 +121,7 @@ def test_losses_agree_step_by_step(runs: Path, method: str) -> None:
     one, two = (losses(runs, processes, method) for processes in ("one", "two"))
     assert len(one) == 5
     for alone, together in zip(one, two, strict=True):
-        assert together == pytest.approx(alone, rel=1e-3, abs=1e-6)
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["scratch", "gathered"])
@@ -135,7 +137,8 @@ def test_local_relations_see_half_the_samples_and_nothing_else_differs(runs: Pat
     gathered, local = (losses(runs, "two", method)[0] for method in ("gathered", "local"))
     for name in gathered.keys() - {"loss"}:
         if name.endswith(".sample"):
-            assert abs(local[name] / gathered[name] - 1) > 0.01
+            assert gathered[name] > 1e-4
+            assert abs(local[name] / gathered[name] - 1) > 1e-3
         else:
             assert local[name] == pytest.approx(gathered[name], rel=1e-5)
     alone = [losses(runs, "one", method) for method in ("gathered", "local")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.distill.checkpoint import TrainingState
 from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.methods.base import Method, Step
 from mldr_deploy.distill.methods.registry import MethodConfig
@@ -83,9 +86,9 @@ def test_a_killed_run_continues_to_the_same_bits(
     """Batch norm, stochastic depth, every augmentation, EMA; checkpoints at 3, 5, 6, 9, 10."""
     busy = replace(
         rig,
-        student="test_efficientnet",
+        student="test_resnet",
         drop_path=0.2,
-        teacher="test_resnet",
+        teacher="test_vit",
         method=MethodConfig(name="mldr-kd"),
         train=BUSY,
         optimizer=OptimizerConfig(name=optimizer, lr=0.01),  # type: ignore[arg-type]
@@ -119,6 +122,16 @@ def test_every_peer_trains_across_families_and_resumes_to_the_same_bits(
     resumed = once.build()
     torch.testing.assert_close(resumed.run()[0], expected, rtol=0, atol=0)
     assert untimed(once.folder) == untimed(tmp_path / "whole")
+
+
+def test_every_step_of_every_process_draws_its_own_augmentation_and_dropout(rig: Any) -> None:
+    trainer = rig.build()
+    seeds: list[int] = []
+    for step, rank in product(range(20), range(4)):
+        trainer.state = TrainingState(identity="a run", step=step)
+        trainer.accelerator = SimpleNamespace(process_index=rank)
+        seeds += [trainer._seed_step().initial_seed(), torch.initial_seed()]
+    assert len(set(seeds)) == 2 * 20 * 4
 
 
 def test_the_moving_average_is_what_is_kept(rig: Any) -> None:
