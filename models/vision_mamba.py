@@ -324,6 +324,8 @@ def _published(size: int) -> dict[str, Any]:
 
 default_cfgs = generate_default_cfgs(
     {
+        "vim_pico_patch4_32": _published(32),
+        "vim_pico_patch8_64": _published(64),
         "vim_nano_patch4_32": _published(32),
         "vim_nano_patch8_64": _published(64),
         "vim_tiny_patch4_32": _published(32),
@@ -345,9 +347,22 @@ def _create(name: str, pretrained: bool, given: dict[str, Any], **own: Any) -> V
     return model
 
 
+_PICO = {"embed_dim": 64, "depth": 6, "d_state": 4}
 _NANO = {"embed_dim": 96, "depth": 12, "d_state": 8}
 _TINY = {"embed_dim": 192, "depth": 24}
 _SMALL = {"embed_dim": 384, "depth": 24}
+
+
+@register_model
+def vim_pico_patch4_32(pretrained: bool = False, **kwargs: Any) -> VisionMamba:
+    """For 32 px, to be trained on one CPU core; not of the paper."""
+    return _create("vim_pico_patch4_32", pretrained, kwargs, patch_size=4, **_PICO)
+
+
+@register_model
+def vim_pico_patch8_64(pretrained: bool = False, **kwargs: Any) -> VisionMamba:
+    """For 64 px, to be trained on one CPU core; not of the paper."""
+    return _create("vim_pico_patch8_64", pretrained, kwargs, patch_size=8, **_PICO)
 
 
 @register_model

@@ -195,6 +195,15 @@ def test_depth_24_gives_blocks_3_7_19_and_23() -> None:
         assert plan_stages(model, 32).indices == (3, 7, 19, 23)
 
 
+@pytest.mark.parametrize(("name", "size"), [("vim_pico_patch4_32", 32), ("vim_pico_patch8_64", 64)])
+def test_pico_has_four_stages_of_an_eight_by_eight_grid(name: str, size: int) -> None:
+    model = create_model(ModelConfig(name=name), num_classes=10, image_size=size)
+    plan = plan_stages(model, size)
+    assert plan.indices == (0, 1, 4, 5)
+    assert {(s.channels, s.height, s.width) for s in plan.shapes} == {(64, 8, 8)}
+    assert sum(p.numel() for p in model.parameters()) < 300_000
+
+
 def test_forward_intermediates_as_timm_defines_it() -> None:
     model, x = small(), images()
     with torch.no_grad():
