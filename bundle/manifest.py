@@ -10,8 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from .atomic import sha256
 from .parity import Fault, ParityResult
 from .preprocess import Preprocessing
+from .quantization import Quantization
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: islands, quantization, unavailable; a 1 is read as one without them
 FILE = "manifest.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,12 +47,20 @@ class FileEntry(BaseModel):
 class Artifact(FileEntry):
     """One runnable form of the student and the proof that belongs to it."""
 
-    format: str = Field(description="onnx (engines come later).")
-    precision: str = Field(description="fp32 (others come later).")
+    format: str = Field(description="onnx or tensorrt: what runs it.")
+    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
     opset: int | None = Field(default=None, description="ONNX operator set, if the format has one.")
     status: Literal["passed", "failed"] = Field(description="Whether it passed its parity gate.")
     parity: ParityResult = Field(description="The measurements.")
     fault: Fault | None = Field(default=None, description="Where a failed one first deviates.")
+
+    islands: list[str] = Field(
+        default_factory=list,
+        description="Nodes that compute in fp32 because the precision's range does not hold them.",
+    )
+    quantization: Quantization | None = Field(
+        default=None, description="How its scales were chosen, if it is quantised."
+    )
 
     @model_validator(mode="after")
     def _status_is_parity(self) -> Artifact:
@@ -82,6 +91,10 @@ class Manifest(BaseModel):
     max_batch: int = Field(ge=1, description="Largest batch that parity was proven at.")
     preprocessing: Preprocessing = Field(description="How images become inputs.")
     artifacts: list[Artifact] = Field(min_length=1, description="Runnable forms of the student.")
+    unavailable: list[str] = Field(
+        default_factory=list,
+        description="Artifacts asked for that the exporting machine could not make, and why.",
+    )
     weights: FileEntry = Field(description="The trained weights, safetensors.")
     golden: FileEntry = Field(description="Real images as fed and their logits.")
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import Unavailable
 from . import options
 from .console import progress
 
@@ -48,7 +49,8 @@ def command(
     with labels, preprocessing, hashes, parity results and provenance.
 
     Exit code 1 when a parity gate fails: the bundle is written all the same, with the artifact
-    marked failed and the first deviating node named, and nothing will serve it.
+    marked failed and the first deviating node named, and nothing will serve it. Exit code 2 when
+    this machine lacks what one of the artifacts needs: everything else is written.
     """
     from ..pipeline.single import export_trained
 
@@ -63,3 +65,5 @@ def command(
     click.echo(f"bundle: {bundle.path}")
     if not bundle:
         raise click.exceptions.Exit(1)
+    if bundle.manifest.unavailable:
+        raise Unavailable("; ".join(bundle.manifest.unavailable))

@@ -19,9 +19,11 @@ from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
-from ..errors import MldrError
+from ..errors import MldrError, Unavailable
+from .calibration import Calibration
 from .config import ExportConfig
-from .kinds import KINDS
+from .job import Job
+from .kinds import KINDS, Key, plan
 from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
 from .runner import TorchRunner
@@ -29,6 +31,7 @@ from .student import Student, load_student
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
+    from ..data.split import Split
 
 _VERSIONS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -45,21 +48,20 @@ def build_bundle(
     """Export the student in ``trained``, prove it on the test split, write the bundle ``out``.
 
     The bundle is written in one step, whatever the gates say; it is false when an artifact failed
-    its gate, and the manifest then says so, with the node that bisect found. Raises MldrError when
-    the run does not rebuild, does not export, or was trained on another data set.
+    its gate, and the manifest then says so, with the node that bisect found. What this machine
+    cannot make is left out and told in ``manifest.unavailable``. Raises MldrError when the run does
+    not rebuild, does not export, or was trained on another data set.
     """
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     _require_same_data(student, dataset, trained)
     with atomic_folder(out, replaces=MANIFEST) as folder:
-        artifacts = [
-            _artifact(student, folder, precision, config, dataset, progress)
-            for precision in config.precisions
-        ]
+        job = _job(student, folder, config, dataset, progress)
+        artifacts, unavailable = _artifacts(job, dataset.test)
         tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors)
         save_golden(folder / GOLDEN, _golden(student, dataset, config.golden))
-        manifest = _manifest(student, folder, artifacts, config, provenance or {})
+        manifest = _manifest(job, artifacts, unavailable, provenance or {})
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return open_bundle(out, allow_failed=True)
 
@@ -73,44 +75,58 @@ def _require_same_data(student: Student, dataset: Dataset, trained: Path) -> Non
         )
 
 
-def _artifact(
-    student: Student,
-    folder: Path,
-    precision: str,
-    config: ExportConfig,
-    dataset: Dataset,
-    progress: Progress,
-) -> Artifact:
+def _job(
+    student: Student, folder: Path, config: ExportConfig, dataset: Dataset, progress: Progress
+) -> Job:
+    preprocessing = student.record.preprocessing
+    calibration = Calibration(dataset.train, preprocessing, config.calibration)
+    return Job(student, folder, config, calibration, dataset.val, progress)
+
+
+def _artifacts(job: Job, test: Split) -> tuple[list[Artifact], list[str]]:
+    """Everything that the configuration asks for, and why some of it is not there."""
+    artifacts, unavailable = [], []
+    for key in plan(job.config):
+        try:
+            artifacts.append(_artifact(job, key, test))
+        except Unavailable as error:
+            unavailable.append(f"{key[0]} {key[1]}: {error}")
+    return artifacts, unavailable
+
+
+def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     """Write one artifact, measure it on the whole test split, and look into a failure."""
-    kind = KINDS[precision]
-    path, gate = folder / kind.file, config.gates.of(precision)
-    progress.start(f"export {kind.format} {precision}", None)
-    kind.write(student, path, config)
-    progress.finish()
-    model, spec = student.model, student.record.preprocessing
+    (target, precision), kind, config = key, KINDS[key], job.config
+    gate = config.gates.of(precision)
+    job.progress.start(f"export {target} {precision}", None)
+    written = kind.write(job)
+    job.progress.finish()
+    path, model, spec = job.folder / written.file, job.student.model, job.preprocessing
     with TorchRunner(model) as reference, kind.run(path, config.threads) as runner:
         parity = prove(
             reference,
             runner,
-            dataset.test,
+            test,
             spec,
             precision=precision,
             gate=gate,
             max_batch=config.max_batch,
-            progress=progress,
+            progress=job.progress,
         )
     fault = None
-    if not parity and config.bisect:
-        inputs = worst_inputs(dataset.test, spec, parity)
-        fault = locate(model, path, inputs, config, gate, progress)
+    if not parity and config.bisect and kind.is_graph:
+        inputs = worst_inputs(test, spec, parity)
+        fault = locate(model, path, inputs, config, gate, job.progress)
     return Artifact(
-        **describe(folder, kind.file).model_dump(),
-        format=kind.format,
+        **describe(job.folder, written.file).model_dump(),
+        format=target,
         precision=precision,
-        opset=config.opset if kind.has_opset else None,
+        opset=written.opset,
         status="passed" if parity else "failed",
         parity=parity,
         fault=fault,
+        islands=list(written.islands),
+        quantization=written.quantization,
     )
 
 
@@ -127,13 +143,9 @@ def _golden(student: Student, dataset: Dataset, count: int) -> Golden:
 
 
 def _manifest(
-    student: Student,
-    folder: Path,
-    artifacts: list[Artifact],
-    config: ExportConfig,
-    provenance: dict[str, Any],
+    job: Job, artifacts: list[Artifact], unavailable: list[str], provenance: dict[str, Any]
 ) -> Manifest:
-    record = student.record
+    record, folder, config = job.student.record, job.folder, job.config
     return Manifest(
         labels=record.classes,
         input=TensorSpec(
@@ -143,6 +155,7 @@ def _manifest(
         max_batch=config.max_batch,
         preprocessing=record.preprocessing,
         artifacts=artifacts,
+        unavailable=unavailable,
         weights=describe(folder, WEIGHTS),
         golden=describe(folder, GOLDEN),
         model=record.model,

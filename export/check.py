@@ -14,7 +14,7 @@ from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
-from ..errors import MldrError
+from ..errors import MldrError, Unavailable
 from .config import ExportConfig
 from .kinds import KINDS, ArtifactKind
 from .prove import locate, prove, worst_inputs
@@ -91,11 +91,16 @@ def check_bundle(
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
-        kind = KINDS.get(artifact.precision)
+        kind = KINDS.get((artifact.format, artifact.precision))
         if kind is None:
-            findings.append(Finding(artifact.file, None, f"{artifact.precision} is not known here"))
+            what = f"{artifact.format} {artifact.precision}"
+            findings.append(Finding(artifact.file, None, f"{what} is not known here"))
             continue
-        findings += _artifact(bundle, artifact, kind)
+        try:
+            findings += _artifact(bundle, artifact, kind)
+        except Unavailable as error:
+            findings.append(Finding(artifact.file, None, str(error)))
+            continue
         if model is None or dataset is None:
             why = "no data set given" if dataset is None else "torch is not installed"
             findings.append(Finding(f"{artifact.file} parity", None, why))
@@ -171,7 +176,7 @@ def _parity(
             max_batch=manifest.max_batch,
             progress=progress,
         )
-    if result:
+    if result or not kind.is_graph:
         return result, None
     config = ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch)
     inputs = worst_inputs(dataset.test, manifest.preprocessing, result)

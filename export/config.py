@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from .calibration import CalibrationConfig
 from .gates import Gates
 
 Precision = Literal["fp32"]
+Target = Literal["onnx"]
 
 
 class ExportConfig(BaseModel):
@@ -22,6 +24,12 @@ class ExportConfig(BaseModel):
     )
     precisions: tuple[Precision, ...] = Field(
         default=("fp32",), min_length=1, description="Artifacts to write; today `fp32`."
+    )
+    targets: tuple[Target, ...] = Field(
+        default=("onnx",), min_length=1, description="What runs the artifacts; today `onnx`."
+    )
+    calibration: CalibrationConfig = Field(
+        default=CalibrationConfig(), description="Images that ranges are measured on."
     )
     golden: int = Field(
         default=16,
@@ -37,9 +45,9 @@ class ExportConfig(BaseModel):
     )
     gates: Gates = Field(default=Gates(), description="What each precision may deviate.")
 
-    @field_validator("precisions")
+    @field_validator("precisions", "targets")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
-            raise ValueError(f"each precision once, not {', '.join(value)}")
+            raise ValueError(f"each once, not {', '.join(value)}")
         return value

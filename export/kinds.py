@@ -7,26 +7,49 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import ExportConfig
+from .job import ONNX_FILES, Job, Written
 from .onnx_export import export_onnx
 from .runner import OnnxRunner, Runner
-from .student import Student
+
+Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
 
 
 @dataclass(frozen=True)
 class ArtifactKind:
-    """How one artifact is called, written and run."""
+    """How one kind of artifact is written and run.
 
-    file: str
-    format: str
-    write: Callable[[Student, Path, ExportConfig], None]
-    run: Callable[[Path, int], Runner]  # (file, threads)
-    has_opset: bool = True
+    ``write`` may raise Unavailable: this machine lacks what it takes, the rest is exported.
+    ``source``: the ONNX precision that it is made from, which is then written before it.
+    """
+
+    write: Callable[[Job], Written]
+    run: Callable[[Path, int], Runner]  # (file, threads; 0: one per core)
+    source: str = "fp32"
+    runtime: str = "ONNX Runtime"
+    is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
 
 
-def _onnx_fp32(student: Student, path: Path, config: ExportConfig) -> None:
-    export_onnx(student.model, student.record.image_size, path, config)
+def _onnx_fp32(job: Job) -> Written:
+    student = job.student
+    export_onnx(student.model, student.record.image_size, job.onnx(), job.config)
+    return Written(ONNX_FILES["fp32"], opset=job.config.opset)
 
 
-KINDS: dict[str, ArtifactKind] = {
-    "fp32": ArtifactKind("student.onnx", "onnx", _onnx_fp32, OnnxRunner),
+FIRST: Key = ("onnx", "fp32")
+KINDS: dict[Key, ArtifactKind] = {
+    FIRST: ArtifactKind(_onnx_fp32, OnnxRunner),
 }
+
+
+def plan(config: ExportConfig) -> list[Key]:
+    """What ``config`` asks for, each after what it is made from; the fp32 ONNX file always first.
+
+    So the ONNX file that an engine was built from is always in the bundle: where another GPU or
+    another version finds the engine unusable, it is built again from there.
+    """
+    keys: dict[Key, None] = {FIRST: None}
+    for target in config.targets:
+        for precision in config.precisions:
+            keys["onnx", KINDS[target, precision].source] = None
+            keys[target, precision] = None
+    return list(keys)

@@ -175,12 +175,12 @@ def _student_row(bundle: Bundle) -> Row:
 
 
 def _artifact_row(bundle: Bundle, artifact: Artifact) -> Row:
-    parity, kind = artifact.parity, KINDS[artifact.precision]
+    parity, kind = artifact.parity, KINDS[artifact.format, artifact.precision]
     runner = kind.run(bundle.file(artifact), 0)
     single, batch = _speed(runner, bundle.golden.inputs, bundle.manifest.max_batch)
     return Row(
         name=artifact.file,
-        runtime="ONNX Runtime",
+        runtime=kind.runtime,
         top1=parity.artifact.top1,
         top5=parity.artifact.top5,
         agreement=parity.agreement,

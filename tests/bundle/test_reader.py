@@ -94,9 +94,22 @@ def test_bytes_that_are_no_text(bundle_folder: Path) -> None:
 
 
 def test_newer_schema(bundle_folder: Path) -> None:
-    edit(bundle_folder, lambda content: content.update(schema_version=2, novelty=1))
-    with pytest.raises(MldrError, match="schema version 2, this program reads up to 1: upgrade"):
+    edit(bundle_folder, lambda content: content.update(schema_version=3, novelty=1))
+    with pytest.raises(MldrError, match="schema version 3, this program reads up to 2: upgrade"):
         open_bundle(bundle_folder)
+
+
+def test_a_bundle_of_the_first_schema_is_read(bundle_folder: Path) -> None:
+    def first(content: dict[str, Any]) -> None:
+        del content["unavailable"]
+        for artifact in content["artifacts"]:
+            del artifact["islands"], artifact["quantization"]
+        content["schema_version"] = 1
+
+    edit(bundle_folder, first)
+    manifest = open_bundle(bundle_folder).manifest
+    assert (manifest.schema_version, manifest.unavailable) == (1, [])
+    assert manifest.artifacts[0].islands == [] and manifest.artifacts[0].quantization is None
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.5, True, None])

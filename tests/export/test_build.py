@@ -16,13 +16,13 @@ from safetensors.numpy import load_file
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained, save_trained
-from mldr_deploy.errors import MldrError
+from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import build, kinds
 from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export.calibration import Calibration, CalibrationConfig
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.onnx_export import export_onnx
-from mldr_deploy.export.student import Student
+from mldr_deploy.export.job import Job, Written
 
 CONFIG = ExportConfig(max_batch=32)
 
@@ -83,17 +83,21 @@ def test_golden_images_are_test_images_as_fed(run: Any, exported: Bundle) -> Non
 def test_a_failed_gate_marks_the_bundle_and_says_where(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaging(student: Student, path: Path, config: ExportConfig) -> None:
-        export_onnx(student.model, student.record.image_size, path, config)
+    healthy = kinds.KINDS["onnx", "fp32"]
+
+    def damaging(job: Job) -> Written:
+        written = healthy.write(job)
+        path = job.folder / written.file
         proto = onnx.load(path)
         (weight,) = [t for t in proto.graph.initializer if t.name == "layer2.0.conv1.weight"]
         value = 1.5 * numpy_helper.to_array(weight)
         weight.CopyFrom(numpy_helper.from_array(value, weight.name))
         onnx.save(proto, path)
+        return written
 
-    faulty = dataclasses.replace(kinds.KINDS["fp32"], write=damaging)
-    monkeypatch.setitem(kinds.KINDS, "fp32", faulty)
-    bundle = build_bundle(run.folder, tmp_path / "bundle", CONFIG, dataset=run.dataset)
+    with monkeypatch.context() as patch:
+        patch.setitem(kinds.KINDS, ("onnx", "fp32"), dataclasses.replace(healthy, write=damaging))
+        bundle = build_bundle(run.folder, tmp_path / "bundle", CONFIG, dataset=run.dataset)
     assert not bundle
     written = json.loads((tmp_path / "bundle/manifest.json").read_text())["artifacts"][0]
     assert written["status"] == "failed"
@@ -107,6 +111,34 @@ def test_a_failed_gate_marks_the_bundle_and_says_where(
     assert result.faults["student.onnx"].module == "layer2.0.bn1"
     assert "FAILED  student.onnx at export" in str(result)
     assert "from PyTorch module layer2.0.bn1 (BatchNorm2d)" in str(result)
+
+
+def test_what_this_machine_cannot_make_is_told_and_the_rest_is_written(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(job: Job) -> Written:
+        assert job.onnx().is_file()
+        raise Unavailable("no such library")
+
+    absent = dataclasses.replace(kinds.KINDS["onnx", "fp32"], write=impossible)
+    monkeypatch.setitem(kinds.KINDS, ("elsewhere", "fp32"), absent)
+    config = CONFIG.model_copy(update={"targets": ("elsewhere",)})
+    bundle = build_bundle(run.folder, tmp_path / "bundle", config, dataset=run.dataset)
+    assert bundle
+    assert [artifact.file for artifact in bundle.manifest.artifacts] == ["student.onnx"]
+    assert bundle.manifest.unavailable == ["elsewhere fp32: no such library"]
+
+
+def test_calibration_sees_real_training_images_through_the_one_preprocessing(run: Any) -> None:
+    spec, train = run.record.preprocessing, run.dataset.train
+    calibration = Calibration(train, spec, CalibrationConfig(images=50))
+    fed = np.concatenate(list(calibration.batches(16)))
+    assert len(np.unique(calibration.rows)) == len(calibration) == len(fed) == 50
+    assert train.pixels is not None
+    mean, std = np.array(spec.mean), np.array(spec.std)
+    expected = (train.pixels[calibration.rows] / 255 - mean) / std
+    np.testing.assert_allclose(fed, expected.transpose(0, 3, 1, 2), atol=1e-5)
+    assert len(Calibration(train, spec, CalibrationConfig(images=65536))) == len(train)
 
 
 def test_other_data_than_trained_on(run: Any, tmp_path: Path) -> None:
@@ -170,7 +202,7 @@ def test_a_folder_with_other_files_is_not_replaced(run: Any, tmp_path: Path) -> 
         ({"golden": 7}, "greater than or equal to 8"),
         ({"precisions": ("fp4",)}, "'fp32'"),
         ({"precisions": ()}, "at least 1 item"),
-        ({"precisions": ("fp32", "fp32")}, "each precision once"),
+        ({"precisions": ("fp32", "fp32")}, "each once"),
         ({"gates": {"fp32": {"max_dlogit": -1}}}, "greater than or equal to 0"),
         ({"speed": 1}, "Extra inputs are not permitted"),
     ],
