@@ -1,9 +1,9 @@
 """Stage projectors: from a stage's feature map to a descriptor and logits (DESIGN section 3).
 
 B batch, D the stage's channels, H x W its grid, P descriptor width, C classes; stages k = 1..4.
-The map-like form is the authors'; they released no token-like one, so that follows OFA-KD
-(arXiv 2310.19444, appendix): patch merging, then transformer blocks. Projectors live in training
-only; the student that ships does not hold them.
+The map-like form is the authors', who have it from OFA-KD (arXiv 2310.19444); they released no
+token-like one, so that is OFA-KD's: patch merging with GELU, then transformer blocks, the mean.
+Projectors live in training only; the student that ships does not hold them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def token_body(shape: StageShape, stage: int, width: int) -> nn.Module:
         for _ in range(max(STAGES - stage, 1))
     ]
     last = nn.Identity() if channels == width else nn.Linear(channels, width)
-    return nn.Sequential(PatchMerging(channels), *blocks, TokenMean(channels), last)
+    return nn.Sequential(PatchMerging(channels), nn.GELU(), *blocks, TokenMean(), last)
 
 
 class PatchMerging(nn.Module):
@@ -110,16 +110,11 @@ class PatchMerging(nn.Module):
 
 
 class TokenMean(nn.Module):
-    """Normalised tokens, averaged: [B, N, D] -> [B, D]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
+    """The tokens' average."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, D] -> [B, D]."""
-        mean: Tensor = self.norm(tokens).mean(dim=1)
-        return mean
+        return tokens.mean(dim=1)
 
 
 @torch.no_grad()

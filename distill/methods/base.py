@@ -1,4 +1,10 @@
-"""What a distillation method is to the trainer: named losses from two forward passes."""
+"""What a distillation method is to the trainer: named losses from two forward passes.
+
+Defaults of the peers' keys: the comparison to be repeated is OFA-KD's, whose Table 2 gives the
+published figures across architectures, so its released settings (`train.py` of Hao840/OFAKD, whose
+commands change only the config, the models and the distiller) go before a method's own paper,
+which tuned for CNN pairs. Each file says where the two differ.
+"""
 
 from __future__ import annotations
 

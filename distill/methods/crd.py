@@ -11,9 +11,11 @@ released code; m runs over the memory of the teacher),
     L = label_weight * CE + contrast_weight * (L_s + L_t)
     m_i <- unit length of (momentum * m_i + (1 - momentum) * v)     for the images of the batch.
 
-Negatives are drawn uniformly, with repetition, from the images of other classes; the authors draw
-without where K allows. Of a mixed image (mixup, cutmix) the memory keeps the mixture, under the
-first image's index, which the paper does not foresee.
+Negatives are drawn uniformly, with repetition, from the images of other classes, as in OFA-KD's
+code; the authors draw without where K allows. D = 128, K = 16384, T = 0.07 and momentum 0.5 are
+the authors' (`train_student.py` of RepDistiller) and OFA-KD's; contrast_weight = 1 is OFA-KD's
+(`train.py`: kd_loss_weight), the authors take 0.8. Of a mixed image (mixup, cutmix) the memory
+keeps the mixture, under the first image's index, which the paper does not foresee.
 
 b images of one process, N training images, D embedding width, K negatives.
 """
@@ -43,7 +45,7 @@ class CrdConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     contrast_weight: float = Field(
-        default=0.8, ge=0, description="Weight of the contrastive losses; 0: off, no memory."
+        default=1.0, ge=0, description="Weight of the contrastive losses; 0: off, no memory."
     )
     dimension: int = Field(default=128, ge=1, description="D, width of the embeddings.")
     negatives: int = Field(default=16384, ge=1, description="K, negatives an image.")

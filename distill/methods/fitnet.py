@@ -9,8 +9,10 @@ them, as later comparisons do),
 mean over batch, channels and positions. Maps and tokens compare alike, since stages are
 [B, C, H, W] either way; where the grids differ both are averaged to the coarser of the two.
 
-The paper guides one middle stage. All four stages and a weight of 1 are OFA-KD's comparison, whose
-authors run it between CNNs only; Tian et al. (CRD) take the second stage alone and a weight of 100.
+The paper guides one middle stage. All four stages and a weight of 1 are OFA-KD's comparison
+(`train.py`: fitnet_*), whose released code takes CNNs only although its Table 2 has other teachers:
+how those grids were matched is not published. Tian et al. (CRD) and mdistiller take one stage (hint
+layer 2) and a weight of 100.
 Nothing scales the teacher's features: a transformer's large ones need a smaller weight.
 """
 

@@ -12,7 +12,13 @@ released code computes them),
 So the target's weight is (1 + p_y)^gamma - 1, the 1 being the cross-entropy's: gamma > 1 lifts the
 target class where the teacher is sure of it. The paper's equation leaves the other classes at p_c,
 the code raises them to p_c^gamma; they agree at gamma = 1, and we follow the code, which the
-published figures come from.
+published figures come from. gamma = 1 for all heads, T = 1, all weights 1 and stages 1 to 4 are its
+defaults (`train.py`: ofa_*); its one published command, for ImageNet, sets gamma = 1.5.
+
+The projectors are theirs stage by stage (`distillers/ofa.py`), but for two things of ours: tokens
+are averaged where they read the class token of a student that has one, and the grid of tokens is
+halved once, where they halve it down to 7 x 7, which is the same at 224 px with patches of 16.
+Swin's stages are maps here and tokens there.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ class OfaConfig(BaseModel):
         default=1.0,
         gt=0,
         description="Exponent of the target's enhancement (1 + p_target)^gamma; the released "
-        "code's epsilon, between 1 and 1.5 in its commands.",
+        "code's epsilon.",
     )
     temperature: float = Field(default=1.0, gt=0, description="T; divides both sides' logits.")
     label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
@@ -51,7 +57,7 @@ class OfaConfig(BaseModel):
 
 
 class Ofa(Method):
-    """The OFA loss on the logits and on four stages, through MLDR-KD's projectors."""
+    """The OFA loss on the logits and on four stages, through the projectors MLDR-KD took over."""
 
     keys = OfaConfig
 
@@ -60,7 +66,9 @@ class Ofa(Method):
         self.config = config
         self.label_weight = config.label_weight
         assert pair.teacher is not None
-        width = max(pair.student.shapes[-1].channels, pair.teacher.feature_width)
+        width = pair.student.shapes[-1].channels
+        if pair.student.layout == "map":  # tokens keep the student's own width
+            width = max(width, pair.teacher.feature_width)
         self.projectors = None
         if config.stage_weight:
             self.projectors = stage_projectors(pair.student, width, pair.classes)

@@ -9,7 +9,8 @@ their widths (section 3.2). With mu the mean distance of a batch and h the Huber
                           + angle_weight * mean h(psi_A^student - psi_A^teacher),
 
 means over all pairs and triples, degenerate ones (which are 0 on both sides) included, as in the
-authors' code.
+authors' code. Weights 25 and 50: CRD's and mdistiller's comparisons (`RKD.py`, `engine/cfg.py`) and
+OFA-KD's (`train.py`: rkd_*).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from timm.models.swin_transformer import PatchMerging as SwinPatchMerging
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mldr_deploy.distill.projectors import (
@@ -69,6 +70,28 @@ def test_token_body_has_transformer_blocks_of_four_heads(stage: int, blocks: int
     body = token_body(StageShape(32, 4, 4), stage, WIDTH)
     attention = [m for m in body.modules() if isinstance(m, nn.MultiheadAttention)]
     assert [m.num_heads for m in attention] == [4] * blocks
+
+
+def test_token_body_is_merging_gelu_timms_blocks_and_the_mean() -> None:
+    """OFA-KD's projector, whose blocks are timm's; its weights are copied over."""
+    body = token_body(StageShape(32, 4, 4), 2, 32)
+    merging, gelu, *blocks, _mean, last = body
+    assert isinstance(gelu, nn.GELU) and isinstance(last, nn.Identity)
+    stage = torch.randn(2, 32, 4, 4)
+    with torch.no_grad():
+        tokens = torch.nn.functional.gelu(merging(stage))
+        for mine in blocks:
+            theirs = Block(32, num_heads=4, qkv_bias=True, norm_layer=nn.LayerNorm)
+            renamed = {
+                name.replace("self_attn.in_proj_", "attn.qkv.")
+                .replace("self_attn.out_proj", "attn.proj")
+                .replace("linear1", "mlp.fc1")
+                .replace("linear2", "mlp.fc2"): value
+                for name, value in mine.state_dict().items()
+            }
+            theirs.load_state_dict(renamed)
+            tokens = theirs(tokens)
+        torch.testing.assert_close(body(stage), tokens.mean(dim=1))
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (3, 5), (7, 4)])

@@ -51,3 +51,12 @@ def test_gamma_1_is_the_cross_entropy_with_the_teacher(scene: Callable[..., Any]
     s, t = made.logits
     expected = -(softmax(t, axis=1) * log_softmax(s, axis=1)).sum(axis=1).mean()
     assert losses["ofa.logits"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("layout", "width"), [("map", 48), ("token", 32)])
+def test_heads_are_as_wide_as_the_authors(
+    layout: str, width: int, scene: Callable[..., Any]
+) -> None:
+    """Student 32 and teacher 48 wide: maps take the larger, tokens keep the student's."""
+    method = Ofa(OfaConfig(), scene(student=layout).pair)
+    assert {p.classifier.in_features for p in method.projectors} == {width}

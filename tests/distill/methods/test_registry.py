@@ -79,6 +79,36 @@ def test_a_weight_of_0_switches_its_part_off(
     assert not list(nothing.parameters())
 
 
+# Hao840/OFAKD's train.py, whose comparison across architectures the defaults repeat.
+OFA_KD = {
+    "kd": {"temperature": 1, "label_weight": 1, "kd_weight": 1},
+    "fitnet": {"stages": (1, 2, 3, 4), "hint_weight": 1, "label_weight": 1},
+    "rkd": {"distance_weight": 25, "angle_weight": 50, "label_weight": 1},
+    "crd": {
+        "dimension": 128,
+        "negatives": 16384,
+        "momentum": 0.5,
+        "temperature": 0.07,
+        "contrast_weight": 1,
+        "label_weight": 1,
+    },
+    "dkd": {"alpha": 1, "beta": 2, "temperature": 1, "warmup": 0, "label_weight": 1},
+    "dist": {"beta": 1, "gamma": 1, "temperature": 1, "label_weight": 1},
+    "ofa": {
+        "gamma": 1,
+        "temperature": 1,
+        "label_weight": 1,
+        "logits_weight": 1,
+        "stage_weight": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OFA_KD)
+def test_defaults_are_those_of_the_published_comparison(name: str) -> None:
+    assert MethodConfig(name=name).used.model_dump() == OFA_KD[name]
+
+
 def test_every_method_has_its_table_and_its_name() -> None:
     assert set(METHODS) == set(WEIGHTS)
     assert set(MethodConfig.model_fields) == {"name", *map(table_of, METHODS)}
