@@ -33,7 +33,7 @@ class Bundle:
         for artifact in self.manifest.artifacts:
             if (artifact.precision, artifact.format) == (precision, format):
                 if artifact.status == "failed" and not self.allow_failed:
-                    raise MldrError(_refusal(self.path, artifact))
+                    raise MldrError(refusal(self.path, artifact))
                 return artifact
         held = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts)
         raise MldrError(f"{self.path} holds no {format} {precision} artifact, only {held}")
@@ -71,7 +71,7 @@ def open_bundle(path: Path, *, verify: bool = True, allow_failed: bool = False) 
             _verify_file(bundle.file(entry), entry)
         verify_preprocessing(bundle.golden, manifest.preprocessing, bundle.file(manifest.golden))
     if not allow_failed and all(a.status == "failed" for a in manifest.artifacts):
-        raise MldrError(_refusal(path, manifest.artifacts[0]))
+        raise MldrError(refusal(path, manifest.artifacts[0]))
     return bundle
 
 
@@ -91,7 +91,8 @@ def _verify_file(path: Path, entry: FileEntry) -> None:
         )
 
 
-def _refusal(path: Path, artifact: Artifact) -> str:
+def refusal(path: Path, artifact: Artifact) -> str:
+    """Why an artifact that failed parity is not run, in one line."""
     return (
         f"{path / artifact.file} failed its parity gate ({'; '.join(artifact.parity.failures)}): "
         "it is not what was trained; export again, or allow failed artifacts to look into it"

@@ -29,6 +29,7 @@ REQUIRED = (
 # Extras of pyproject.toml and what each brings (a test holds the two together).
 EXTRAS = {
     "serve": ("fastapi", "prometheus-client", "python-multipart", "uvicorn"),
+    "openvino": ("openvino",),
     "demo": ("gradio",),
     "tensorrt": ("tensorrt",),
     "mamba": ("causal-conv1d", "mamba-ssm"),

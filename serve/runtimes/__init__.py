@@ -1,0 +1,1 @@
+"""What turns inputs into logits on a serving machine, each kind behind the same four verbs."""
