@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .atomic import sha256
+from .engine import EngineRecord
 from .parity import Fault, ParityResult
 from .preprocess import Preprocessing
 from .quantization import Quantization
 
-SCHEMA_VERSION = 2  # 2: islands, quantization, unavailable; a 1 is read as one without them
+SCHEMA_VERSION = 2  # 2: islands, quantization, engine, unavailable; a 1 is read as one without them
 FILE = "manifest.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +45,15 @@ class FileEntry(BaseModel):
     sha256: Digest = Field(description="SHA-256 of the content, hexadecimal.")
 
 
-class Artifact(FileEntry):
+class Runnable(FileEntry):
+    """A file that a runner loads, and what decides whether this machine can."""
+
+    engine: EngineRecord | None = Field(
+        default=None, description="A TensorRT engine's machine, batches and proven precision."
+    )
+
+
+class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
     format: str = Field(description="onnx or tensorrt: what runs it.")
@@ -54,6 +63,9 @@ class Artifact(FileEntry):
     parity: ParityResult = Field(description="The measurements.")
     fault: Fault | None = Field(default=None, description="Where a failed one first deviates.")
 
+    beside: list[FileEntry] = Field(
+        default_factory=list, description="Files that tell more of it: an engine's layers."
+    )
     islands: list[str] = Field(
         default_factory=list,
         description="Nodes that compute in fp32 because the precision's range does not hold them.",
@@ -122,7 +134,8 @@ class Manifest(BaseModel):
     @property
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
-        return [*self.artifacts, self.weights, self.golden]
+        beside = [entry for artifact in self.artifacts for entry in artifact.beside]
+        return [*self.artifacts, *beside, self.weights, self.golden]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

@@ -14,7 +14,7 @@ from ..bundle.atomic import atomic_folder, write_json
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, prepare, save_golden
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
+from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
@@ -101,8 +101,11 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     job.progress.start(f"export {target} {precision}", None)
     written = kind.write(job)
     job.progress.finish()
-    path, model, spec = job.folder / written.file, job.student.model, job.preprocessing
-    with TorchRunner(model) as reference, kind.run(path, config.threads) as runner:
+    entry = describe(job.folder, written.file)
+    runnable = Runnable(**entry.model_dump(), engine=written.engine)
+    model, spec = job.student.model, job.preprocessing
+    runs = kind.run(job.folder, runnable, config.threads)
+    with TorchRunner(model) as reference, runs as runner:
         parity = prove(
             reference,
             runner,
@@ -116,9 +119,9 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     fault = None
     if not parity and config.bisect and kind.is_graph:
         inputs = worst_inputs(test, spec, parity)
-        fault = locate(model, path, inputs, config, gate, job.progress)
+        fault = locate(model, job.folder / entry.file, inputs, config, gate, job.progress)
     return Artifact(
-        **describe(job.folder, written.file).model_dump(),
+        **runnable.model_dump(),
         format=target,
         precision=precision,
         opset=written.opset,
@@ -126,6 +129,7 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
         parity=parity,
         fault=fault,
         islands=list(written.islands),
+        beside=[describe(job.folder, file) for file in written.beside],
         quantization=written.quantization,
     )
 

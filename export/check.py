@@ -146,7 +146,7 @@ def _artifact(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> list[Fi
     detail = "; ".join(stored.failures) or "passed"
     said = Finding(f"{artifact.file} at export", bool(stored), detail)
     try:
-        with kind.run(bundle.file(artifact), 0) as runner:
+        with kind.run(bundle.path, artifact, 0) as runner:
             logits = runner(bundle.golden.inputs)
     except RunError as error:
         return [said, Finding(f"{artifact.file} golden logits", False, str(error))]
@@ -164,8 +164,8 @@ def _parity(
     dataset: Dataset,
     progress: Progress,
 ) -> tuple[ParityResult, Fault | None]:
-    manifest, gate, path = bundle.manifest, artifact.parity.gate, bundle.file(artifact)
-    with TorchRunner(model) as reference, kind.run(path, 0) as runner:
+    manifest, gate = bundle.manifest, artifact.parity.gate
+    with TorchRunner(model) as reference, kind.run(bundle.path, artifact, 0) as runner:
         result = prove(
             reference,
             runner,
@@ -180,7 +180,7 @@ def _parity(
         return result, None
     config = ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch)
     inputs = worst_inputs(dataset.test, manifest.preprocessing, result)
-    return result, locate(model, path, inputs, config, gate, progress)
+    return result, locate(model, bundle.file(artifact), inputs, config, gate, progress)
 
 
 def _largest(logits: Floats, expected: Floats) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..bundle.engine import EngineRecord
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.quantization import Quantization
@@ -52,3 +53,5 @@ class Written:
     opset: int | None = None
     islands: tuple[str, ...] = ()
     quantization: Quantization | None = None
+    engine: EngineRecord | None = None
+    beside: tuple[str, ...] = ()  # further files of it

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle.manifest import Runnable
 from .config import ExportConfig
 from .job import ONNX_FILES, Job, Written
 from .onnx_export import export_onnx
@@ -23,7 +24,7 @@ class ArtifactKind:
     """
 
     write: Callable[[Job], Written]
-    run: Callable[[Path, int], Runner]  # (file, threads; 0: one per core)
+    run: Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
     source: str = "fp32"
     runtime: str = "ONNX Runtime"
     is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
@@ -35,9 +36,13 @@ def _onnx_fp32(job: Job) -> Written:
     return Written(ONNX_FILES["fp32"], opset=job.config.opset)
 
 
+def _in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    return OnnxRunner(folder / runnable.file, threads)
+
+
 FIRST: Key = ("onnx", "fp32")
 KINDS: dict[Key, ArtifactKind] = {
-    FIRST: ArtifactKind(_onnx_fp32, OnnxRunner),
+    FIRST: ArtifactKind(_onnx_fp32, _in_onnx_runtime),
 }
 
 

@@ -176,7 +176,7 @@ def _student_row(bundle: Bundle) -> Row:
 
 def _artifact_row(bundle: Bundle, artifact: Artifact) -> Row:
     parity, kind = artifact.parity, KINDS[artifact.format, artifact.precision]
-    runner = kind.run(bundle.file(artifact), 0)
+    runner = kind.run(bundle.path, artifact, 0)
     single, batch = _speed(runner, bundle.golden.inputs, bundle.manifest.max_batch)
     return Row(
         name=artifact.file,

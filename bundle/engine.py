@@ -1,0 +1,111 @@
+"""What the manifest says of a TensorRT engine: where it runs and what it was proven to be."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_RECORD = ConfigDict(frozen=True, extra="forbid")
+FORMAT = "tensorrt"  # ``format`` of an engine's artifact
+FOLDER = "engines"  # inside the bundle
+
+
+class Machine(BaseModel):
+    """What decides whether an engine runs, and for what machine a timing was taken."""
+
+    model_config = _RECORD
+
+    gpu: str = Field(min_length=1, description="Name of the GPU.")
+    compute_capability: str = Field(pattern=r"^\d+\.\d+$", description="For example 9.0.")
+    tensorrt: str = Field(pattern=r"^\d+(\.\d+)+$", description="Version of TensorRT.")
+    driver: str = Field(description="Newest CUDA version that the driver takes, for example 13.0.")
+
+    @property
+    def slug(self) -> str:
+        """GPU and TensorRT version as part of a file name: ``nvidia-l4-11.4.0.106``."""
+        gpu = "".join(c if c.isalnum() else " " for c in self.gpu.lower())
+        return f"{'-'.join(gpu.split())}-{self.tensorrt}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.gpu} (compute capability {self.compute_capability}), TensorRT {self.tensorrt}"
+        )
+
+
+class Profile(BaseModel):
+    """The batches that an engine takes, and the one that it was tuned for."""
+
+    model_config = _RECORD
+
+    min: int = Field(ge=1, description="Smallest batch, images.")
+    opt: int = Field(ge=1, description="Batch that kernels were chosen for, images.")
+    max: int = Field(ge=1, description="Largest batch, images.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Profile:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"batches {self.min}, {self.opt}, {self.max} are not in order")
+        return self
+
+
+class PrecisionProof(BaseModel):
+    """Data types that the engine's layers really take, counted from the EngineInspector's JSON."""
+
+    model_config = _RECORD
+
+    claimed: str = Field(description="Precision that the artifact is called by.")
+    layers: dict[str, int] = Field(description="All layers by the narrowest type they take.")
+    compute: dict[str, int] = Field(
+        description="Layers that multiply (convolution, matrix product) by the type they take."
+    )
+    expected: float = Field(
+        ge=0, le=1, description="Share of multiplying ONNX nodes that take the claimed precision."
+    )
+    reason: str | None = Field(default=None, description="Why the claim does not hold, if so.")
+
+    def __bool__(self) -> bool:
+        return self.reason is None
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{count} {name}" for name, count in self.compute.items())
+        verdict = "proven" if self else f"NOT proven: {self.reason}"
+        return f"{self.claimed} {verdict} (layers that multiply: {counted or 'none seen'})"
+
+
+class EngineRecord(BaseModel):
+    """An engine's origin, reach and proof."""
+
+    model_config = _RECORD
+
+    machine: Machine = Field(description="Where it was built.")
+    hardware: str = Field(
+        description="Other GPUs that it runs on: none, same-compute-capability or ampere-plus."
+    )
+    version_compatible: bool = Field(
+        description="Whether newer TensorRT versions of the same major version run it."
+    )
+    profile: Profile = Field(description="Batches that it takes.")
+    source: str = Field(description="ONNX file of the bundle that it was built from.")
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="That file's SHA-256.")
+    proof: PrecisionProof = Field(description="The precision, proven.")
+
+    def misfit(self, machine: Machine) -> str | None:
+        """Why it does not run on ``machine``; None: it does (DESIGN 8)."""
+        built = self.machine
+        if self.version_compatible:
+            ours, theirs = _version(built.tensorrt), _version(machine.tensorrt)
+            if ours[0] != theirs[0] or theirs < ours:
+                return f"built with TensorRT {built.tensorrt}, here is {machine.tensorrt}"
+        elif built.tensorrt != machine.tensorrt:
+            return f"built with TensorRT {built.tensorrt}, here is {machine.tensorrt}"
+        same = built.compute_capability == machine.compute_capability
+        if self.hardware == "ampere-plus" and _version(machine.compute_capability) >= (8, 0):
+            return None
+        if self.hardware == "same-compute-capability" and same:
+            return None
+        if built.gpu == machine.gpu and same:
+            return None
+        return f"built for {built.gpu}, here is {machine.gpu}"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
