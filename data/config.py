@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 class DataConfig(BaseModel):
     """Which images, how they are split, and how many are fed at a time."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: str = Field(
         default="digits",
@@ -83,7 +83,7 @@ class DataConfig(BaseModel):
 class AugmentConfig(BaseModel):
     """What is done to training images; everything off gives the plain centre crop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     crop: Literal["none", "pad", "random-resized"] = Field(
         default="pad",

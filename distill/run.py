@@ -34,7 +34,7 @@ from ..models.stages import StagePlan, plan_stages
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
-from .methods.scratch import Scratch, ScratchConfig
+from .methods.scratch import Scratch
 from .metrics import draw_curves
 from .task import Task, Teacher
 from .trainer import Trainer
@@ -72,7 +72,7 @@ def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
     built = fresh_model(job, model, training)
     plan = plan_stages(built, job.data.image_size)
     pair = Pair(len(job.dataset.classes), plan, None)
-    return _fit(job, model, built, plan, Scratch(ScratchConfig(), pair), None, training)
+    return _fit(job, model, built, plan, Scratch(Scratch.keys(), pair), None, training)
 
 
 def distill(

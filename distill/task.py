@@ -84,12 +84,15 @@ class Task(nn.Module):
         self._plan, self._smoothing = plan, label_smoothing
 
     def forward(self, pixels: Tensor, teacher: StageOutput | None, step: Step) -> dict[str, Tensor]:
-        """Named, weighted losses (scalars) whose sum is minimised.
+        """Named, weighted losses (scalars) whose sum is minimised; none where its weight is 0.
 
         pixels [b, 3, S, S] of 0..255; teacher: its answers to the same pixels.
         """
         x, features = self.normalise(pixels), self.method.needs_features
         output = forward_stages(self.student, x, self._plan, features=features)
-        logits, targets = output.logits.float(), step.targets
-        label = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
-        return {"labels": self.method.label_weight * label, **self.method(output, teacher, step)}
+        taught: dict[str, Tensor] = self.method(output, teacher, step)
+        weight, logits = self.method.label_weight, output.logits.float()
+        if not weight:
+            return taught
+        label = F.cross_entropy(logits, step.targets, label_smoothing=self._smoothing)
+        return {"labels": weight * label, **taught}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -25,7 +26,7 @@ _OWNED = {
 class ModelConfig(BaseModel):
     """One model, as the recipe's `[teacher]` or `[student]` table describes it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(
         min_length=1,
@@ -88,4 +89,6 @@ class ModelConfig(BaseModel):
         for key in value:
             if key in _OWNED:
                 raise ValueError(f"{key} is not allowed here: {_OWNED[key]}")
+            if isinstance(value[key], float) and not math.isfinite(value[key]):
+                raise ValueError(f"{key} must be a finite number")
         return value

@@ -9,10 +9,10 @@ which tuned for CNN pairs. Each file says where the two differ.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ...errors import MldrError
@@ -47,6 +47,26 @@ class Step:
         return self.targets.argmax(dim=1)
 
 
+class Keys(BaseModel):
+    """What a recipe may say of a method; each method's own class adds to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # The weights, beside the labels', of losses that the student's classifier learns from.
+    teaches_classifier: ClassVar[tuple[str, ...]] = ()
+
+    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels; 0: off.")
+
+    @model_validator(mode="after")
+    def _classifier_is_taught(self) -> Self:
+        weights = ("label_weight", *self.teaches_classifier)
+        if not any(getattr(self, weight) for weight in weights):
+            raise ValueError(
+                f"with {' = '.join(weights)} = 0 nothing would teach the student's classifier"
+            )
+        return self
+
+
 class Method(nn.Module):
     """A distillation method; its parameters, if any, are trained beside the student's.
 
@@ -54,26 +74,43 @@ class Method(nn.Module):
     returns, and minimises the sum. Whatever a method remembers from step to step is a buffer, so
     that checkpoints hold it. The class attributes say what the two models are asked for beside
     their logits; the student's stages are always there. A method is built from its own keys and
-    a `Pair`, and raises MldrError, in one line, for what it cannot serve.
+    a `Pair`, and raises MldrError, in one line, for what it cannot serve. Written in a file of
+    this folder, it is there under its ``name`` (registry.py).
     """
 
+    name: ClassVar[str]  # what a recipe's `method.name` gives
+    keys: ClassVar[type[Keys]] = Keys  # its table in a recipe
     needs_teacher: ClassVar[bool] = True
     needs_teacher_stages: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False  # the pooled features of both
-    keys: ClassVar[type[BaseModel]]  # its table in a recipe
-    label_weight: float = 1.0
+    config: Keys
+
+    def __init__(self, config: Keys, pair: Pair) -> None:
+        super().__init__()
+        self.config = config
+        plans = {"student": pair.student, "teacher": pair.teacher}
+        for who, plan in plans.items():
+            if self.needs_features and plan is not None and not plan.pooled_width:
+                raise MldrError(
+                    f"method {self.name} compares the features before the classifier, which the "
+                    f"{who} does not give: choose another {who}.name or method.name"
+                )
+
+    @property
+    def label_weight(self) -> float:
+        """The weight of the cross-entropy with the labels."""
+        return self.config.label_weight
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step
     ) -> dict[str, Tensor]:
-        """Named losses, weights included, each a scalar tensor."""
+        """Named losses, weights included, each a scalar tensor; none where its weight is 0."""
         raise NotImplementedError
 
-
-def require_batch(pair: Pair, method: str, least: int) -> None:
-    """Refuse parts of a batch too small to hold the relations that ``method`` compares."""
-    if 0 < pair.batch < least:
-        raise MldrError(
-            f"method {method} compares {least} or more images with each other, but a forward pass "
-            f"has {pair.batch}: raise data.batch_size or lower train.accumulate"
-        )
+    def require_batch(self, pair: Pair, least: int) -> None:
+        """Refuse parts of a batch too small to hold the relations that this method compares."""
+        if 0 < pair.batch < least:
+            raise MldrError(
+                f"method {self.name} compares {least} or more images with each other, but a "
+                f"forward pass has {pair.batch}: raise data.batch_size or lower train.accumulate"
+            )

@@ -24,17 +24,15 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step, require_batch
+from .base import Keys, Method, Pair, Step
 
 
-class CcConfig(BaseModel):
+class CcConfig(Keys):
     """Correlation congruence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gamma: float = Field(default=0.4, gt=0, description="Of the Gaussian kernel.")
     order: int = Field(default=2, ge=1, le=8, description="P, last power of the kernel's series.")
@@ -44,20 +42,19 @@ class CcConfig(BaseModel):
         description="Weight of the mean squared difference of the correlations; 0: off. Not a "
         "published value: it brings the term to the size of the labels' loss.",
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
 
 class Cc(Method):
     """The two models' correlations between images; features of any two widths compare."""
 
+    name: ClassVar[str] = "cc"
     needs_features: ClassVar[bool] = True
     keys = CcConfig
+    config: CcConfig
 
     def __init__(self, config: CcConfig, pair: Pair) -> None:
-        super().__init__()
-        require_batch(pair, "cc", 2)
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
+        self.require_batch(pair, 2)
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step

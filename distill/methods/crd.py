@@ -27,22 +27,20 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from ...errors import MldrError
 from ...models.stages import StageOutput
 from ..gather import gather, spans_processes
 from ..memory import free_bytes
-from .base import Method, Pair, Step
+from .base import Keys, Method, Pair, Step
 
 _EPSILON = 1e-7  # the authors'; beside K/N
 
 
-class CrdConfig(BaseModel):
+class CrdConfig(Keys):
     """Contrastive representation distillation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     contrast_weight: float = Field(
         default=1.0, ge=0, description="Weight of the contrastive losses; 0: off, no memory."
@@ -53,23 +51,22 @@ class CrdConfig(BaseModel):
     momentum: float = Field(
         default=0.5, ge=0, lt=1, description="Share of the old vector in the memory's new one."
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
 
 class Crd(Method):
     """Two embeddings, two memories, and the contrast of each embedding with the other's memory."""
 
+    name: ClassVar[str] = "crd"
     needs_features: ClassVar[bool] = True
     keys = CrdConfig
+    config: CrdConfig
     negatives: Negatives | None
     embeddings: nn.ModuleDict
     memories: nn.ModuleDict
     normalisers: Tensor
 
     def __init__(self, config: CrdConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
         self.negatives = None
         if not config.contrast_weight:
             return

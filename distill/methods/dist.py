@@ -15,19 +15,21 @@ kd_loss_weight); tau^2 is there where their CIFAR-100 runs use tau = 4. Epsilon 
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import ClassVar
+
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step, require_batch
+from .base import Keys, Method, Pair, Step
 
 _EPSILON = 1e-8  # the authors'; keeps a constant row or column from dividing by zero
 
 
-class DistConfig(BaseModel):
+class DistConfig(Keys):
     """Correlations instead of a divergence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("beta", "gamma")
 
     temperature: float = Field(default=1.0, gt=0, description="tau; divides both models' logits.")
     beta: float = Field(
@@ -36,20 +38,19 @@ class DistConfig(BaseModel):
     gamma: float = Field(
         default=1.0, ge=0, description="Weight of the correlation between images; 0: off."
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
 
 class Dist(Method):
     """Pearson's correlation of rows and of columns of the two models' probabilities."""
 
+    name: ClassVar[str] = "dist"
     keys = DistConfig
+    config: DistConfig
 
     def __init__(self, config: DistConfig, pair: Pair) -> None:
-        super().__init__()
+        super().__init__(config, pair)
         if config.gamma:
-            require_batch(pair, "dist", 2)
-        self.config = config
-        self.label_weight = config.label_weight
+            self.require_batch(pair, 2)
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step

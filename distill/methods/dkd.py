@@ -17,21 +17,23 @@ beta = 8 and 20 of 240 epochs on CIFAR-100 (beta 0.5 to 8 by teacher, the surer 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step
+from .base import Keys, Method, Step
 
 _EXCLUDED = -1e9  # a logit that no softmax sees; finite, so that 0 * log(0) stays 0
 
 
-class DkdConfig(BaseModel):
+class DkdConfig(Keys):
     """Decoupled knowledge distillation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("alpha", "beta")
 
     temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
     alpha: float = Field(
@@ -50,18 +52,14 @@ class DkdConfig(BaseModel):
         description="Share of the run over which both weights rise from 0 to their full size; 0: "
         "they have it from the start.",
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
 
 class Dkd(Method):
     """The two halves of KD's divergence, each with its own weight."""
 
+    name: ClassVar[str] = "dkd"
     keys = DkdConfig
-
-    def __init__(self, config: DkdConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+    config: DkdConfig
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step

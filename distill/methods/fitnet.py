@@ -22,19 +22,17 @@ from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ...models.stages import StageOutput, StageShape
-from .base import Method, Pair, Step
+from .base import Keys, Method, Pair, Step
 
 StageNumber = Literal[1, 2, 3, 4]
 
 
-class FitNetConfig(BaseModel):
+class FitNetConfig(Keys):
     """Hints from the teacher's stages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     stages: tuple[StageNumber, ...] = Field(
         default=(1, 2, 3, 4), description="The stages that are regressed, 1 to 4."
@@ -42,7 +40,6 @@ class FitNetConfig(BaseModel):
     hint_weight: float = Field(
         default=1.0, ge=0, description="Weight of each stage's mean squared error; 0: off."
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -54,13 +51,13 @@ class FitNetConfig(BaseModel):
 class FitNet(Method):
     """Regresses the teacher's stages from the student's."""
 
+    name: ClassVar[str] = "fitnet"
     needs_teacher_stages: ClassVar[bool] = True
     keys = FitNetConfig
+    config: FitNetConfig
 
     def __init__(self, config: FitNetConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
         assert pair.teacher is not None
         chosen = config.stages if config.hint_weight else ()
         shapes = [(pair.student.shapes[k - 1], pair.teacher.shapes[k - 1]) for k in chosen]

@@ -9,39 +9,39 @@ and mdistiller: T = 4, label_weight = 0.1, kd_weight = 0.9. The paper itself fix
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step
+from .base import Keys, Method, Step
 
 
-class KdConfig(BaseModel):
+class KdConfig(Keys):
     """Hinton's knowledge distillation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("kd_weight",)
 
     temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
-    kd_weight: float = Field(default=1.0, ge=0, description="Weight of the softened divergence.")
+    kd_weight: float = Field(default=1.0, ge=0, description="Weight of the divergence; 0: off.")
 
 
 class Kd(Method):
     """The softened divergence between the two models' class probabilities."""
 
+    name: ClassVar[str] = "kd"
     keys = KdConfig
-
-    def __init__(self, config: KdConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+    config: KdConfig
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step
     ) -> dict[str, Tensor]:
         """{"kd"}."""
         assert teacher is not None
+        if not self.config.kd_weight:
+            return {}
         temperature = self.config.temperature
         divergence = F.kl_div(
             F.log_softmax(student.logits.float() / temperature, dim=1),

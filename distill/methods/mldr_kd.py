@@ -9,10 +9,10 @@ projectors too where nothing needs them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
@@ -20,19 +20,18 @@ from ..dfra import DfraTerms, dfra_losses
 from ..gather import gather, spans_processes
 from ..msdf import MultiScaleFusion
 from ..projectors import stage_projectors
-from .base import Method, Pair, Step
+from .base import Keys, Method, Pair, Step
 
 
-class MldrKdConfig(BaseModel):
+class MldrKdConfig(Keys):
     """MLDR-KD, with the weights of its parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("logits_weight",)
 
     temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
     alpha: float = Field(
         default=2.0, ge=0, description="Weight of the probability term within each DFRA."
     )
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
     logits_weight: float = Field(
         default=1.0, ge=0, description="Weight of DFRA on the student's logits; 0: off."
     )
@@ -52,12 +51,12 @@ class MldrKdConfig(BaseModel):
 class MldrKd(Method):
     """DFRA on the logits, on four stages, and on their fusion."""
 
+    name: ClassVar[str] = "mldr-kd"
     keys = MldrKdConfig
+    config: MldrKdConfig
 
     def __init__(self, config: MldrKdConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
         assert pair.teacher is not None
         width = max(pair.student.shapes[-1].channels, pair.teacher.feature_width)
         self.projectors = self.fusion = None
@@ -117,8 +116,10 @@ class MldrKd(Method):
 
 
 def _sum(terms: list[DfraTerms]) -> dict[str, Tensor]:
-    return {
+    summed = {
         "class": torch.stack([t.class_relation for t in terms]).sum(),
         "sample": torch.stack([t.sample_relation for t in terms]).sum(),
-        "probability": torch.stack([t.alpha * t.probability for t in terms]).sum(),
     }
+    if all(t.alpha for t in terms):
+        summed["probability"] = torch.stack([t.alpha * t.probability for t in terms]).sum()
+    return summed

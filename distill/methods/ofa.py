@@ -23,20 +23,22 @@ Swin's stages are maps here and tokens there.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
 from ..projectors import stage_projectors
-from .base import Method, Pair, Step
+from .base import Keys, Method, Pair, Step
 
 
-class OfaConfig(BaseModel):
+class OfaConfig(Keys):
     """OFA-KD: a taught head on every stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("logits_weight",)
 
     gamma: float = Field(
         default=1.0,
@@ -45,7 +47,6 @@ class OfaConfig(BaseModel):
         "code's epsilon.",
     )
     temperature: float = Field(default=1.0, gt=0, description="T; divides both sides' logits.")
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
     logits_weight: float = Field(
         default=1.0, ge=0, description="Weight of the OFA loss of the student's logits; 0: off."
     )
@@ -59,12 +60,12 @@ class OfaConfig(BaseModel):
 class Ofa(Method):
     """The OFA loss on the logits and on four stages, through the projectors MLDR-KD took over."""
 
+    name: ClassVar[str] = "ofa"
     keys = OfaConfig
+    config: OfaConfig
 
     def __init__(self, config: OfaConfig, pair: Pair) -> None:
-        super().__init__()
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
         assert pair.teacher is not None
         width = pair.student.shapes[-1].channels
         if pair.student.layout == "map":  # tokens keep the student's own width

@@ -1,36 +1,31 @@
-"""Methods by name. A new method is a file beside this one, an import and a line in `METHODS`."""
+"""Methods by name. A new one is a file in this folder: whatever `Method` it defines is found."""
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
-from ...errors import MldrError
-from .base import Method, Pair
-from .cc import Cc
-from .crd import Crd
-from .dist import Dist
-from .dkd import Dkd
-from .fitnet import FitNet
-from .kd import Kd
-from .mldr_kd import MldrKd
-from .ofa import Ofa
-from .rkd import Rkd
-from .scratch import Scratch
+from .base import Keys, Method, Pair
 
-METHODS: dict[str, type[Method]] = {
-    "mldr-kd": MldrKd,
-    "kd": Kd,
-    "fitnet": FitNet,
-    "cc": Cc,
-    "rkd": Rkd,
-    "crd": Crd,
-    "dkd": Dkd,
-    "dist": Dist,
-    "ofa": Ofa,
-    "scratch": Scratch,
-}
+
+def _found() -> dict[str, type[Method]]:
+    """The methods that the files beside this one define, in order of their names."""
+    methods: dict[str, type[Method]] = {}
+    for file in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if file.name == "registry":
+            continue
+        module = import_module(f".{file.name}", __package__)
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Method) and "name" in vars(value):
+                methods[value.name] = value
+    return dict(sorted(methods.items()))
+
+
+METHODS = _found()
 
 
 def table_of(name: str) -> str:
@@ -51,9 +46,9 @@ class MethodConfig(_Keys):  # type: ignore[misc]
     """Which method distills, and a table of keys for each: switching needs only the name."""
 
     @property
-    def used(self) -> BaseModel:
+    def used(self) -> Keys:
         """The chosen method's own table."""
-        config: BaseModel = getattr(self, table_of(self.name))
+        config: Keys = getattr(self, table_of(self.name))
         return config
 
 
@@ -62,15 +57,7 @@ def create_method(config: MethodConfig, pair: Pair) -> Method:
 
     Raises MldrError, in one line, when the method cannot serve the pair or its data.
     """
-    method = METHODS[config.name]
-    plans = {"student": pair.student, "teacher": pair.teacher}
-    for who, plan in plans.items():
-        if method.needs_features and plan is not None and not plan.pooled_width:
-            raise MldrError(
-                f"method {config.name} compares the features before the classifier, which the "
-                f"{who} does not give: choose another {who}.name or method.name"
-            )
-    return method(config.used, pair)
+    return METHODS[config.name](config.used, pair)
 
 
 def needs_teacher(config: MethodConfig) -> bool:

@@ -19,37 +19,34 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step, require_batch
+from .base import Keys, Method, Pair, Step
 
 # Images closer than this share of the mean squared distance count as one: rounding, not angles.
 _COINCIDENT = 1e-6
 
 
-class RkdConfig(BaseModel):
+class RkdConfig(Keys):
     """Distances and angles between the images of a batch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     distance_weight: float = Field(default=25.0, ge=0, description="Of the distances; 0: off.")
     angle_weight: float = Field(default=50.0, ge=0, description="Of the angles; 0: off.")
-    label_weight: float = Field(default=1.0, ge=0, description="Weight of the labels.")
 
 
 class Rkd(Method):
     """The two models' distances and angles between images; any two widths compare."""
 
+    name: ClassVar[str] = "rkd"
     needs_features: ClassVar[bool] = True
     keys = RkdConfig
+    config: RkdConfig
 
     def __init__(self, config: RkdConfig, pair: Pair) -> None:
-        super().__init__()
-        require_batch(pair, "rkd", 3 if config.angle_weight else 2)
-        self.config = config
-        self.label_weight = config.label_weight
+        super().__init__(config, pair)
+        self.require_batch(pair, 3 if config.angle_weight else 2)
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step

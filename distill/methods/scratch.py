@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Method, Pair, Step
-
-
-class ScratchConfig(BaseModel):
-    """`scratch` has no keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from .base import Method, Step
 
 
 class Scratch(Method):
     """No teacher, no further losses."""
 
+    name: ClassVar[str] = "scratch"
     needs_teacher: ClassVar[bool] = False
-    keys = ScratchConfig
-
-    def __init__(self, config: ScratchConfig, pair: Pair) -> None:
-        super().__init__()
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from mldr_deploy.bundle.preprocess import Preprocessing
-from mldr_deploy.distill.methods.base import Method, Step
+from mldr_deploy.distill.methods.base import Keys, Method, Pair, Step
 from mldr_deploy.distill.task import Normalise, Task, Teacher
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
@@ -19,10 +21,13 @@ CLASSES = 5
 SPEC = Preprocessing(size=(32, 32), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
 
 
+class LogitKeys(Keys):
+    teaches_classifier: ClassVar[tuple[str, ...]] = ("always",)
+    always: int = 1
+
+
 class Echo(Method):
     """Gives back the logits it saw, so that a test can compute with them."""
-
-    label_weight = 3.0
 
     def forward(
         self, student: StageOutput, teacher: StageOutput | None, step: Step
@@ -31,6 +36,11 @@ class Echo(Method):
             "student": student.logits,
             **({} if teacher is None else {"teacher": teacher.logits}),
         }
+
+
+def echo(label_weight: float = 3.0) -> Echo:
+    keys = LogitKeys(label_weight=label_weight)
+    return Echo(keys, Pair(CLASSES, StagePlan((), (), "map", 0, 1, 1), None))
 
 
 @pytest.fixture
@@ -62,7 +72,7 @@ def test_normalise_is_pixels_of_255_less_mean_over_deviation() -> None:
 def test_label_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
     student: nn.Module, smoothing: float
 ) -> None:
-    task = Task(student, plan_stages(student, 32), Echo(), SPEC, label_smoothing=smoothing)
+    task = Task(student, plan_stages(student, 32), echo(), SPEC, label_smoothing=smoothing)
     one_hot = np.eye(CLASSES, dtype=np.float32)
     mixed = 0.7 * one_hot[[0, 1, 2]] + 0.3 * one_hot[[3, 1, 0]]
     losses = task(pixels(3), None, step(torch.from_numpy(mixed)))
@@ -70,6 +80,11 @@ def test_label_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
     logits = losses["student"].detach().double().numpy()
     expected = -(smoothed * log_softmax(logits, axis=1)).sum(axis=1).mean()
     assert losses["labels"].item() == pytest.approx(3.0 * expected, rel=1e-5)
+
+
+def test_without_a_weight_the_labels_are_no_part_of_the_loss(student: nn.Module) -> None:
+    task = Task(student, plan_stages(student, 32), echo(label_weight=0), SPEC)
+    assert set(task(pixels(2), None, step(torch.eye(CLASSES)[:2]))) == {"student"}
 
 
 def test_teacher_sees_the_same_pixels_under_its_own_normalisation(student: nn.Module) -> None:
@@ -85,11 +100,11 @@ def test_teacher_sees_the_same_pixels_under_its_own_normalisation(student: nn.Mo
     answers = teacher(pixels(2))
     assert answers.features is None and not answers.stages
     torch.testing.assert_close(seen["teacher"], (pixels(2) / 255 - 0.5) / 0.25)
-    task = Task(student, plan_stages(student, 32), Echo(), SPEC)
+    task = Task(student, plan_stages(student, 32), echo(), SPEC)
     losses = task(pixels(2), answers, step(torch.full((2, CLASSES), 1 / CLASSES)))
     assert losses["teacher"] is answers.logits
 
 
 def test_holds_the_student_and_the_method_and_nothing_else(student: nn.Module) -> None:
-    task = Task(student, plan_stages(student, 32), Echo(), SPEC)
+    task = Task(student, plan_stages(student, 32), echo(), SPEC)
     assert set(task.state_dict()) == {f"student.{name}" for name in student.state_dict()}

@@ -18,12 +18,12 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.distill.checkpoint import TrainingState
 from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from mldr_deploy.distill.methods.base import Method, Step
+from mldr_deploy.distill.methods.base import Keys, Method, Pair, Step
 from mldr_deploy.distill.methods.registry import MethodConfig
 from mldr_deploy.distill.metrics import read_metrics
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.stages import StageOutput
+from mldr_deploy.models.stages import StageOutput, StagePlan
 
 ONE_EPOCH = TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32", log_steps=1)
 TIMINGS = ("images_per_second",)
@@ -207,7 +207,7 @@ class Breaks(Method):
     """Scratch, but for one step: there its loss, or only the loss's gradient, is NaN."""
 
     def __init__(self, step: int, *, gradient: bool) -> None:
-        super().__init__()
+        super().__init__(Keys(), Pair(4, StagePlan((), (), "map", 0, 1, 1), None))
         self.left, self.gradient = step, gradient
 
     def forward(

@@ -110,10 +110,22 @@ def test_a_recipe_goes_over_the_one_that_it_extends(tiny: Path) -> None:
         ),
         ("optimizer.lr=inf", "optimizer.lr = inf is not allowed: input should be a finite number"),
         ("method.kd.kd_weight=nan", "method.kd.kd_weight = nan is not allowed: input should be"),
+        ("augment.mixup=inf", "augment.mixup = inf is not allowed: input should be a finite"),
+        ("augment.ratio=[1, inf]", "augment.ratio.1 = inf is not allowed: input should be a fin"),
+        ("data.val_fraction=nan", "data.val_fraction = nan is not allowed: input should be a fin"),
+        ("student.drop_path=nan", "student.drop_path = nan is not allowed: input should be a fin"),
+        (
+            "student.options={drop_rate = inf}",
+            "student.options = {'drop_rate': inf} is not allowed: drop_rate must be a finite",
+        ),
+        (
+            "method.rkd.label_weight=0",
+            "method.rkd = {'label_weight': 0} is not allowed: with label_weight = 0 nothing would",
+        ),
         ("optimizer.name=adam", "optimizer.name = 'adam' is not allowed: input should be 'sgd' or"),
         (
             "method.name=nothing",
-            "method.name = 'nothing' is not allowed: input should be 'mldr-kd', 'kd', 'fitnet'",
+            "method.name = 'nothing' is not allowed: input should be 'cc', 'crd', 'dist'",
         ),
         (
             "data.source=imagenet",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from mldr_deploy.distill.methods import registry
 from mldr_deploy.distill.methods.registry import METHODS, MethodConfig, create_method, table_of
 from mldr_deploy.errors import MldrError
 
@@ -17,7 +20,7 @@ TEACHERLESS = {"scratch"}
 SMALL = {"crd": {"negatives": 7, "dimension": 4}}
 # The keys that switch a method's parts off.
 WEIGHTS = {
-    "mldr-kd": ("logits_weight", "stage_weight", "fused_weight"),
+    "mldr-kd": ("logits_weight", "stage_weight", "fused_weight", "alpha"),
     "kd": ("kd_weight",),
     "fitnet": ("hint_weight",),
     "cc": ("correlation_weight",),
@@ -74,7 +77,7 @@ def test_a_weight_of_0_switches_its_part_off(
     whole = create_method(config(name), made.pair)(made.student, made.teacher, made.step)
     without = create_method(config(name, **{key: 0}), made.pair)
     left = without(made.student, made.teacher, made.step)
-    assert set(left) < set(whole) or (name == "kd" and not left["kd"])
+    assert set(left) < set(whole)
     nothing = create_method(config(name, **dict.fromkeys(WEIGHTS[name], 0)), made.pair)
     assert not list(nothing.parameters())
 
@@ -109,12 +112,52 @@ def test_defaults_are_those_of_the_published_comparison(name: str) -> None:
     assert MethodConfig(name=name).used.model_dump() == OFA_KD[name]
 
 
+UNTAUGHT = [
+    ("mldr-kd", ("logits_weight",)),
+    ("kd", ("kd_weight",)),
+    ("dkd", ("alpha", "beta")),
+    ("dist", ("beta", "gamma")),
+    ("ofa", ("logits_weight",)),
+    *((name, ()) for name in ("fitnet", "cc", "rkd", "crd", "scratch")),
+]
+
+
+@pytest.mark.parametrize(("name", "weights"), UNTAUGHT)
+def test_something_has_to_teach_the_classifier(
+    name: str, weights: tuple[str, ...], scene: Callable[..., Any]
+) -> None:
+    """Labels or logits; with the labels off, what is left reaches the student's logits."""
+    zero = dict.fromkeys(("label_weight", *weights), 0)
+    with pytest.raises(ValidationError, match=" = ".join(zero) + " = 0 nothing would teach"):
+        config(name, **zero)
+    for kept in weights:
+        made = scene()
+        method = create_method(config(name, **zero | {kept: 1}), made.pair)
+        assert method.label_weight == 0
+        sum(method(made.student, made.teacher, made.step).values()).backward()
+        assert made.student.logits.grad is not None and made.student.logits.grad.any()
+
+
+def test_a_method_is_found_by_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file more in the folder, and there is a method more; nothing else names it."""
+    folder = Path(registry.__file__).parent
+    for file in folder.glob("*.py"):
+        (tmp_path / file.name).symlink_to(file)
+    text = (folder / "kd.py").read_text().replace('"kd"', '"kd-again"')
+    (tmp_path / "again.py").write_text(text)
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+    package = sys.modules[registry.__package__]
+    monkeypatch.setattr(package, "__path__", [str(tmp_path)])
+    assert set(registry._found()) == {*METHODS, "kd-again"}
+    del sys.modules[f"{registry.__package__}.again"]
+
+
 def test_every_method_has_its_table_and_its_name() -> None:
     assert set(METHODS) == set(WEIGHTS)
     assert set(MethodConfig.model_fields) == {"name", *map(table_of, METHODS)}
     chosen = MethodConfig(name="dkd", dkd={"beta": 3}, kd={"temperature": 2})
     assert chosen.used.beta == 3 and chosen.kd.temperature == 2
-    with pytest.raises(ValidationError, match="'mldr-kd', 'kd'"):
+    with pytest.raises(ValidationError, match="'kd', 'mldr-kd'"):
         MethodConfig(name="dkdd")
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         MethodConfig(dkdd={})
