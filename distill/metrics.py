@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from ..errors import MldrError
 class LossMeter:
     """Collects the named losses of steps on their device and fetches them together.
 
-    One transfer a window is the only time that training waits for the device.
+    One transfer a window is the only time that training waits for the device. ``everyone`` makes
+    of one process's rows [steps, parts] their mean over all processes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, everyone: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
+        self._everyone = everyone
         self._names: tuple[str, ...] = ()
         self._rows: list[Tensor] = []
         self._images = 0
@@ -37,12 +39,12 @@ class LossMeter:
     def flush(self, step: int) -> dict[str, float]:
         """Means since the last flush, ``loss`` (their sum) and ``images_per_second``; {} if none.
 
-        ``step`` is the number of steps done. Raises MldrError, naming the step and the parts,
-        when a loss was not finite.
+        ``step`` is the number of steps done. All processes call it together. Raises MldrError, in
+        all of them, naming the step and the parts, when a loss was not finite in any.
         """
         if not self._rows:
             return {}
-        rows = torch.stack(self._rows).double().cpu()  # [steps, parts]
+        rows = self._everyone(torch.stack(self._rows)).double().cpu()  # [steps, parts]
         broken = (~rows.isfinite().all(dim=1)).nonzero()
         if len(broken):
             first = int(broken[0])

@@ -112,7 +112,7 @@ def load_teacher(model: ModelConfig, job: Job) -> Teacher:
     classes = job.dataset.classes
     record = _record(model)
     if record is not None:
-        _same_classes(record, classes, str(model.weights))
+        _same_classes(record, classes, f"teacher {model.weights}", "use its own data set")
     built = create_model(model, num_classes=len(classes), image_size=job.data.image_size)
     if model.weights == "timm":
         _trained_for(built, len(classes), model.name)
@@ -123,8 +123,13 @@ def load_teacher(model: ModelConfig, job: Job) -> Teacher:
 def fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
     """``model`` for the job's data, with initial weights drawn from the recipe's seed.
 
-    Raises MldrError for a name, key or size that does not work.
+    Raises MldrError for a name, key or size that does not work, and for weights to start from
+    that tell other classes apart.
     """
+    record = None if model.fresh_head else _record(model)
+    if record is not None:
+        remedy = "set student.fresh_head=true to start from them all the same"
+        _same_classes(record, job.dataset.classes, f"student {model.weights}", remedy)
     torch.manual_seed(training.train.seed)
     return create_model(model, num_classes=len(job.dataset.classes), image_size=job.data.image_size)
 
@@ -245,7 +250,7 @@ def _trained_for(model: nn.Module, classes: int, name: str) -> None:
         )
 
 
-def _same_classes(record: TrainedModel, classes: tuple[str, ...], where: str) -> None:
+def _same_classes(record: TrainedModel, classes: tuple[str, ...], who: str, remedy: str) -> None:
     if tuple(record.classes) == classes:
         return
     if len(record.classes) != len(classes):
@@ -253,4 +258,4 @@ def _same_classes(record: TrainedModel, classes: tuple[str, ...], where: str) ->
     else:
         at = next(i for i, name in enumerate(classes) if record.classes[i] != name)
         what = f"class {at} is {record.classes[at]!r}, in the data {classes[at]!r}"
-    raise MldrError(f"teacher {where} tells other classes apart ({what}): use its own data set")
+    raise MldrError(f"{who} tells other classes apart ({what}): {remedy}")

@@ -86,7 +86,8 @@ class Trainer:
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
         self.best: Tensors = {}
-        self.meter = LossMeter()
+        self.meter = LossMeter(everyone=lambda rows: accelerator.reduce(rows, reduction="mean"))
+        self.log: MetricsLog | None = None
 
     @property
     def steps(self) -> int:
@@ -100,12 +101,9 @@ class Trainer:
         is not finite, KeyboardInterrupt after writing a checkpoint when asked to stop.
         """
         self._resume()
-        main = self.accelerator.is_main_process
-        self.log = MetricsLog(
-            self.folder if main else self.folder / f"process-{self.accelerator.process_index}",
-            bytes_kept=self.state.metrics_bytes if main else 0,
-            step=self.state.step,
-        )
+        if self.accelerator.is_main_process:
+            kept = self.state.metrics_bytes
+            self.log = MetricsLog(self.folder, bytes_kept=kept, step=self.state.step)
         self.progress.start("training", self.steps)
         self.progress.advance(self.state.step)
         began = time.perf_counter() - self.state.seconds
@@ -126,7 +124,8 @@ class Trainer:
                                 raise KeyboardInterrupt
         finally:
             self.progress.finish()
-            self.log.close()
+            if self.log is not None:
+                self.log.close()
         return self.best, self.state
 
     @property
@@ -223,7 +222,7 @@ class Trainer:
         if not means:
             return
         at = self.state.step / self.batches.steps_per_epoch
-        self.log.write(self.state.step, at, {"lr": self._rate(self.state.step - 1), **means})
+        self._write(at, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
         shown: dict[str, float] = {}
         for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
@@ -231,6 +230,11 @@ class Trainer:
             shown[head] = shown.get(head, 0.0) + value
         rounded = {name: round(value, 3) for name, value in shown.items()}
         self.progress.advance(0, **rounded, **{"img/s": speed})
+
+    def _write(self, epoch: float, values: dict[str, float]) -> None:
+        """One line of the log; the values are of all processes, and the first one keeps it."""
+        if self.log is not None:
+            self.log.write(self.state.step, epoch, values)
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""
@@ -241,7 +245,7 @@ class Trainer:
         result = self._evaluate(model)
         if result.images:
             scores = {"val_top1": result.top1, "val_top5": result.top5, "val_loss": result.loss}
-            self.log.write(self.state.step, number, scores)
+            self._write(number, scores)
             self.progress.advance(0, val_top1=round(result.top1, 2))
         if result.top1 > self.state.best_top1 or not result.images:
             self.best = detached(model.state_dict())
@@ -259,9 +263,9 @@ class Trainer:
         return Evaluation.of_counts(everyone)
 
     def _checkpoint(self, seconds: float) -> None:
-        if self.accelerator.is_main_process:
-            self._log_losses()
-            self._require_finite_weights()
+        self._log_losses()
+        self._require_finite_weights()
+        if self.log is not None:
             update = {"metrics_bytes": self.log.sync(), "seconds": seconds}
             self.state = self.state.model_copy(update=update)
             groups = {

@@ -46,10 +46,29 @@ METHODS = {
     "gathered": ["method.mldr_kd.relations=gathered", "--set", SHARP],
     "local": ["method.mldr_kd.relations=local", "--set", SHARP],
 }
-# One interpreter a process for all runs: importing costs more than training.
+CRD = {
+    "crd": [
+        "method.name=crd",
+        "--set",
+        "method.crd.negatives=64",
+        "--set",
+        "method.crd.dimension=16",
+    ]
+}
+# One interpreter a process for all runs: importing costs more than training. CRD's negatives are
+# drawn by each process for itself, so here they follow from the image.
 RUN_ALL = """
 import json, sys
 from mldr_deploy.cli.group import main
+from mldr_deploy.distill.methods.crd import Negatives
+def forward(self, indices, number):
+    import torch
+    own = self.labels[indices]
+    place = 31 * indices[:, None] + 17 * torch.arange(number)
+    place = place % (len(self.labels) - self.count[own][:, None])
+    first, count = self.first[own][:, None], self.count[own][:, None]
+    return self.by_class[torch.where(place < first, place, place + count)]
+Negatives.forward = forward
 for arguments in json.loads(sys.argv[1]):
     if main(arguments, standalone_mode=False):
         sys.exit(1)
@@ -82,7 +101,16 @@ def free_port() -> str:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """one/METHOD and two/METHOD: every method by one process and by two, from one teacher."""
-    folder = tmp_path_factory.mktemp("processes")
+    return carried_out(tmp_path_factory.mktemp("processes"), METHODS)
+
+
+@pytest.fixture(scope="module")
+def crd_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of CRD."""
+    return carried_out(tmp_path_factory.mktemp("crd"), CRD)
+
+
+def carried_out(folder: Path, methods: dict[str, list[str]]) -> Path:
     (folder / "shared.toml").write_text(RECIPE)
     common = ["--recipe", str(folder / "shared.toml"), "--device", "cpu", "--quiet", "--out"]
     teacher = str(folder / "teacher")
@@ -91,7 +119,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = ["--set", f"teacher.weights={teacher}/teacher/trained"]
         return [
             ["distill", *common, str(folder / where / name), *settings, "--set", *method]
-            for name, method in METHODS.items()
+            for name, method in methods.items()
         ]
 
     wait(start([["train-teacher", *common, teacher], *commands("one")]))
@@ -104,16 +132,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(runs: Path, processes: str, method: str) -> list[dict[str, float]]:
-    """Every step's losses, their mean over the processes."""
+    """Every step's losses, as the one log has them: their mean over the processes."""
     folder = runs / processes / method / "student"
-    logs = [read_metrics(log.parent) for log in sorted(folder.rglob("metrics.jsonl"))]
-    assert len(logs) == {"one": 1, "two": 2}[processes]
+    (log,) = folder.rglob("metrics.jsonl")
     known = ("step", "epoch", "lr", "images_per_second")
-    steps = [[line for line in log if "loss" in line] for log in logs]
-    return [
-        {name: float(np.mean([s[name] for s in same])) for name in same[0] if name not in known}
-        for same in zip(*steps, strict=True)
-    ]
+    steps = [line for line in read_metrics(log.parent) if "loss" in line]
+    return [{name: value for name, value in s.items() if name not in known} for s in steps]
 
 
 @pytest.mark.parametrize("method", ["scratch", "gathered"])
@@ -130,6 +154,18 @@ def test_final_weights_agree(runs: Path, method: str) -> None:
     assert two[0].provenance["processes"] == 2
     for name, weight in one[1].items():
         np.testing.assert_allclose(two[1][name], weight, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_crd_remembers_what_all_processes_saw(crd_runs: Path) -> None:
+    """Its losses depend on the memories and on Z, so those are one process's too."""
+    one, two = (losses(crd_runs, processes, "crd") for processes in ("one", "two"))
+    assert len(one) == 5 and one[0].keys() >= {"labels", "crd.student", "crd.teacher"}
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4)
+    kept = [load_trained(crd_runs / n / "crd" / "student" / "trained")[1] for n in ("one", "two")]
+    for name, weight in kept[0].items():
+        np.testing.assert_allclose(kept[1][name], weight, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_local_relations_see_half_the_samples_and_nothing_else_differs(runs: Path) -> None:

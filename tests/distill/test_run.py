@@ -93,6 +93,18 @@ def test_a_teacher_of_other_classes_is_refused(
         run.load_teacher(teacher, other)
 
 
+def test_a_student_does_not_start_from_a_model_of_other_labels(
+    job: Job, teacher: ModelConfig
+) -> None:
+    """As many classes, so the weights would fit; only the record beside them tells."""
+    other = replace(job, dataset=replace(job.dataset, classes=("ant", "bee", "elk", "dog")))
+    told = r"student \S+ tells other classes apart \(class 2 is 'cow', in the data 'elk'\): set stu"
+    with pytest.raises(MldrError, match=told + r"dent\.fresh_head=true"):
+        run.fresh_model(other, teacher, TRAINING)
+    run.fresh_model(other, teacher.model_copy(update={"fresh_head": True}), TRAINING)
+    run.fresh_model(job, teacher, TRAINING)
+
+
 def test_published_weights_of_other_classes_are_refused(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
