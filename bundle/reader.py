@@ -59,6 +59,16 @@ def open_bundle(path: Path, *, verify: bool = True, allow_failed: bool = False) 
     MldrError when the folder is no bundle, was changed, comes from a newer version, or when none
     of its artifacts passed parity (unless ``allow_failed``).
     """
+    try:
+        return _opened(path, verify, allow_failed)
+    except OSError as error:
+        raise MldrError(
+            f"{error.filename or path} cannot be read ({error.strerror or error}): give this user "
+            "the right to read the whole bundle"
+        ) from None
+
+
+def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
     if not (path / FILE).is_file():
         raise MldrError(
             f"{path} is not a bundle ({FILE} is missing): give the folder that "

@@ -17,6 +17,7 @@ COMMANDS = {
     "distill": "distill",
     "export": "export",
     "check": "check",
+    "serve": "serve",
     "models": "models",
     "doctor": "doctor",
 }

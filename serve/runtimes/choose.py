@@ -58,6 +58,12 @@ def open_runtime(
     return chosen.kind.create(bundle, chosen.artifact, options)
 
 
+def require_name(runtime: str) -> None:
+    """Raises MldrError when ``runtime`` is neither auto nor a name of the registry."""
+    if runtime != AUTO:
+        runtime_kind(runtime)
+
+
 def candidates(bundle: Bundle, artifact: str | None = None) -> list[Candidate]:
     """What this machine can run of the bundle, by parity permitted; torch is not loaded for it."""
     kinds = [kind for kind in RUNTIMES.values() if kind.automatic and kind.missing() is None]

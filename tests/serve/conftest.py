@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mldr_deploy.bundle.atomic import write_json
 from mldr_deploy.bundle.golden import Golden, prepare, save_golden
@@ -146,3 +154,96 @@ def failed(copied: Path) -> Path:
         content["artifacts"][0]["parity"]["failures"] = ["|dlogit| 0.25 is above 0.001"]
 
     return edited(copied, fail)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Live:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str  # http://127.0.0.1:PORT
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def memory(self) -> int:
+        """Resident bytes of the server."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
+
+    def stop(self, by: int = signal.SIGTERM, timeout: float = 60) -> tuple[int, str]:
+        """(exit code, what it said) after a signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(by)
+        _, said = self.process.communicate(timeout=timeout)
+        return self.process.returncode, said
+
+
+Launch = Callable[..., Live]
+
+
+def launched(bundle: Path, *options: str, python: str | None = None) -> Live:
+    words = [sys.executable, *(["-c", python] if python else ["-m", "mldr_deploy"])]
+    process = subprocess.Popen(
+        [*words, "serve", str(bundle), "--port", "0", "--threads", "1", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(ROOT / ".src"), "PATH": os.defpath},
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found:
+            return Live(process, found.group())
+    raise AssertionError(f"the server did not start: {''.join(said)}")
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """``launch(bundle, *options)``: a server of the test's own; stopped at its end."""
+    started: list[Live] = []
+
+    def start(bundle: Path, *options: str, python: str | None = None) -> Live:
+        started.append(launched(bundle, *options, python=python))
+        return started[-1]
+
+    yield start
+    for live in started:
+        if live.process.poll() is None:
+            live.process.kill()
+        live.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def live(served: Path) -> Iterator[Live]:
+    """One server for all tests that leave it as they found it."""
+    server = launched(served, "--runtime", "onnxruntime-cpu")
+    yield server
+    code, said = server.stop()
+    assert code == 0 and "Traceback" not in said, said
+
+
+def encoded(pixels: Any, form: str = "PNG", **options: Any) -> bytes:
+    """An image file of an array or Pillow image."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def good(bundle: Bundle) -> bytes:
+    """A golden image as a file."""
+    return encoded(bundle.golden.sources[0])

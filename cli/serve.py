@@ -1,0 +1,123 @@
+"""``mldr-deploy serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .console import progress
+
+
+@click.command(name="serve")
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. There is no authentication: put a proxy that has one before any "
+    "address but this machine's own.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one and says which.",
+)
+@click.option(
+    "--runtime",
+    metavar="auto|NAME",
+    default="auto",
+    show_default=True,
+    help="What computes: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
+    "pytorch-compiled. auto times what this machine has and takes the fastest whose answers to the "
+    "golden images hold here.",
+)
+@click.option(
+    "--artifact",
+    metavar="PRECISION|FILE",
+    default=None,
+    help="Which artifact of the bundle to serve, for example int8.  [default: the fastest]",
+)
+@click.option(
+    "--name", default=None, help="Name of the model in URLs.  [default: the student's own]"
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    help="CPU threads that compute; 0: one per usable core.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(0, 4096),
+    default=0,
+    show_default=True,
+    help="Most images computed at once; 0, and at most, the batch that parity was proven at.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1, 1_000_000),
+    default=256,
+    show_default=True,
+    help="Most images waiting; beyond it requests are answered 503 with Retry-After.",
+)
+@click.option(
+    "--max-delay-ms",
+    type=click.FloatRange(0, 60_000),
+    default=0.0,
+    show_default=True,
+    help="Milliseconds that a batch which is not full waits for more. With 0 batches still grow "
+    "while the one before is computed.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0.001, 3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds from a request's last byte to its answer; then 503.",
+)
+@click.option(
+    "--max-upload-mib",
+    type=click.FloatRange(0.001, 1024),
+    default=16.0,
+    show_default=True,
+    help="Largest image upload or JSON request, MiB.",
+)
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(0.000001, 500),
+    default=25.0,
+    show_default=True,
+    help="Largest image, millions of pixels; read from its header before anything is decoded.",
+)
+@click.option(
+    "--grace",
+    type=click.IntRange(0, 3600),
+    default=30,
+    show_default=True,
+    help="Seconds that accepted requests have to finish after Ctrl-C or SIGTERM.",
+)
+@click.option(
+    "--allow-failed", is_flag=True, help="Serve artifacts that failed parity, to look into them."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing; errors only.")
+def command(bundle: Path, allow_failed: bool, quiet: bool, **options: Any) -> None:
+    """Serve a bundle over HTTP: image uploads and the Open Inference Protocol v2.
+
+    `POST /classify` takes an image and answers labels with probabilities; `/v2` speaks the protocol
+    of Triton and KServe, so their clients work; `/metrics` is for Prometheus, `/docs` for people.
+    Requests are computed in batches; what does not fit the queue is refused with 503.
+
+    The bundle's hashes and golden images are verified first. SIGTERM and Ctrl-C finish what was
+    accepted. Exit code 1 when the bundle does not hold, its artifacts failed parity, or the port
+    cannot be had; 2 when a package is missing.
+    """
+    from ..serve.config import ServeConfig
+    from ..serve.server import serve
+
+    with progress(quiet) as bar:
+        serve(bundle, ServeConfig(**options), allow_failed=allow_failed, progress=bar)

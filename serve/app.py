@@ -1,0 +1,94 @@
+"""The HTTP side: routes, and every refusal as the same JSON object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from .body import Drained
+from .classify import classify_routes
+from .inference import inference_routes
+from .refusal import Refusal
+from .service import Service
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application over ``service``, which starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title=f"mldr-deploy: {service.model}",
+        version=__version__,
+        summary="Image classification: uploads, and the Open Inference Protocol v2.",
+        lifespan=lifespan,
+    )
+    app.include_router(inference_routes(service))
+    app.include_router(classify_routes(service))
+    app.add_api_route(
+        "/metrics",
+        lambda: Response(service.metrics.text(), media_type="text/plain; version=0.0.4"),
+        methods=["GET"],
+        summary="Counters and times in Prometheus's text format",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+        service.metrics.refused(refusal.reason)
+        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+
+    @app.exception_handler(HTTPException)
+    async def not_found(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        service.metrics.refused("parameters")
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+    app.add_middleware(Drained)
+    app.add_middleware(Counted, service=service)
+    return app
+
+
+class Counted:
+    """Counts every answer by route and status, and times those of the model."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._metrics = service.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route: Any = scope.get("route")
+                endpoint = getattr(route, "path", "(none)")
+                self._metrics.answered(endpoint, message["status"])
+                if scope["method"] == "POST":
+                    self._metrics.took("total", time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, counting)

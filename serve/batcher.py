@@ -1,0 +1,217 @@
+"""Requests of any size -> batches for one runtime: a bounded queue and one thread that computes.
+
+The thread takes whatever waits, up to ``max_batch`` images, as soon as the runtime is free: under
+light load a request is alone and waits for nobody, under heavy load batches fill by themselves.
+n images of a request, B of a batch, C classes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..bundle.preprocess import Floats
+from ..errors import MldrError
+from .refusal import Refusal, overloaded
+from .runtimes.base import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTimes:
+    """One computed batch; seconds."""
+
+    images: int
+    host_to_device: float
+    compute: float
+    device_to_host: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request gets: its own logits [n, C], its wait in the queue, its batch."""
+
+    logits: Floats
+    queued: float  # seconds
+    batch: BatchTimes
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request in the queue."""
+
+    inputs: Floats  # [n, 3, H, W]
+    future: asyncio.Future[Answer]
+    arrived: float  # time.perf_counter()
+
+
+class Batcher:
+    """Between the event loop and the runtime. ``start`` it, ``await submit(...)``, ``close`` it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_delay: float = 0.0,
+        on_batch: Callable[[BatchTimes], None] = lambda times: None,
+    ) -> None:
+        self.max_batch = max_batch
+        self.max_queue = max_queue
+        self.max_delay = max_delay
+        self._runtime = runtime
+        self._on_batch = on_batch
+        self._jobs: deque[Job] = deque()
+        self._waiting = 0  # images in _jobs
+        self._seconds_per_image = 0.0  # smoothed; 0: nothing measured yet
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="runtime", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._waiting
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are taken."""
+        return self._thread.is_alive() and not self._closing
+
+    def start(self) -> None:
+        """Start computing; call it inside the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        size = self._runtime.bundle.manifest.preprocessing.size
+        self._buffer: Floats = np.zeros((self.max_batch, 3, *size), np.float32)
+        self._thread.start()
+
+    async def submit(self, inputs: Floats, deadline: float) -> Answer:
+        """Logits of ``inputs`` [n, 3, H, W], n at most ``max_batch``.
+
+        ``deadline`` is on the loop's clock. Raises Refusal: 503 when the queue is full or the
+        deadline passes first, 500 when the runtime fails.
+        """
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        job = Job(inputs, future, time.perf_counter())
+        with self._changed:
+            if self._closing:
+                raise overloaded("stopping", "the service is stopping: ask another one")
+            if self._waiting + len(inputs) > self.max_queue:
+                raise overloaded(
+                    "queue_full",
+                    f"{self._waiting} images are waiting, {self.max_queue} may: try again later",
+                    self.retry_after(),
+                )
+            self._jobs.append(job)
+            self._waiting += len(inputs)
+            self._changed.notify()
+        timer = self._loop.call_at(deadline, self._expire, job)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def retry_after(self) -> int:
+        """Whole seconds until what waits now should be done."""
+        return min(max(1, math.ceil(self._waiting * self._seconds_per_image)), 3600)
+
+    def close(self) -> None:
+        """Compute what waits, then stop; blocks until that is done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _expire(self, job: Job) -> None:
+        if not job.future.done():
+            job.future.set_exception(
+                overloaded("deadline", "not answered in time: try again later", self.retry_after())
+            )
+
+    def _work(self) -> None:
+        while batch := self._take():
+            began = time.perf_counter()
+            try:
+                logits, times = self._compute(batch)
+            except MldrError as error:
+                refusal = Refusal(500, "runtime", str(error))
+                self._loop.call_soon_threadsafe(_fail, batch, refusal)
+                continue
+            except BaseException as error:
+                self._loop.call_soon_threadsafe(_fail, batch, error)
+                continue
+            each = (time.perf_counter() - began) / times.images
+            before = self._seconds_per_image or each
+            self._seconds_per_image = 0.9 * before + 0.1 * each
+            self._loop.call_soon_threadsafe(self._deliver, batch, logits, times, began)
+
+    def _take(self) -> list[Job]:
+        """Jobs of the next batch, at least one; none when closed and empty."""
+        with self._changed:
+            batch: list[Job] = []
+            while not batch:
+                while not self._jobs and not self._closing:
+                    self._changed.wait()
+                if not self._jobs:
+                    return []
+                self._linger()
+                batch = self._pop()
+            return batch
+
+    def _linger(self) -> None:
+        """Wait for a full batch until the oldest job has waited ``max_delay``."""
+        until = self._jobs[0].arrived + self.max_delay
+        while self._waiting < self.max_batch and not self._closing:
+            left = until - time.perf_counter()
+            if left <= 0:
+                return
+            self._changed.wait(left)
+
+    def _pop(self) -> list[Job]:
+        """As many of the oldest jobs as fit; those that nobody waits for are thrown away."""
+        batch: list[Job] = []
+        images = 0
+        while self._jobs and images + len(self._jobs[0].inputs) <= self.max_batch:
+            job = self._jobs.popleft()
+            self._waiting -= len(job.inputs)
+            if not job.future.done():
+                batch.append(job)
+                images += len(job.inputs)
+        return batch
+
+    def _compute(self, batch: list[Job]) -> tuple[Floats, BatchTimes]:
+        images = 0
+        for job in batch:
+            self._buffer[images : images + len(job.inputs)] = job.inputs
+            images += len(job.inputs)
+        start = time.perf_counter()
+        self._runtime.feed(self._buffer[:images])
+        fed = time.perf_counter()
+        self._runtime.compute()
+        computed = time.perf_counter()
+        logits = self._runtime.fetch()
+        fetched = time.perf_counter()
+        return logits, BatchTimes(images, fed - start, computed - fed, fetched - computed)
+
+    def _deliver(self, batch: list[Job], logits: Floats, times: BatchTimes, began: float) -> None:
+        self._on_batch(times)
+        row = 0
+        for job in batch:
+            n = len(job.inputs)
+            if not job.future.done():
+                job.future.set_result(Answer(logits[row : row + n], began - job.arrived, times))
+            row += n
+
+
+def _fail(batch: list[Job], error: BaseException) -> None:
+    for job in batch:
+        if not job.future.done():
+            job.future.set_exception(error)

@@ -1,0 +1,184 @@
+"""Open Inference Protocol v2 over REST: requests to tensors, logits to answers.
+
+JSON as in the protocol, and its binary tensor extension: the header ``Inference-Header-
+Content-Length`` gives the length of the JSON part, raw little-endian tensors follow it.
+n images, C classes, H x W the input size.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic_core import from_json
+
+from ..bundle.manifest import Manifest
+from ..bundle.preprocess import Floats
+from .refusal import Refusal
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+DATATYPE = "FP32"
+LARGEST_HEADER = 1 << 20  # bytes of JSON before binary tensors
+_MOST_DEPTH = 16  # of nested lists
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What a client asks for."""
+
+    inputs: Floats  # [n, 3, H, W]
+    id: str | None
+    binary: bool  # whether the answer carries its tensor raw
+
+
+def header_length(value: str | None, body_length: int) -> int | None:
+    """Length of the JSON part, if a tensor follows it. Raises Refusal for what cannot be."""
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 20):
+        raise _malformed(f"{HEADER_LENGTH} is not a number")
+    length = int(value)
+    if length > min(body_length, LARGEST_HEADER):
+        raise _malformed(f"{HEADER_LENGTH} {length} is more than there is or may be")
+    return length
+
+
+def parse_infer(
+    body: bytes, length: int | None, manifest: Manifest, max_batch: int
+) -> InferRequest:
+    """Read a request. Raises Refusal (400) with what is wrong in it."""
+    head = _object(body if length is None else body[:length])
+    tensors = head.get("inputs")
+    if not isinstance(tensors, list) or len(tensors) != 1 or not isinstance(tensors[0], dict):
+        raise _malformed(f"inputs must be a list of one tensor, {manifest.input.name}")
+    tensor: dict[str, Any] = tensors[0]
+    shape = _shape(tensor, manifest, max_batch)
+    size = _parameters(tensor).get("binary_data_size")
+    if size is not None:
+        inputs = _binary(body, length, size, shape)
+    else:
+        inputs = _listed(tensor.get("data"), shape)
+    _require_finite(inputs)
+    return InferRequest(inputs, _id(head), _wants_binary(head, manifest.output.name))
+
+
+def encode_infer(
+    request: InferRequest, logits: Floats, manifest: Manifest, model: str, version: str
+) -> tuple[bytes, dict[str, str]]:
+    """(body, headers) of the answer. Raises Refusal where the model gave NaN or infinity."""
+    if not np.isfinite(logits).all():
+        raise Refusal(400, "nonfinite", "the model gives no finite answer to these values")
+    output: dict[str, Any] = {
+        "name": manifest.output.name,
+        "datatype": DATATYPE,
+        "shape": list(logits.shape),
+    }
+    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [output]}
+    if request.id is not None:
+        answer["id"] = request.id
+    if not request.binary:
+        output["data"] = logits.ravel().tolist()
+        return json.dumps(answer).encode(), {"Content-Type": "application/json"}
+    raw = logits.astype("<f4", copy=False).tobytes()
+    output["parameters"] = {"binary_data_size": len(raw)}
+    head = json.dumps(answer).encode()
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return head + raw, headers
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        content = from_json(data, allow_inf_nan=True, cache_strings=False)
+    except ValueError as error:  # too deep, NUL, not UTF-8: all of them
+        raise _malformed(f"not JSON ({str(error)[:120]})") from None
+    if not isinstance(content, dict):
+        raise _malformed("the request must be a JSON object")
+    return content
+
+
+def _shape(tensor: dict[str, Any], manifest: Manifest, max_batch: int) -> tuple[int, ...]:
+    spec = manifest.input
+    if tensor.get("name") != spec.name:
+        raise _malformed(f"the input is called {spec.name}")
+    if tensor.get("datatype") != DATATYPE:
+        raise _malformed(f"input {spec.name} takes datatype {DATATYPE}")
+    shape = tensor.get("shape")
+    fixed = spec.shape[1:]
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape):
+        raise _malformed("shape must be a list of integers")
+    if shape[1:] != fixed or not 1 <= shape[0] <= max_batch:
+        raise _malformed(
+            f"shape {str(shape)[:80]} is not [n, {', '.join(map(str, fixed))}] with n from 1 to "
+            f"{max_batch}"
+        )
+    return tuple(shape)
+
+
+def _binary(body: bytes, length: int | None, size: Any, shape: tuple[int, ...]) -> Floats:
+    count = int(np.prod(shape))
+    if length is None:
+        raise _malformed(f"binary_data_size needs the header {HEADER_LENGTH}")
+    if type(size) is not int or size != 4 * count or size != len(body) - length:
+        raise _malformed(
+            f"binary_data_size {str(size)[:40]}: this shape takes {4 * count} bytes and "
+            f"{len(body) - length} follow the JSON part"
+        )
+    return np.frombuffer(body, "<f4", count, length).reshape(shape)
+
+
+def _listed(data: Any, shape: tuple[int, ...]) -> Floats:
+    if not isinstance(data, list):
+        raise _malformed("data must be a list of numbers")
+    inner, depth = data, 1
+    while inner and isinstance(inner[0], list):
+        inner, depth = inner[0], depth + 1
+        if depth > _MOST_DEPTH:
+            raise _malformed("data is nested too deeply")
+    try:
+        array = np.asarray(data)
+    except (ValueError, OverflowError):
+        raise _malformed("data is ragged: give it flat or nested as its shape") from None
+    if array.dtype.kind not in "fiu":
+        raise _malformed("data must hold numbers only")
+    if array.size != int(np.prod(shape)) or (array.ndim != 1 and array.shape != shape):
+        raise _malformed(f"data has shape {list(array.shape)}, the request says {list(shape)}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32).reshape(shape)
+
+
+def _require_finite(inputs: Floats) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduce(inputs, axis=None)  # not finite if any is not; four times as fast
+    if not np.isfinite(total) and not np.isfinite(inputs).all():
+        raise Refusal(400, "nonfinite", "the input holds NaN or infinity")
+
+
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    parameters = holder.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise _malformed("parameters must be an object")
+    return parameters
+
+
+def _id(head: dict[str, Any]) -> str | None:
+    given = head.get("id")
+    if given is not None and not (isinstance(given, str) and len(given) <= 256):
+        raise _malformed("id must be a string of at most 256 characters")
+    return given
+
+
+def _wants_binary(head: dict[str, Any], name: str) -> bool:
+    outputs = head.get("outputs")
+    if outputs is None or outputs == []:
+        return _parameters(head).get("binary_data_output") is True
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        raise _malformed("outputs must be a list of tensors")
+    if [output.get("name") for output in outputs] != [name]:
+        raise _malformed(f"the only output is {name}")
+    return _parameters(outputs[0]).get("binary_data") is True
+
+
+def _malformed(message: str) -> Refusal:
+    return Refusal(400, "malformed", message)

@@ -1,0 +1,118 @@
+"""From a bundle's folder to a listening server, and back when a signal says so."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import socket
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..bundle.progress import Progress, Silent
+from ..bundle.reader import open_bundle
+from ..errors import MldrError, Unavailable
+from .config import ServeConfig
+from .runtimes.base import RuntimeOptions
+from .runtimes.choose import open_runtime, prove_golden, require_name
+
+_PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+
+
+def serve(
+    path: Path,
+    config: ServeConfig,
+    *,
+    allow_failed: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Serve the bundle at ``path`` until SIGINT or SIGTERM, then finish what was accepted.
+
+    Raises MldrError for a bundle that is damaged or failed its gates, an unknown runtime or a port
+    that cannot be listened on; Unavailable where packages are missing.
+    """
+    progress = progress or Silent()
+    require_packages()
+    require_name(config.runtime)
+    bundle = open_bundle(path, allow_failed=allow_failed)
+    listening = listen(config.host, config.port)  # before anything slow, to fail early
+    with listening:
+        options = RuntimeOptions(threads=config.threads)
+        runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
+        with runtime:
+            difference = prove_golden(runtime)
+            progress.note(
+                f"{runtime.file.name} ({runtime.precision}) in {runtime.name}: golden images "
+                f"answered as at export (|dlogit| {difference:.1e})"
+            )
+            from .app import create_app
+            from .service import Service
+
+            service = Service(runtime, config)
+            progress.note(
+                f"model {service.model} on {_url(listening)}  "
+                f"(/docs, /classify, /v2, /metrics; Ctrl-C stops)"
+            )
+            _run(create_app(service), listening, config)
+
+
+def require_packages() -> None:
+    """Raises Unavailable when the extra `serve` is not installed."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise Unavailable(f'serving needs {", ".join(missing)}: pip install "mldr-deploy[serve]"')
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises MldrError with what to change when there is none to be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise MldrError(f"{host} is no address ({error.strerror}): choose another --host") from None
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise MldrError(_unbound(host, port, error)) from None
+    return sock
+
+
+def _unbound(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken by another program: choose another --port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to listen on port {port} of {host}: choose a --port above 1023"
+    return f"cannot listen on port {port} of {host} ({error.strerror}): choose another --host"
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _run(app: object, listening: socket.socket, config: ServeConfig) -> None:
+    import uvicorn
+    from PIL import Image
+
+    # What is wrong with an upload is told to its sender; it must not fill the log.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=config.grace,
+            server_header=False,
+        )
+    )
+    # uvicorn repeats the signal once it has shut down: to these, so that the exit code is 0.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda number, frame: None)
+    server.run(sockets=[listening])

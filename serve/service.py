@@ -1,0 +1,145 @@
+"""A loaded bundle that answers requests; HTTP knows nothing of it and it knows little of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from ..bundle.preprocess import Floats
+from ..errors import MldrError
+from .batcher import Answer, Batcher
+from .body import ByteBudget
+from .config import ServeConfig
+from .metrics import Metrics
+from .multipart import file_part, is_form
+from .protocol import InferRequest, parse_infer
+from .refusal import Refusal, overloaded
+from .runtimes.base import Runtime, usable_cores
+from .uploads import open_image, unsuitable
+
+Made = TypeVar("Made")
+VERSION = "1"
+_INLINE = 1 << 16  # bytes of JSON that the event loop parses itself
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One upload, ready for the queue; seconds."""
+
+    inputs: Floats  # [1, 3, H, W]
+    decode: float
+    preprocess: float
+
+
+class Service:
+    """Everything between a request's bytes and its logits.
+
+    ``runtime`` is loaded and stays the caller's. ``start`` in the event loop, ``stop`` at the end.
+    """
+
+    def __init__(self, runtime: Runtime, config: ServeConfig) -> None:
+        self.runtime = runtime
+        self.config = config
+        self.manifest = runtime.bundle.manifest
+        self.model = config.name or str(self.manifest.model.get("name", "student"))
+        self.metrics = Metrics()
+        self.budget = ByteBudget(config.max_in_flight)
+        proven = self.manifest.max_batch
+        self.max_batch = min(config.max_batch or proven, proven)
+        self.batcher = Batcher(
+            runtime,
+            max_batch=self.max_batch,
+            max_queue=max(config.max_queue, self.max_batch),
+            max_delay=config.max_delay_ms / 1000,
+            on_batch=self.metrics.computed,
+        )
+        self.metrics.queue.set_function(lambda: self.batcher.waiting)
+        self._preparing = 0
+        self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
+
+    @property
+    def max_tensor(self) -> int:
+        """Bytes of the largest binary request: a full batch and its JSON."""
+        height, width = self.manifest.preprocessing.size
+        return self.max_batch * 3 * height * width * 4 + (1 << 16)
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self.batcher.start()
+
+    async def stop(self) -> None:
+        """Finish what was accepted."""
+        await asyncio.to_thread(self.batcher.close)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def deadline(self) -> float:
+        """When a request whose last byte came now must be answered, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self.config.deadline
+
+    async def parse(self, body: bytes, length: int | None, deadline: float) -> InferRequest:
+        """An inference request. Raises Refusal."""
+        if length is not None or len(body) <= _INLINE:
+            return parse_infer(body, length, self.manifest, self.max_batch)
+        return await self._off_loop(
+            lambda: parse_infer(body, None, self.manifest, self.max_batch), deadline
+        )
+
+    async def infer(self, inputs: Floats, deadline: float) -> Answer:
+        """Logits. Raises Refusal."""
+        answer = await self.batcher.submit(inputs, deadline)
+        self.metrics.took("queue", answer.queued)
+        return answer
+
+    async def prepare(self, body: bytes, content_type: str, deadline: float) -> Prepared:
+        """An upload, decoded and preprocessed. Raises Refusal."""
+        made = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
+        self.metrics.took("decode", made.decode)
+        self.metrics.took("preprocess", made.preprocess)
+        return made
+
+    def _prepare(self, body: bytes, content_type: str) -> Prepared:
+        began = time.perf_counter()
+        data = file_part(content_type, body) if is_form(content_type) else body
+        image = open_image(data, self.config.max_pixels)
+        decoded = time.perf_counter()
+        try:
+            inputs = self.runtime.preprocess([image])
+        except MldrError as error:
+            raise unsuitable(error) from None
+        return Prepared(inputs, decoded - began, time.perf_counter() - decoded)
+
+    async def _off_loop(self, work: Callable[[], Made], deadline: float) -> Made:
+        """``work`` in a decoder thread; what waits for one is bounded like the queue."""
+        if self._preparing >= self.config.max_queue:
+            raise overloaded(
+                "queue_full",
+                f"{self._preparing} requests wait to be decoded: try again later",
+                self.batcher.retry_after(),
+            )
+        self._preparing += 1
+        future = self._decoders.submit(work)
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._prepared))
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise overloaded("deadline", "not decoded in time: try again later") from None
+
+    def _prepared(self) -> None:
+        self._preparing -= 1
+
+
+def probabilities(logits: Floats) -> Floats:
+    """Softmax of one image's logits [C]. Raises Refusal where they are not finite."""
+    if not np.isfinite(logits).all():
+        raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    shares: Floats = (shifted / shifted.sum()).astype(np.float32)
+    return shares

@@ -1,0 +1,166 @@
+"""Starting, refusing to start, and stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mldr_deploy.cli import main
+from mldr_deploy.errors import MldrError
+from mldr_deploy.serve import server
+from mldr_deploy.serve.server import listen
+
+
+def refused(*words: str) -> tuple[int, str]:
+    """(exit code, the one line) of a command that must not start serving."""
+    result = CliRunner().invoke(main, ["serve", *words])
+    assert result.stdout == "" and result.stderr.count("\n") == 1, result.output
+    return result.exit_code, result.stderr
+
+
+def test_an_occupied_port_is_one_line(served: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        code, said = refused(str(served), "--port", port)
+    assert code == 1
+    assert said == (
+        f"Error: port {port} of 127.0.0.1 is taken by another program: choose another --port\n"
+    )
+
+
+def test_a_host_that_is_not_here_is_one_line(served: Path) -> None:
+    code, said = refused(str(served), "--host", "203.0.113.7", "--port", "0")
+    assert code == 1 and "cannot listen on port 0 of 203.0.113.7" in said
+    code, said = refused(str(served), "--host", "no-such-host.invalid", "--port", "0")
+    assert code == 1 and "no-such-host.invalid is no address" in said
+
+
+def test_a_port_without_permission_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: socket.socket, address: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    with pytest.raises(MldrError, match="no permission to listen on port 80"):
+        listen("127.0.0.1", 80)
+
+
+def test_an_unknown_runtime_is_one_line(served: Path) -> None:
+    code, said = refused(str(served), "--runtime", "tvm")
+    assert code == 1 and said.startswith("Error: unknown runtime 'tvm'; choose auto, onnx")
+
+
+def test_what_is_no_bundle_is_one_line(tmp_path: Path) -> None:
+    code, said = refused(str(tmp_path))
+    assert code == 1 and "is not a bundle (manifest.json is missing)" in said
+
+
+def test_a_bundle_without_artifacts_is_one_line(copied: Path, edit: Callable[..., Path]) -> None:
+    code, said = refused(str(edit(copied, lambda content: content["artifacts"].clear())))
+    assert code == 1 and "manifest.json: artifacts: List should have at least 1 item" in said
+
+
+def test_a_tampered_file_is_one_line(copied: Path) -> None:
+    file = copied / "student.onnx"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    code, said = refused(str(copied))
+    assert code == 1 and "student.onnx was changed after export" in said
+
+
+def test_a_failed_artifact_is_one_line(failed: Path) -> None:
+    code, said = refused(str(failed))
+    assert code == 1
+    assert "student.onnx failed its parity gate (|dlogit| 0.25 is above 0.001)" in said
+
+
+def test_a_failed_artifact_is_served_when_allowed(
+    failed: Path, launch: Callable[..., Any], good: bytes
+) -> None:
+    live = launch(failed, "--allow-failed", "--runtime", "onnxruntime-cpu")
+    with urllib.request.urlopen(f"{live.url}/classify", good, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(copied: Path, tmp_path: Path) -> None:
+    refused(str(tmp_path))  # everything that the command needs is imported by now
+    user = os.geteuid()
+    copied.chmod(0)
+    if user == 0:  # root reads everything: ask as nobody
+        os.seteuid(65534)
+    try:
+        code, said = refused(str(copied))
+    finally:
+        os.seteuid(user)
+        copied.chmod(0o700)
+    assert code == 1 and "cannot be read (Permission denied)" in said
+
+
+def test_a_missing_package_is_exit_code_2(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PACKAGES", ("no_such_package",))
+    code, said = refused(str(served))
+    assert code == 2 and 'no_such_package: pip install "mldr-deploy[serve]"' in said
+
+
+SLOW_MODEL = """
+import time
+from mldr_deploy.serve.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+compute = OnnxRuntimeCpu.compute
+def slow(self):
+    time.sleep({seconds})
+    compute(self)
+OnnxRuntimeCpu.compute = slow
+from mldr_deploy.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_before_the_end(
+    served: Path, launch: Callable[..., Any], good: bytes, by: int
+) -> None:
+    code = SLOW_MODEL.format(seconds=0.6)
+    live = launch(served, "--runtime", "onnxruntime-cpu", "--max-batch", "1", python=code)
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"{live.url}/classify", good, timeout=30) as answer:
+            statuses.append(answer.status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    arrived = 'mldr_stage_seconds_count{stage="preprocess"} 4.0'
+    while arrived not in urllib.request.urlopen(f"{live.url}/metrics").read().decode():
+        time.sleep(0.05)
+    answered = len(statuses)
+    status, said = live.stop(by)
+    for thread in threads:
+        thread.join()
+    assert answered < 4 and statuses == [200] * 4
+    assert status == 0 and "Traceback" not in said, said
+
+
+def test_serving_loads_no_torch(served: Path, launch: Callable[..., Any], good: bytes) -> None:
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('TORCH', 'torch' in sys.modules, file=sys.stderr))\n"
+        "from mldr_deploy.cli import main\n"
+        "main()\n"
+    )
+    live = launch(served, python=code)
+    urllib.request.urlopen(f"{live.url}/classify", good, timeout=30).close()
+    status, said = live.stop()
+    assert status == 0 and "TORCH False" in said
