@@ -28,12 +28,24 @@ REQUIRED = (
 
 # Extras of pyproject.toml and what each brings (a test holds the two together).
 EXTRAS = {
-    "serve": ("fastapi", "prometheus-client", "python-multipart", "uvicorn"),
+    "serve": ("fastapi", "httptools", "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
     "openvino": ("openvino",),
     "demo": ("gradio",),
     "tensorrt": ("tensorrt",),
     "mamba": ("causal-conv1d", "mamba-ssm"),
-    "dev": ("build", "hypothesis", "mypy", "pytest", "ruff"),
+    "dev": (
+        "build",
+        "fastapi",
+        "hypothesis",
+        "mypy",
+        "prometheus-client",
+        "pytest",
+        "python-multipart",
+        "ruff",
+        "schemathesis",
+        "tritonclient",
+        "uvicorn",
+    ),
 }
 
 # A file that is there when the named data set is there.
