@@ -13,7 +13,9 @@ from .parity import Fault, ParityResult
 from .preprocess import Preprocessing
 from .quantization import Quantization
 
-SCHEMA_VERSION = 2  # 2: islands, quantization, engine, unavailable; a 1 is read as one without them
+SCHEMA_VERSION = (
+    2  # 2: islands, emulated, quantization, engine, unavailable; a 1 is read as one without them
+)
 FILE = "manifest.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,9 +68,14 @@ class Artifact(Runnable):
     beside: list[FileEntry] = Field(
         default_factory=list, description="Files that tell more of it: an engine's layers."
     )
+    emulated: bool = Field(
+        default=False,
+        description="Whether parity was proven by fp32 arithmetic that rounds each result to "
+        "the precision, because the exporting machine has no kernels of it.",
+    )
     islands: list[str] = Field(
         default_factory=list,
-        description="Nodes that compute in fp32 because the precision's range does not hold them.",
+        description="`node: reason` of each node that computes in fp32.",
     )
     quantization: Quantization | None = Field(
         default=None, description="How its scales were chosen, if it is quantised."

@@ -128,6 +128,7 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
         status="passed" if parity else "failed",
         parity=parity,
         fault=fault,
+        emulated=kind.emulated,
         islands=list(written.islands),
         beside=[describe(job.folder, file) for file in written.beside],
         quantization=written.quantization,

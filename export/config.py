@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .calibration import CalibrationConfig
 from .gates import Gates
+from .precision.islands import IslandConfig
 
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "fp16", "bf16"]
 Target = Literal["onnx"]
 
 
@@ -23,13 +24,16 @@ class ExportConfig(BaseModel):
         default=64, ge=2, le=4096, description="Largest batch, images; parity is proven at it."
     )
     precisions: tuple[Precision, ...] = Field(
-        default=("fp32",), min_length=1, description="Artifacts to write; today `fp32`."
+        default=("fp32",), min_length=1, description="Artifacts to write: `fp32`, `fp16`, `bf16`."
     )
     targets: tuple[Target, ...] = Field(
         default=("onnx",), min_length=1, description="What runs the artifacts; today `onnx`."
     )
     calibration: CalibrationConfig = Field(
         default=CalibrationConfig(), description="Images that ranges are measured on."
+    )
+    islands: IslandConfig = Field(
+        default=IslandConfig(), description="What stays in fp32 in fp16 and bf16 graphs."
     )
     golden: int = Field(
         default=16,

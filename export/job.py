@@ -17,7 +17,11 @@ from .student import Student
 if TYPE_CHECKING:
     from ..data.split import Split
 
-ONNX_FILES = {"fp32": "student.onnx"}  # by precision, inside the bundle
+ONNX_FILES = {  # by precision, inside the bundle
+    "fp32": "student.onnx",
+    "fp16": "student.fp16.onnx",
+    "bf16": "student.bf16.onnx",
+}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ from ..bundle.manifest import Runnable
 from .config import ExportConfig
 from .job import ONNX_FILES, Job, Written
 from .onnx_export import export_onnx
+from .precision.emulated import EmulatedRunner
+from .precision.write_half import write_bf16, write_fp16
 from .runner import OnnxRunner, Runner
 
+Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
 
 
@@ -24,10 +27,17 @@ class ArtifactKind:
     """
 
     write: Callable[[Job], Written]
-    run: Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
+    run: Runs  # for proofs
     source: str = "fp32"
     runtime: str = "ONNX Runtime"
+    emulated: bool = False  # ``run`` computes what the file should, but is not what will run it
+    itself: Runs | None = None  # what runs the file, if ``run`` does not and there is something
     is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
+
+    @property
+    def timed(self) -> Runs | None:
+        """What a latency may be measured of."""
+        return self.itself if self.emulated else self.run
 
 
 def _onnx_fp32(job: Job) -> Written:
@@ -40,9 +50,15 @@ def _in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
     return OnnxRunner(folder / runnable.file, threads)
 
 
+def _emulating(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    return EmulatedRunner(folder / runnable.file, threads)
+
+
 FIRST: Key = ("onnx", "fp32")
 KINDS: dict[Key, ArtifactKind] = {
     FIRST: ArtifactKind(_onnx_fp32, _in_onnx_runtime),
+    ("onnx", "fp16"): ArtifactKind(write_fp16, _emulating, emulated=True, itself=_in_onnx_runtime),
+    ("onnx", "bf16"): ArtifactKind(write_bf16, _emulating, emulated=True),
 }
 
 

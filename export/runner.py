@@ -55,11 +55,15 @@ class OnnxRunner:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                self._model(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise RunError(f"{self.path} does not load in ONNX Runtime: {_line(error)}") from error
         return self
+
+    def _model(self) -> str | bytes:
+        """What the session is made of: a path, or a model in memory."""
+        return str(self.path)
 
     def __exit__(
         self,

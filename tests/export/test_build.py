@@ -200,7 +200,7 @@ def test_a_folder_with_other_files_is_not_replaced(run: Any, tmp_path: Path) -> 
         ({"opset": 17}, "greater than or equal to 18"),
         ({"max_batch": 1}, "greater than or equal to 2"),
         ({"golden": 7}, "greater than or equal to 8"),
-        ({"precisions": ("fp4",)}, "'fp32'"),
+        ({"precisions": ("fp4",)}, "'fp32', 'fp16'"),
         ({"precisions": ()}, "at least 1 item"),
         ({"precisions": ("fp32", "fp32")}, "each once"),
         ({"gates": {"fp32": {"max_dlogit": -1}}}, "greater than or equal to 0"),

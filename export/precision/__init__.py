@@ -1,0 +1,1 @@
+"""The student's ONNX graph in other precisions (DESIGN 9)."""
