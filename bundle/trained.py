@@ -57,8 +57,8 @@ def save_trained(folder: Path, record: TrainedModel, tensors: dict[str, NDArray[
         write_json(temporary / RECORD, record.model_dump(mode="json"))
 
 
-def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
-    """The record and the tensors of ``folder``.
+def read_trained(folder: Path) -> TrainedModel:
+    """The record of ``folder``, without the tensors.
 
     Raises MldrError when the folder is missing, damaged or written by a newer version.
     """
@@ -67,7 +67,15 @@ def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
             f"{folder} holds no trained model ({RECORD} is missing): give the folder that "
             "`mldr-deploy distill` or `train-teacher` wrote"
         )
-    record = read_record(folder / RECORD, TrainedModel, newest=SCHEMA_VERSION)
+    return read_record(folder / RECORD, TrainedModel, newest=SCHEMA_VERSION)
+
+
+def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
+    """The record and the tensors of ``folder``.
+
+    Raises MldrError when the folder is missing, damaged or written by a newer version.
+    """
+    record = read_trained(folder)
     tensors = read_tensors(folder / WEIGHTS)
     for name, tensor in tensors.items():
         if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():

@@ -22,7 +22,7 @@ from torch import nn
 from .. import __version__
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
-from ..bundle.trained import RECORD, TrainedModel, load_trained, save_trained
+from ..bundle.trained import RECORD, WEIGHTS, TrainedModel, load_trained, save_trained
 from ..data.config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
@@ -230,14 +230,22 @@ def _environment(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
+def weights_file(weights: Path) -> Path:
+    """The file that `weights` means: itself, or the one in a folder that a training stage left."""
+    return _trained_in(weights) / WEIGHTS if weights.is_dir() else weights
+
+
 def _record(model: ModelConfig) -> TrainedModel | None:
     """The record beside the weights, where they are a folder of ours."""
     folder = Path(model.weights) if model.weights else None
     if folder is None or not folder.is_dir():
         return None
-    if not (folder / RECORD).is_file() and (folder / TRAINED).is_dir():
-        folder = folder / TRAINED
-    return load_trained(folder)[0]
+    return load_trained(_trained_in(folder))[0]
+
+
+def _trained_in(folder: Path) -> Path:
+    inner = folder / TRAINED
+    return inner if inner.is_dir() and not (folder / RECORD).is_file() else folder
 
 
 def _trained_for(model: nn.Module, classes: int, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..bundle.atomic import write_json
+from ..bundle.atomic import sha256, write_json
+from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.reader import Bundle
@@ -20,6 +22,7 @@ from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
 from ..distill.methods.registry import needs_teacher
+from ..distill.run import identity_of, weights_file
 from ..distill.task import Teacher
 from ..export.kinds import KINDS
 from ..export.latency import milliseconds_per_image
@@ -29,6 +32,7 @@ from ..export.student import bundled_model
 if TYPE_CHECKING:
     from .stages import Pipeline
 
+FILE = "summary.json"
 _EVAL_BATCH = 250
 
 
@@ -59,6 +63,7 @@ class Summary:
     places: dict[str, str]
     machine: str
     passed: bool
+    measured: str  # hash of what was measured, and where; the same again need not be
 
     def __bool__(self) -> bool:
         return self.passed
@@ -104,15 +109,16 @@ class Summary:
 
 
 def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
-    """Measure what the table needs, and keep it as summary.json."""
+    """The table, kept as summary.json; what that has of the same bundle is not measured again."""
     manifest, space = bundle.manifest, pipeline.space
-    rows = []
-    if needs_teacher(pipeline.recipe.method):
-        rows.append(_teacher_row(pipeline, bundle))
-    rows.append(_student_row(bundle))
-    rows += [_artifact_row(bundle, artifact) for artifact in manifest.artifacts]
+    measured = _measured(pipeline, bundle)
+    rows = _kept(space.out / FILE, measured)
+    if rows:
+        pipeline.progress.note(f"table: already there, {space.out / FILE}")
+    else:
+        rows = _rows(pipeline, bundle)
     summary = Summary(
-        rows=tuple(rows),
+        rows=rows,
         max_batch=manifest.max_batch,
         images=manifest.artifacts[0].parity.samples,
         seconds=space.times(),
@@ -123,9 +129,41 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         },
         machine=_machine(),
         passed=bool(bundle),
+        measured=measured,
     )
-    write_json(space.out / "summary.json", {**asdict(summary), "rows": [asdict(r) for r in rows]})
+    write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
     return summary
+
+
+def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[Row, ...]:
+    teacher = [_teacher_row(pipeline, bundle)] if needs_teacher(pipeline.recipe.method) else []
+    artifacts = [_artifact_row(bundle, artifact) for artifact in bundle.manifest.artifacts]
+    return (*teacher, _student_row(bundle), *artifacts)
+
+
+def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
+    """Changes with the bundle, a teacher whose weights came from elsewhere, and the machine.
+
+    The manifest tells the hashes of the artifacts, the student and a teacher trained here.
+    """
+    weights = pipeline.recipe.teacher and pipeline.recipe.teacher.weights
+    path = weights_file(Path(weights)) if weights else None
+    return identity_of(
+        {
+            "manifest": sha256(bundle.path / MANIFEST),
+            "teacher": sha256(path) if path and path.is_file() else weights,
+            "machine": _machine(),
+        }
+    )
+
+
+def _kept(path: Path, measured: str) -> tuple[Row, ...]:
+    """The rows of a summary.json of the same things; none where it is not one."""
+    try:
+        there = json.loads(path.read_text())
+        return tuple(Row(**row) for row in there["rows"] if there["measured"] == measured)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:

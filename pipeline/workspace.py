@@ -18,7 +18,7 @@ from typing import Any
 
 from ..bundle.atomic import write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.trained import RECORD
+from ..bundle.trained import RECORD, read_trained
 from ..distill.run import TRAINED
 from ..errors import MldrError
 from .recipe import Recipe, dump_recipe, is_idle
@@ -70,10 +70,21 @@ class Workspace:
 
     def record_time(self, stage: str, seconds: float) -> None:
         """Note what a stage took."""
-        write_json(self.out / _TIMES, {**self.times(), stage: round(seconds, 2)})
+        write_json(self.out / _TIMES, {**self._noted(), stage: round(seconds, 2)})
 
     def times(self) -> dict[str, float]:
-        """Seconds by stage."""
+        """Seconds by stage, in the order of the work; of a training stage, what its record tells.
+
+        So a kill between a stage's last write and its note loses no time.
+        """
+        noted = self._noted()
+        for stage in ("teacher", "student"):
+            if (finished := self.trained(stage)) is not None:
+                noted[stage] = round(read_trained(finished).metrics["train_seconds"], 2)
+        order = ("data", "teacher", "student", *noted)
+        return {stage: noted[stage] for stage in order if stage in noted}
+
+    def _noted(self) -> dict[str, float]:
         path = self.out / _TIMES
         return json.loads(path.read_text()) if path.is_file() else {}
 

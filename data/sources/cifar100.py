@@ -7,15 +7,12 @@ Read from the official archive's folder ``cifar-100-python``, else from the Parq
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ...bundle.progress import Progress
 from ..config import DataConfig
-from ..fetch import Archive, locate
+from ..fetch import Archive
 from ..raw import RawDataset
-from ..root import data_root
 from . import cifar_archive
-from .parquet import class_names, read_table
+from .published import Shards, load_published
 
 ARCHIVE = Archive(
     title="CIFAR-100",
@@ -23,21 +20,9 @@ ARCHIVE = Archive(
     url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     md5="eb9058c3a382ffc7106e4002c42a8d85",
 )
+SHARDS = Shards("cifar100", held_out="test", label="fine_label", title="fine_name")
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:
     """CIFAR-100 with its 100 fine classes."""
-    root = data_root(config.root)
-    shards = sorted(root.glob("cifar100-train-*.parquet"))
-    if shards and not (root / ARCHIVE.folder).is_dir():
-        return _from_shards(root, shards)
-    return cifar_archive.load(locate(ARCHIVE, root, config, progress))
-
-
-def _from_shards(root: Path, shards: list[Path]) -> RawDataset:
-    classes = class_names(root / "cifar100-classes.csv", "fine_name")
-    train, test = (
-        read_table(paths, "image", "fine_label").split(classes)
-        for paths in (shards, [root / "cifar100-test.parquet"])
-    )
-    return RawDataset(classes, train, test)
+    return load_published(ARCHIVE, SHARDS, cifar_archive.load, config, progress)

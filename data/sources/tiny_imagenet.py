@@ -15,12 +15,11 @@ import numpy as np
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..config import DataConfig
-from ..fetch import Archive, locate
+from ..fetch import Archive
 from ..images import FileImages
 from ..raw import RawDataset, RawSplit
-from ..root import data_root
 from .folder import pictures
-from .parquet import class_names, read_table
+from .published import Shards, load_published
 
 ARCHIVE = Archive(
     title="Tiny-ImageNet",
@@ -28,24 +27,12 @@ ARCHIVE = Archive(
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     md5="90528d7ca1a48142e341f4ef8d21d0de",
 )
+SHARDS = Shards("tiny-imagenet", held_out="val", label="label", title="words")
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:
     """Tiny-ImageNet; classes in the order of their WordNet ids, named by their first synonym."""
-    root = data_root(config.root)
-    shards = sorted(root.glob("tiny-imagenet-train-*.parquet"))
-    if shards and not (root / ARCHIVE.folder).is_dir():
-        return _from_shards(root, shards)
-    return _from_archive(locate(ARCHIVE, root, config, progress))
-
-
-def _from_shards(root: Path, shards: list[Path]) -> RawDataset:
-    classes = _titles(class_names(root / "tiny-imagenet-classes.csv", "words"))
-    train, test = (
-        read_table(paths, "image", "label").split(classes)
-        for paths in (shards, [root / "tiny-imagenet-val.parquet"])
-    )
-    return RawDataset(classes, train, test)
+    return load_published(ARCHIVE, SHARDS, _from_archive, config, progress, titles=_titles)
 
 
 def _from_archive(folder: Path) -> RawDataset:

@@ -63,6 +63,15 @@ def test_a_trained_teacher_comes_back_frozen_with_its_own_weights(
     assert not loaded.model.training
 
 
+def test_weights_mean_a_file_or_the_one_in_a_stages_folder(
+    teacher: ModelConfig, tmp_path: Path
+) -> None:
+    trained = Path(str(teacher.weights))
+    for named in (trained, trained.parent, trained / "weights.safetensors"):
+        assert run.weights_file(named) == trained / "weights.safetensors"
+    assert run.weights_file(tmp_path / "missing.pth") == tmp_path / "missing.pth"
+
+
 def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(job: Job) -> None:
     nothing = job.dataset.val.subset(np.empty(0, np.int64))
     folder = run.train_teacher(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from click.testing import Result
 
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.pipeline.recipe import Recipe
+from mldr_deploy.pipeline.summary import _kept
+from mldr_deploy.pipeline.workspace import workspace
 
 Command = Callable[..., Result]
 
@@ -63,6 +67,24 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
 
 
+def test_a_stage_killed_before_its_note_is_in_the_times_all_the_same(
+    finished: tuple[Path, Result],
+) -> None:
+    """As its record tells; in the order of the work."""
+    out, _ = finished
+    kept = (out / "times.json").read_text()
+    (out / "times.json").write_text('{"export and parity": 1.5, "data": 0.5}')
+    with workspace(out, Recipe(**tomllib.loads((out / "recipe.toml").read_text()))) as space:
+        times = space.times()
+    (out / "times.json").write_text(kept)
+    seconds = {
+        stage: round(load_trained(out / stage / "trained")[0].metrics["train_seconds"], 2)
+        for stage in ("teacher", "student")
+    }
+    assert times == {"data": 0.5, **seconds, "export and parity": 1.5}
+    assert list(times) == ["data", "teacher", "student", "export and parity"]
+
+
 def test_the_resolved_recipe_is_stored_with_run_and_bundle(finished: tuple[Path, Result]) -> None:
     out, _ = finished
     recipe = open_bundle(out / "bundle").manifest.provenance["training"]["recipe"]
@@ -81,7 +103,39 @@ def test_a_second_run_touches_nothing_that_is_finished(
     assert files(out) == before
     for stage in ("student", "bundle"):
         assert f"{stage}: already there, {out / stage}" in again.stderr
-    assert again.stdout.splitlines()[0] == first.stdout.splitlines()[0]
+    assert again.stdout == first.stdout  # the times too: nothing was measured again
+    assert "testing the teacher" not in again.stderr
+    assert f"table: already there, {out / 'summary.json'}" in again.stderr
+
+
+def test_on_another_machine_it_is_measured_again(
+    finished: tuple[Path, Result], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    path = out / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"rows": [r | {"top1": -1.0} for r in summary["rows"]]}))
+    monkeypatch.setattr("mldr_deploy.pipeline.summary._machine", lambda: "another")
+    assert command("distill-and-export", out).exit_code == 0
+    again = json.loads(path.read_text())
+    assert [row["top1"] for row in again["rows"]] == [row["top1"] for row in summary["rows"]]
+    assert again["measured"] != summary["measured"]
+
+
+def test_only_a_whole_summary_of_the_same_things_is_kept(
+    finished: tuple[Path, Result], tmp_path: Path
+) -> None:
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    path = tmp_path / "summary.json"
+    assert _kept(path, summary["measured"]) == ()  # there is none
+    path.write_text(json.dumps(summary))
+    kept = _kept(path, summary["measured"])
+    assert [row.top1 for row in kept] == [row["top1"] for row in summary["rows"]]
+    assert _kept(path, "other") == ()
+    for damaged in ('{"rows": [{}], "measured": "x"}', '{"rows": []}', "[]", "half {"):
+        path.write_text(damaged)
+        assert _kept(path, "x") == ()
 
 
 @pytest.fixture
