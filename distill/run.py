@@ -93,15 +93,23 @@ def distill(
         raise MldrError(f"method.name={method.name} distills, but there is no teacher: give one")
     built = fresh_model(job, student, training)
     plan = plan_stages(built, job.data.image_size)
-    pair = Pair(
-        classes=len(job.dataset.classes),
-        student=plan,
-        teacher=None if teacher is None else teacher.plan,
-        labels=torch.from_numpy(job.dataset.train.labels),
-        batch=job.data.batch_size // job.accelerator.num_processes // training.train.accumulate,
-        device=job.accelerator.device,
-    )
+    pair = _pair(job, plan, None if teacher is None else teacher.plan, training)
     return _fit(job, student, built, plan, create_method(method, pair), teacher, training)
+
+
+def require_served(
+    job: Job, student: ModelConfig, teacher: ModelConfig, method: MethodConfig, training: Training
+) -> None:
+    """Refuse, before the teacher is trained, what `distill` would refuse after it.
+
+    Raises MldrError for a student that cannot be built and a pair that the method cannot serve.
+    """
+    bare = teacher.model_copy(update={"weights": None, "fresh_head": False})
+    mine, theirs = (
+        plan_stages(fresh_model(job, model, training), job.data.image_size)
+        for model in (student, bare)
+    )
+    create_method(method, _pair(job, mine, theirs, training))
 
 
 def load_teacher(model: ModelConfig, job: Job) -> Teacher:
@@ -233,6 +241,17 @@ def _environment(accelerator: Accelerator) -> dict[str, Any]:
 def weights_file(weights: Path) -> Path:
     """The file that `weights` means: itself, or the one in a folder that a training stage left."""
     return _trained_in(weights) / WEIGHTS if weights.is_dir() else weights
+
+
+def _pair(job: Job, student: StagePlan, teacher: StagePlan | None, training: Training) -> Pair:
+    return Pair(
+        classes=len(job.dataset.classes),
+        student=student,
+        teacher=teacher,
+        labels=torch.from_numpy(job.dataset.train.labels),
+        batch=job.data.batch_size // job.accelerator.num_processes // training.train.accumulate,
+        device=job.accelerator.device,
+    )
 
 
 def _record(model: ModelConfig) -> TrainedModel | None:

@@ -67,8 +67,10 @@ class Pipeline:
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
         taught = needs_teacher(recipe.method)
-        if taught:  # a wrong name or key is told now, not after the teacher's training
-            run.fresh_model(self.job("student"), recipe.student, recipe.training)
+        if taught:
+            assert recipe.teacher is not None
+            job, teacher = self.job("student"), recipe.teacher.model
+            run.require_served(job, recipe.student, teacher, recipe.method, recipe.training)
         folder = self.teacher() if taught else None
 
         def distill(job: run.Job) -> Path:
