@@ -15,6 +15,7 @@ COMMANDS = {
     "distill-and-export": "distill_and_export",
     "train-teacher": "train_teacher",
     "distill": "distill",
+    "compare": "compare",
     "export": "export",
     "check": "check",
     "serve": "serve",

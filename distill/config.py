@@ -39,7 +39,12 @@ class TrainConfig(BaseModel):
         description="Parts that a process's share of a batch is computed in, to save memory. "
         "Relations between samples then span one part.",
     )
-    clip_norm: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+    clip_norm: float = Field(
+        default=5.0,
+        ge=0,
+        description="Largest gradient norm; 0: no limit. Relations grow with the square of the "
+        "logits, so that mldr-kd may diverge without a limit where there is no warm-up.",
+    )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="Part of a label spread over all classes."
     )

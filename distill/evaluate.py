@@ -82,3 +82,26 @@ def _counts(logits: Tensor, labels: Tensor) -> Tensor:
     loss = F.cross_entropy(logits, labels, reduction="sum")
     values = [best.new_tensor(len(labels), dtype=torch.float64), best[:, 0].sum(), best.sum(), loss]
     return torch.stack([value.double() for value in values])
+
+
+@torch.no_grad()
+def best_classes(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    k: int = 5,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The ``k`` most likely classes of every image, best first: int64 [N, min(k, C)], on the CPU.
+
+    In eval mode and float32; the model's own mode comes back afterwards.
+    """
+    progress, training = progress or Silent(), model.training
+    model.eval()
+    found = []
+    for inputs, labels in batches:
+        logits = model(inputs).float()
+        found.append(logits.topk(min(k, logits.shape[1]), dim=1).indices)
+        progress.advance(len(labels))
+    model.train(training)
+    return torch.cat(found).cpu() if found else torch.empty(0, k, dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -90,6 +91,11 @@ class Recipe(BaseModel):
         )
 
 
+def merged(*tables: dict[str, Any]) -> dict[str, Any]:
+    """Recipes' tables laid over each other, the last on top, key by key."""
+    return functools.reduce(_over, tables, {})
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
     folder = files("mldr_deploy.distill").joinpath("recipes")
@@ -151,12 +157,12 @@ def _table(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
 
 def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """``table`` laid over ``base``; nested tables are merged, everything else is replaced."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in table.items():
-        under = merged.get(key)
+        under = result.get(key)
         both = isinstance(under, dict) and isinstance(value, dict) and key != "options"
-        merged[key] = _over(under, value) if both else value  # type: ignore[arg-type]
-    return merged
+        result[key] = _over(under, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def _read(recipe: str) -> tuple[str, str]:

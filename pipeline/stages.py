@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -174,20 +174,26 @@ class Pipeline:
 
 @contextmanager
 def pipeline(
-    recipe: Recipe, out: Path | None, *, device: str, restart: bool, progress: Progress
+    recipe: Recipe,
+    out: Path | None,
+    *,
+    device: str,
+    restart: bool,
+    progress: Progress,
+    shared: Mapping[str, Path] | None = None,
 ) -> Iterator[Pipeline]:
-    """A pipeline in ``out`` (default: runs/ and the recipe's name).
+    """A pipeline in ``out`` (default: runs/ and the recipe's name); ``shared`` as in `Workspace`.
 
-    Raises MldrError when ``out`` holds another recipe's results, Unavailable for a device that
-    is not there.
+    Raises MldrError when ``out`` holds another recipe's results, Busy when another process is at
+    work there, Unavailable for a device that is not there.
     """
     folder = out or Path("runs") / recipe.name
     accelerator = _accelerator(device)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()
-        yield Pipeline(Workspace(folder, recipe), accelerator, progress)
+        yield Pipeline(Workspace(folder, recipe, shared), accelerator, progress)
         return
-    with workspace(folder, recipe) as space:
+    with workspace(folder, recipe, shared) as space:
         space.claim(restart=restart)
         accelerator.wait_for_everyone()
         yield Pipeline(space, accelerator, progress)

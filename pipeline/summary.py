@@ -127,7 +127,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
             "curves": str(space.folder("student") / "curves.png"),
             "run": str(space.out),
         },
-        machine=_machine(),
+        machine=machine(),
         passed=bool(bundle),
         measured=measured,
     )
@@ -237,7 +237,8 @@ def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float
         return single, milliseconds_per_image(ready, inputs, max_batch)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Processor, threads and PyTorch of this machine."""
     import torch
 
     return f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"

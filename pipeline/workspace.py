@@ -11,10 +11,12 @@ import fcntl
 import json
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from ..bundle.atomic import write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
@@ -36,15 +38,23 @@ _INDIFFERENT = (
 )
 
 
-class Workspace:
-    """The folder of one run of one recipe."""
+class Busy(MldrError):
+    """Another process is at work in the folder."""
 
-    def __init__(self, out: Path, recipe: Recipe) -> None:
-        self.out, self.recipe = out, recipe
+
+class Workspace:
+    """The folder of one run of one recipe.
+
+    ``shared`` says of stages that other runs use too, such as one teacher of many students, where
+    they lie; they are not thrown away with this run.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, shared: Mapping[str, Path] | None = None) -> None:
+        self.out, self.recipe, self._shared = out, recipe, dict(shared or {})
 
     def folder(self, stage: str) -> Path:
         """Where a stage writes: teacher, student or bundle."""
-        return self.out / stage
+        return self._shared.get(stage, self.out / stage)
 
     def trained(self, stage: str) -> Path | None:
         """The finished model of a training stage, if it is there."""
@@ -60,12 +70,12 @@ class Workspace:
 
         Raises MldrError when it holds results of another recipe, and names the first difference.
         """
-        stages = [self.folder(name) for name in ("teacher", "student", "bundle")]
+        stages = [self.out / name for name in ("teacher", "student", "bundle")]
         if restart:
             for path in (*stages, self.out / "summary.json", self.out / _TIMES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        elif any(stage.exists() for stage in stages):
-            self._refuse_another()
+        elif any(stage.exists() for stage in stages) and (difference := self.difference()):
+            raise MldrError(f"{difference}: choose another --out, or --restart to discard it")
         write_text(self.out / _RECIPE, dump_recipe(self.recipe))
 
     def record_time(self, stage: str, seconds: float) -> None:
@@ -88,28 +98,46 @@ class Workspace:
         path = self.out / _TIMES
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def _refuse_another(self) -> None:
+    def difference(self) -> str | None:
+        """How the recipe that the folder holds a run of differs from this one, if it does.
+
+        Keys that did not exist when it was written count as their defaults.
+        """
         path = self.out / _RECIPE
         try:
-            there = flat(tomllib.loads(path.read_text()))
+            table = tomllib.loads(path.read_text())
         except (OSError, ValueError) as error:  # bad TOML and bad UTF-8 are ValueErrors
-            raise MldrError(
+            return (
                 f"{path} cannot be read ({type(error).__name__}), so what lies in {self.out} is "
-                "not known to be of this recipe: choose another --out, or --restart to discard it"
-            ) from error
-        here = flat(tomllib.loads(dump_recipe(self.recipe)))
+                "not known to be of this recipe"
+            )
+        there, here = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
         for key in sorted(there.keys() | here.keys()):
             indifferent = key in _INDIFFERENT or is_idle(self.recipe, key)
             if not indifferent and there.get(key) != here.get(key):
-                raise MldrError(
+                return (
                     f"{self.out} holds a run with {key} = {there.get(key, 'unset')}, not "
-                    f"{here.get(key, 'unset')}: choose another --out, or --restart to discard it"
+                    f"{here.get(key, 'unset')}"
                 )
+        return None
+
+
+def _completed(table: dict[str, Any]) -> dict[str, Any]:
+    """A written recipe with today's keys, flat; as it stands where it is no recipe any more."""
+    try:
+        return flat(tomllib.loads(dump_recipe(Recipe(**table))))
+    except ValidationError:
+        return flat(table)
 
 
 @contextmanager
-def workspace(out: Path, recipe: Recipe) -> Iterator[Workspace]:
-    """The folder ``out``, locked against a second process for the length of the block."""
+def workspace(
+    out: Path, recipe: Recipe, shared: Mapping[str, Path] | None = None
+) -> Iterator[Workspace]:
+    """The folder ``out``, locked against a second process for the length of the block.
+
+    Raises Busy when another process holds it, MldrError when it cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / ".lock").open("w")
@@ -121,10 +149,10 @@ def workspace(out: Path, recipe: Recipe) -> Iterator[Workspace]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise MldrError(
+            raise Busy(
                 f"another mldr-deploy is at work in {out}: wait for it, or choose another --out"
             ) from None
-        yield Workspace(out, recipe)
+        yield Workspace(out, recipe, shared)
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

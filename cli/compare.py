@@ -1,0 +1,73 @@
+"""``mldr-deploy compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+from .console import progress
+
+
+@click.command(name="compare")
+@click.argument("matrix", metavar="MATRIX", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of the comparison.  [default: runs/ and its name]",
+)
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs at once on this machine: on every GPU in turn, or each on its share of the "
+    "processor's cores.",
+)
+@click.option(
+    "--report-only", is_flag=True, help="Train nothing; report what is finished in --out."
+)
+@click.option("--worker", is_flag=True, hidden=True)
+@options.device
+@options.quiet
+def command(
+    matrix: Path,
+    out: Path | None,
+    jobs: int,
+    report_only: bool,
+    worker: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Compare methods on equal terms: a matrix of pairs x methods x seeds from one TOML file.
+
+    MATRIX names teachers, pairs of teacher and student, methods and seeds (docs/compare.md has
+    every key). Teachers are trained once and shared; the methods of a pair have the same budget,
+    initial weights, order of images and augmentation. Each run is kept as it finishes, and an
+    interrupted one continues from its last checkpoint: give the same command again.
+
+    Processes on other machines join in with the same command, when --out lies on a file system
+    that they share: each takes the next run that nobody is at.
+
+    Leaves results.json, table.md and two pictures in --out, and prints the table. Exit code 1 when
+    a run failed; the rest is carried out and reported all the same.
+    """
+    from ..compare.comparison import Comparison, compare
+
+    with progress(quiet) as bar:
+        if worker:
+            Comparison.open(matrix, out).train(device, bar)
+            return
+        if report_only:
+            results, failed = Comparison.open(matrix, out).report(bar), None
+        else:
+            results, failed = compare(matrix, out, jobs=jobs, device=device, progress=bar)
+    from ..compare.table import markdown
+
+    click.echo(markdown(results))
+    if failed is not None:
+        raise failed

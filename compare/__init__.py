@@ -1,0 +1,1 @@
+"""Methods beside each other on equal terms: a matrix of pairs x methods x seeds."""

@@ -1,0 +1,125 @@
+"""A whole comparison: its runs in order, one export a pair, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle.progress import Progress
+from ..errors import MldrError
+from . import results as found
+from .matrix import Matrix, load_matrix
+from .results import Results
+from .units import ExportRun, StudentRun, Unit, chosen, exports, students, teachers, tuning
+from .workers import Failures, failure, start_workers, watch, work
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A matrix in its folder."""
+
+    matrix: Matrix
+    file: Path
+    out: Path
+
+    @classmethod
+    def open(cls, file: Path, out: Path | None) -> Comparison:
+        """The comparison of ``file`` in ``out`` (default: runs/ and its name).
+
+        Raises MldrError for a file that is not a comparison, and when ``out`` holds finished runs
+        of other recipes.
+        """
+        matrix = load_matrix(file)
+        comparison = cls(matrix, file, out or Path("runs") / matrix.name)
+        for unit in comparison.runs():
+            if unit.finished:
+                unit.require_same()
+        return comparison
+
+    def runs(self) -> list[Unit]:
+        """Everything to be trained, as far as it is settled: students wait for the tuning."""
+        trials = tuning(self.matrix, self.out)
+        taught = list(teachers(self.matrix, self.out).values())
+        if all(trial.finished for trial in trials):
+            return [*taught, *trials, *self._students()]
+        return [*taught, *trials]
+
+    def train(self, device: str, progress: Progress) -> None:
+        """Take runs until none is left. Raises Failures when some did not work out."""
+        trials: list[Unit] = list(tuning(self.matrix, self.out))
+        if trials:
+            needed = [unit for trial in trials for unit in trial.needs]
+            work([*dict.fromkeys(needed), *trials], device=device, progress=progress)
+        work(self.runs(), device=device, progress=progress)
+
+    def train_with(self, jobs: int, devices: Sequence[str], progress: Progress) -> None:
+        """The same with ``jobs`` processes on this machine; their logs lie in ``out``/logs.
+
+        Raises Failures as `train` does.
+        """
+        arguments = ["compare", str(self.file), "--out", str(self.out), "--worker"]
+        workers = start_workers(jobs, arguments, self.out / "logs", devices=devices)
+        watch(workers, self.runs, progress)
+        if all(run.finished for run in self.runs()):
+            return
+        failed = [f"{run.name}: {why}" for run in self.runs() if (why := failure(run))]
+        told = failed[0] if failed else f"see {self.out / 'logs'}"
+        raise Failures(f"{told}; the same command tries again")
+
+    def export(self, device: str, progress: Progress) -> None:
+        """Export, prove and time one finished student of each pair."""
+        work([u for u in self._exports() if u.ready], device=device, progress=progress)
+
+    def report(self, progress: Progress) -> Results:
+        """Write results.json, table.md and the pictures of what is finished."""
+        runs, trials = self._students(), tuning(self.matrix, self.out)
+        timed = {u.pair: ms for u in self._exports() if (ms := u.milliseconds) is not None}
+        results = found.collect(
+            self.matrix,
+            teachers(self.matrix, self.out),
+            runs,
+            chosen(self.matrix, [trial for trial in trials if trial.finished]),
+            {unit.name: why for unit in self.runs() if (why := failure(unit))},
+            milliseconds=timed,
+            progress=progress,
+        )
+        found.write(results, self.out)
+        return results
+
+    def _students(self) -> list[StudentRun]:
+        trials = tuning(self.matrix, self.out)
+        if not all(trial.finished for trial in trials):
+            return students(self.matrix, self.out, {})
+        return students(self.matrix, self.out, chosen(self.matrix, trials))
+
+    def _exports(self) -> list[ExportRun]:
+        return exports(self.matrix, self._students())
+
+
+def devices_of(device: str, jobs: int) -> list[str]:
+    """Where ``jobs`` workers compute: in turn on every GPU, or all on ``device``."""
+    import torch
+
+    if jobs > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [device]
+
+
+def compare(
+    file: Path, out: Path | None, *, jobs: int, device: str, progress: Progress
+) -> tuple[Results, MldrError | None]:
+    """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
+    comparison, failed = Comparison.open(file, out), None
+    try:
+        if jobs > 1:
+            comparison.train_with(jobs, devices_of(device, jobs), progress)
+        else:
+            comparison.train(device, progress)
+    except Failures as error:
+        failed = error
+    try:
+        comparison.export(device, progress)
+    except Failures as error:
+        failed = failed or error
+    return comparison.report(progress), failed

@@ -1,0 +1,215 @@
+"""What a comparison found so far: every figure with its runs behind it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from .. import __version__
+from ..bundle.progress import Progress
+from ..data.dataset import load_dataset
+from ..pipeline.provenance import commit
+from ..pipeline.summary import machine
+from .matrix import Matrix
+from .paired import Comparison, Hits, compare
+from .units import StudentRun, TeacherRun, test_classes
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one pair over the seeds that are finished."""
+
+    method: str
+    top1: tuple[float, ...]  # per cent of test, a seed each
+    seeds: tuple[int, ...]
+    train_seconds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of top-1, per cent."""
+        return mean(self.top1)
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over the seeds (n - 1); None of one seed."""
+        return stdev(self.top1) if len(self.top1) > 1 else None
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One line of the table."""
+
+    pair: str
+    teacher: str | None  # model name
+    teacher_top1: float | None
+    teacher_parameters: int | None
+    student: str
+    family: str
+    parameters: int
+    scores: tuple[Score, ...]
+    best_other: str | None  # the method nearest to, or above, the focus
+    against: Comparison | None  # the focus against it
+    milliseconds: float | None = None  # an image at batch 1, ONNX Runtime CPU
+
+    def score(self, method: str) -> Score | None:
+        """The method's score, if any of its runs is finished."""
+        return next((score for score in self.scores if score.method == method), None)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that results.json holds."""
+
+    matrix: Matrix
+    pairs: tuple[PairResult, ...]
+    chosen: dict[str, int]  # tuned methods' choices
+    missing: tuple[str, ...]  # runs that are not finished
+    failed: dict[str, str]  # run -> why
+    test_images: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, with versions and machine."""
+        pairs = []
+        for pair in self.pairs:
+            table = asdict(pair)
+            for score, plain in zip(pair.scores, table["scores"], strict=True):
+                plain |= {"mean": score.mean, "standard_deviation": score.deviation}
+            if pair.against is not None:
+                table["against"] = {
+                    "gain": pair.against.gain,
+                    "mcnemar_p": pair.against.mcnemar_p,
+                    "t_test_p": pair.against.t_test_p,
+                    "significant": pair.against.significant,
+                }
+            pairs.append(table)
+        return {
+            "schema": SCHEMA,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "commit": commit(),
+            "versions": {"mldr-deploy": __version__}
+            | {name: version(name) for name in ("torch", "timm")},
+            "test_images": self.test_images,
+            "matrix": self.matrix.model_dump(mode="json"),
+            "chosen": self.chosen,
+            "pairs": pairs,
+            "missing": list(self.missing),
+            "failed": self.failed,
+        }
+
+
+def collect(
+    matrix: Matrix,
+    teachers: dict[str, TeacherRun],
+    runs: Sequence[StudentRun],
+    chosen: dict[str, int],
+    failed: dict[str, str],
+    *,
+    milliseconds: dict[str, float],
+    progress: Progress,
+) -> Results:
+    """The results of the ``runs`` that are finished."""
+    finished = [run for run in runs if run.finished]
+    labels: dict[str, Any] = {}
+    for run in finished:
+        if run.pair not in labels:
+            labels[run.pair] = load_dataset(run.recipe.data, progress=progress).test.labels
+    pairs = []
+    for pair in matrix.pairs:
+        mine = [run for run in finished if run.pair == pair]
+        if mine:
+            hits = {(r.method, r.seed): test_classes(r)[:, 0] == labels[pair] for r in mine}
+            pairs.append(_pair(matrix, pair, mine, hits, teachers, milliseconds.get(pair)))
+    return Results(
+        matrix=matrix,
+        pairs=tuple(pairs),
+        chosen=chosen,
+        missing=tuple(run.name for run in runs if not run.finished),
+        failed=failed,
+        test_images=max((len(some) for some in labels.values()), default=0),
+    )
+
+
+def _pair(
+    matrix: Matrix,
+    pair: str,
+    runs: Sequence[StudentRun],
+    hits: dict[tuple[str, int], Hits],
+    teachers: dict[str, TeacherRun],
+    milliseconds: float | None,
+) -> PairResult:
+    scores = tuple(s for method in matrix.methods if (s := _score(method, runs)) is not None)
+    other, against = _against_best(matrix, scores, hits)
+    first = runs[0].result
+    taught = matrix.pairs[pair].get("teacher")
+    teacher = _teacher(teachers.get(taught)) if taught else {}
+    return PairResult(
+        pair=pair,
+        teacher=matrix.teachers[taught]["name"] if taught else None,
+        teacher_top1=teacher.get("test_top1"),
+        teacher_parameters=teacher.get("parameters"),
+        student=first["model"]["name"],
+        family=first["family"],
+        parameters=first["parameters"],
+        scores=scores,
+        best_other=other,
+        against=against,
+        milliseconds=milliseconds,
+    )
+
+
+def _score(method: str, runs: Sequence[StudentRun]) -> Score | None:
+    mine = [run for run in runs if run.method == method]
+    if not mine:
+        return None
+    return Score(
+        method=method,
+        top1=tuple(run.result["test_top1"] for run in mine),
+        seeds=tuple(run.seed for run in mine),
+        train_seconds=tuple(run.result["train_seconds"] for run in mine),
+    )
+
+
+def _against_best(
+    matrix: Matrix, scores: Sequence[Score], hits: dict[tuple[str, int], Hits]
+) -> tuple[str | None, Comparison | None]:
+    """The best method but the focus, by mean over the seeds, and the focus against it.
+
+    That it is chosen on test makes the gain, if anything, smaller.
+    """
+    focus = next((score for score in scores if score.method == matrix.focus), None)
+    others = [score for score in scores if score.method != matrix.focus]
+    if focus is None or not others:
+        return None, None
+    best = max(others, key=lambda score: score.mean)
+    seeds = [seed for seed in focus.seeds if seed in best.seeds]
+    if not seeds:
+        return best.method, None
+    return best.method, compare(
+        [hits[focus.method, seed] for seed in seeds], [hits[best.method, seed] for seed in seeds]
+    )
+
+
+def _teacher(run: TeacherRun | None) -> dict[str, Any]:
+    path = None if run is None else run.result_file
+    return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+
+
+def write(results: Results, out: Path) -> None:
+    """results.json, table.md and the pictures, into ``out``."""
+    from ..bundle.atomic import write_json, write_text
+    from .pictures import draw
+    from .table import markdown
+
+    write_json(out / "results.json", results.as_json())
+    write_text(out / "table.md", markdown(results))
+    if results.pairs:
+        draw(results, out)

@@ -1,0 +1,60 @@
+"""A comparison as a Markdown table, in the shape that papers use."""
+
+from __future__ import annotations
+
+from .paired import ALPHA
+from .results import PairResult, Results, Score
+
+
+def markdown(results: Results) -> str:
+    """A line a pair: teacher, every method, and the focus's gain over the best other."""
+    matrix = results.matrix
+    heads = ["teacher -> student", "teacher", *matrix.methods, f"{matrix.focus} over best other"]
+    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+    lines += [_line(_cells(pair, results)) for pair in results.pairs]
+    seeds = ", ".join(map(str, matrix.seeds))
+    notes = [
+        f"Test top-1, per cent of {results.test_images} images; mean ± sample standard deviation "
+        f"over seeds {seeds}. Best student method of a line in bold.",
+        f"`*`: McNemar's exact test on the same test images gives p < {ALPHA} with every seed, all "
+        "in the same direction (and, of three seeds or more, so does a paired t-test over seeds).",
+    ]
+    if results.chosen:
+        tuned = ", ".join(f"{method} {choice}" for method, choice in results.chosen.items())
+        assert matrix.tuning is not None
+        count = len(next(iter(matrix.tuning.choices.values())))
+        notes.append(
+            f"Settings: the best of {count} for each tuned method, by validation accuracy on pair "
+            f"{matrix.tuning.pair} (choice by number: {tuned})."
+        )
+    if results.missing:
+        notes.append(f"Not finished: {'; '.join(results.missing)}.")
+    notes += [f"Failed: {name}: {why}" for name, why in results.failed.items()]
+    title = f"# {matrix.name}\n\n" + (f"{matrix.description}\n\n" if matrix.description else "")
+    return title + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _cells(pair: PairResult, results: Results) -> list[str]:
+    best = max(score.mean for score in pair.scores)
+    name = f"{pair.teacher} -> {pair.student}" if pair.teacher else pair.student
+    cells = [name, "" if pair.teacher_top1 is None else f"{pair.teacher_top1:.2f}"]
+    for method in results.matrix.methods:
+        score = pair.score(method)
+        cells.append("-" if score is None else _score(score, bold=score.mean == best))
+    return [*cells, _gain(pair)]
+
+
+def _score(score: Score, *, bold: bool) -> str:
+    shown = f"**{score.mean:.2f}**" if bold else f"{score.mean:.2f}"
+    return shown if score.deviation is None else f"{shown} ± {score.deviation:.2f}"
+
+
+def _gain(pair: PairResult) -> str:
+    if pair.against is None:
+        return "-"
+    mark = " *" if pair.against.significant else ""
+    return f"{pair.against.gain:+.2f} ({pair.best_other}){mark}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

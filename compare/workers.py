@@ -1,0 +1,151 @@
+"""Carrying out a comparison: every process takes the next run that nobody is at.
+
+Processes know of each other only by the files and locks in the comparison's folder, so several on
+one machine, or one on each of many machines with a shared file system, need no other arrangement.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..bundle.atomic import write_json
+from ..bundle.progress import Progress
+from ..errors import MldrError, Unavailable
+from ..pipeline.workspace import Busy
+from .units import Unit
+
+_FAILED = "failed.json"
+_POLL_SECONDS = 2.0
+
+
+class Failures(MldrError):
+    """Some runs of a comparison failed."""
+
+
+def work(units: Sequence[Unit], *, device: str, progress: Progress) -> None:
+    """Carry out ``units``, beside whoever else does; returns when all are finished.
+
+    A run that fails is left, with the reason in its folder, and tried again by the next call.
+    Raises Failures, after everything else is done, when there are such runs; Unavailable at once,
+    since what this machine lacks every run will miss.
+    """
+    began = time.time()
+    while pending := [unit for unit in units if not unit.finished]:
+        failed = [unit for unit in pending if _failed_since(unit, began)]
+        lost = [unit for unit in pending if _is_lost(unit, failed)]
+        if len(lost) == len(pending):
+            raise Failures(_told(failed))
+        done = [unit for unit in units if unit.finished]
+        open_units = [unit for unit in pending if unit.ready and unit not in failed]
+        if not _take_one(open_units, f"{len(done)} of {len(units)} done", device, progress):
+            time.sleep(_POLL_SECONDS)
+
+
+def start_workers(
+    jobs: int, arguments: Sequence[str], logs: Path, *, devices: Sequence[str]
+) -> list[subprocess.Popen[bytes]]:
+    """``jobs`` processes of the same command, each with its share of the processors.
+
+    Worker k logs to ``logs``/worker-k.log and computes on ``devices[k % len(devices)]``.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    workers = []
+    for k in range(jobs):
+        mine = cores[k * len(cores) // jobs : (k + 1) * len(cores) // jobs] or cores
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, len(mine)))}
+        device = devices[k % len(devices)]
+        command = [sys.executable, "-m", "mldr_deploy", *arguments, "--device", device]
+        with (logs / f"worker-{k}.log").open("ab") as log:
+            workers.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=_pinned(mine) if mine else None,
+                )
+            )
+    return workers
+
+
+def watch(
+    workers: Sequence[subprocess.Popen[bytes]], units: Callable[[], Sequence[Unit]], bar: Progress
+) -> None:
+    """Show how many runs are finished until all ``workers`` have ended; ends them on Ctrl-C."""
+    total, shown = len(units()), 0
+    bar.start("runs", total)
+    try:
+        while True:
+            running = [worker for worker in workers if worker.poll() is None]
+            done = sum(unit.finished for unit in units())
+            bar.advance(done - shown, workers=len(running))
+            shown = done
+            if not running:
+                return
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.terminate()  # it writes a checkpoint first
+        for worker in workers:
+            worker.wait()
+        bar.finish()
+
+
+def failure(unit: Unit) -> str | None:
+    """Why ``unit`` failed the last time, if it did."""
+    import json
+
+    path = unit.folder / _FAILED
+    if unit.finished or not path.is_file():
+        return None
+    reason: str = json.loads(path.read_text())["reason"]
+    return reason
+
+
+def _take_one(units: Sequence[Unit], note: str, device: str, progress: Progress) -> bool:
+    """Carry out the first unit that nobody else is at; whether there was one."""
+    for unit in units:
+        progress.note(f"{note}; {unit.name}")
+        try:
+            unit.carry_out(device, progress)
+        except Busy:
+            continue
+        except Unavailable:
+            raise
+        except MldrError as error:
+            progress.note(f"{unit.name} failed: {error}")
+            write_json(unit.folder / _FAILED, {"reason": str(error), "time": time.time()})
+        else:
+            (unit.folder / _FAILED).unlink(missing_ok=True)
+        return True
+    return False
+
+
+def _failed_since(unit: Unit, began: float) -> bool:
+    path = unit.folder / _FAILED
+    return path.is_file() and path.stat().st_mtime >= began
+
+
+def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
+    return unit in failed or any(need in failed for need in unit.needs)
+
+
+def _told(failed: Sequence[Unit]) -> str:
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{first.name} failed{more}: {failure(first)}; the same command tries again"
+
+
+def _pinned(cores: Sequence[int]) -> Callable[[], None]:
+    def pin() -> None:
+        os.sched_setaffinity(0, cores)
+
+    return pin
