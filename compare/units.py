@@ -275,7 +275,8 @@ def _taught(
     if name is None or not needs_teacher(recipe.method):
         return (), ()
     teacher = by_name[name]
-    return (teacher,), (("teacher", teacher.folder / "teacher"),)
+    shared = tuple((stage, teacher.folder / stage) for stage in ("teacher", "logits"))
+    return (teacher,), shared
 
 
 def _best_classes(job: Pipeline, model: Any, preprocessing: Any) -> NDArray[np.int64]:

@@ -29,6 +29,14 @@ class TrainConfig(BaseModel):
         description="The same for the teacher's answers. On CPUs bf16 often helps a ResNet and "
         "slows depthwise convolutions, so the two are separate.",
     )
+    teacher_views: int = Field(
+        default=0,
+        ge=0,
+        description="Distinct epochs of augmented images, after which the very same pixels come "
+        "again. The teacher is then asked once for each: its logits are kept in float16 in the "
+        "run's folder (views x images x classes x 2 bytes) and serve every epoch and later runs. "
+        "Methods that need the teacher's features still ask it. 0: every epoch is new.",
+    )
     channels_last: bool = Field(default=True, description="NHWC memory order for 4-d tensors.")
     compile: bool = Field(
         default=False, description="torch.compile the student, projectors and losses."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .. import __version__
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.trained import RECORD, WEIGHTS, TrainedModel, load_trained, save_trained
+from ..data.augment import Mix
 from ..data.config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
@@ -37,7 +39,9 @@ from .methods.registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
 from .metrics import draw_curves
 from .task import Task, Teacher
+from .teacher_cache import Share, TeacherCache, cache_identity, locked
 from .trainer import Trainer
+from .views import Views
 
 TRAINED = "trained"
 _EVAL_BATCH = 250  # images; evaluation keeps no activations
@@ -65,6 +69,7 @@ class Job:
     identity: str
     provenance: dict[str, Any]
     progress: Progress
+    logits: Path | None = None  # where teachers' logits are kept; None: in `folder`
 
 
 def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
@@ -176,22 +181,16 @@ def _fit(
     }
     preprocessing = preprocessing_of(config, model, job)
     smoothing = training.train.label_smoothing
+    views = _views(job, training, place)
     trainer = Trainer(
         Task(model, plan, method, preprocessing, label_smoothing=smoothing),
         teacher,
-        TrainBatches(
-            job.dataset.train,
-            job.data,
-            seed=training.train.seed,
-            augment=training.augment,
-            **place,
-        ),
+        views,
         EvalBatches(job.dataset.val, preprocessing, _EVAL_BATCH, threads=job.data.workers, **place),
-        classes=len(job.dataset.classes),
         train=training.train,
         optimizer=training.optimizer,
         schedule=training.schedule,
-        augment=training.augment,
+        cache=_cache(job, teacher, method, views, training),
         accelerator=accelerator,
         folder=job.folder,
         identity=job.identity,
@@ -218,6 +217,53 @@ def _fit(
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     accelerator.wait_for_everyone()
     return trained
+
+
+def _views(job: Job, training: Training, place: dict[str, Any]) -> Views:
+    """What the student will see."""
+    train, augment = training.train, training.augment
+    return Views(
+        TrainBatches(job.dataset.train, job.data, seed=train.seed, augment=augment, **place),
+        Mix(augment),
+        classes=len(job.dataset.classes),
+        seed=train.seed,
+        rank=job.accelerator.process_index,
+        count=train.teacher_views,
+    )
+
+
+def _cache(
+    job: Job, teacher: Teacher | None, method: Method, views: Views, training: Training
+) -> TeacherCache | None:
+    """The teacher's logits for the views, complete; None where it has to be asked every time."""
+    asks_more = method.needs_teacher_stages or method.needs_features
+    if teacher is None or not views.count or asks_more:
+        return None
+    accelerator, train = job.accelerator, training.train
+    ready = teacher.to(accelerator.device, train)
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    shape = (views.count * views.steps_per_epoch, job.data.batch_size, len(job.dataset.classes))
+    identity = cache_identity(
+        teacher,
+        data=job.dataset.fingerprint,
+        split=[job.data.val_fraction, job.data.split_seed, job.data.image_size],
+        augment=training.augment.model_dump(mode="json"),
+        seed=train.seed,
+        shape=shape,
+        processes=share.world,
+    )
+    folder = (job.logits or job.folder / "logits") / identity[:16]
+    rows = min(views.count, train.epochs) * views.steps_per_epoch
+    megabytes = math.prod(shape) * 2 / 1e6
+    job.progress.note(f"teacher's logits for {rows} steps: {megabytes:.1f} MB in {folder}")
+    with locked(folder, share.rank, job.progress):
+        if accelerator.is_main_process:
+            TeacherCache.open(folder, identity, shape, share)
+        accelerator.wait_for_everyone()
+        cache = TeacherCache.open(folder, identity, shape, share)
+        cache.fill(views, rows, lambda images: ready(images).logits, job.progress)
+    accelerator.wait_for_everyone()
+    return cache
 
 
 def _metrics(top1: float, epoch: int, seconds: float) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
+from .config import TrainConfig
 from .methods.base import Method, Step
 
 
@@ -33,31 +34,37 @@ class Normalise(nn.Module):
         return pixels * self.scale + self.bias
 
 
-@dataclass(frozen=True)
+@dataclass
 class Teacher:
     """A frozen model in eval mode that sees the student's pixels under its own normalisation."""
 
     model: nn.Module
     plan: StagePlan
     preprocessing: Preprocessing
+    bf16: bool = False  # autocast
+    channels_last: bool = False
     normalise: Normalise = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "normalise", Normalise(self.preprocessing))
+        self.normalise = Normalise(self.preprocessing)
 
     @torch.no_grad()
     def __call__(
         self, pixels: Tensor, *, stages: bool = False, features: bool = False
     ) -> StageOutput:
         """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for."""
-        x = self.normalise(pixels)
-        if not (stages or features):
-            return StageOutput(self.model(x), ())
-        return forward_stages(self.model, x, self.plan, features=features)
+        if self.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16):
+            x = self.normalise(pixels)
+            if not (stages or features):
+                return StageOutput(self.model(x), ())
+            return forward_stages(self.model, x, self.plan, features=features)
 
-    def to(self, device: torch.device, *, channels_last: bool) -> Teacher:
-        """The same teacher, ready to answer on ``device``."""
-        layout = torch.channels_last if channels_last else torch.contiguous_format
+    def to(self, device: torch.device, train: TrainConfig) -> Teacher:
+        """Ready to answer on ``device`` as ``train`` says."""
+        self.channels_last, self.bf16 = train.channels_last, train.teacher_precision == "bf16"
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.model.to(device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.normalise.to(device)
         return self

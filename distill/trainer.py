@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..bundle.progress import Progress
-from ..data.augment import Mix
-from ..data.config import AugmentConfig
-from ..data.loader import Batch, EvalBatches, TrainBatches
+from ..data.loader import EvalBatches
 from ..errors import MldrError
+from ..models.stages import StageOutput
 from .checkpoint import (
     Tensors,
     TrainingState,
@@ -41,6 +40,8 @@ from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
 from .task import Task, Teacher
+from .teacher_cache import TeacherCache
+from .views import View, Views
 
 
 class Trainer:
@@ -49,8 +50,9 @@ class Trainer:
     Args:
         task: the student with its method, on the CPU.
         teacher: who is asked for what the method needs, or None.
-        train_batches, val_batches: this process's share of the two splits.
-        classes: C.
+        views: this process's share of what the student sees.
+        val_batches: this process's share of the validation split.
+        cache: the teacher's logits for every row of ``views``; it is then not asked.
         folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
         identity: hash of what makes this run this run; a checkpoint of another is refused.
     """
@@ -59,14 +61,13 @@ class Trainer:
         self,
         task: Task,
         teacher: Teacher | None,
-        train_batches: TrainBatches,
+        views: Views,
         val_batches: EvalBatches,
         *,
-        classes: int,
         train: TrainConfig,
         optimizer: OptimizerConfig,
         schedule: ScheduleConfig,
-        augment: AugmentConfig,
+        cache: TeacherCache | None = None,
         accelerator: Accelerator,
         folder: Path,
         identity: str,
@@ -75,11 +76,10 @@ class Trainer:
         self.config, self.schedule, self.peak = train, schedule, optimizer.lr
         self.accelerator, self.progress = accelerator, progress
         self.device = accelerator.device
-        self.batches, self.val_batches = train_batches, val_batches
-        self.mix, self.classes = Mix(augment), classes
+        self.views, self.val_batches, self.cache = views, val_batches, cache
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.task = task.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.teacher = teacher and teacher.to(self.device, channels_last=train.channels_last)
+        self.teacher = teacher and teacher.to(self.device, train)
         self.ema = _moving_average(self.task.student, train.ema)
         self.optimizer = create_optimizer(self.task, optimizer)
         self.step_module = self._distributed(_compiled(task) if train.compile else task)
@@ -92,7 +92,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.epochs * self.batches.steps_per_epoch
+        return self.config.epochs * self.views.steps_per_epoch
 
     def run(self) -> tuple[Tensors, TrainingState]:
         """Train to the end, from the newest checkpoint if there is one.
@@ -110,9 +110,9 @@ class Trainer:
         try:
             with interruption() as asked:
                 for epoch in range(self._epoch, self.config.epochs):
-                    for batch in self._rest_of(epoch):
-                        self._step(batch)
-                        ends_epoch = self.state.step % self.batches.steps_per_epoch == 0
+                    for view in self._rest_of(epoch):
+                        self._step(view)
+                        ends_epoch = self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
                         if ends_epoch:
@@ -141,27 +141,28 @@ class Trainer:
 
     @property
     def _epoch(self) -> int:
-        return self.state.step // self.batches.steps_per_epoch
+        return self.state.step // self.views.steps_per_epoch
 
-    def _rest_of(self, epoch: int) -> Iterator[Batch]:
-        done = self.state.step - epoch * self.batches.steps_per_epoch
+    def _rest_of(self, epoch: int) -> Iterator[View]:
+        done = self.state.step - epoch * self.views.steps_per_epoch
         self.task.train()
         self.meter.restart()
-        return self.batches.epoch(epoch, start_step=done)
+        return self.views.epoch(epoch, start_step=done)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, view: View) -> None:
         """Forward, backward and update on this process's share of one global batch."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        generator = self._seed_step()
-        pixels = self.batches.augment(batch.pixels, generator)
-        images, targets = self.mix(pixels, batch.labels, self.classes, generator)
+        self._seed_step()
+        images = view.images
+        known = None if self.cache is None else self.cache.row(view.row, self.device)
         parts = min(self.config.accumulate, len(images))
-        split = (tensor.tensor_split(parts) for tensor in (images, targets, batch.indices))
+        split = [tensor.tensor_split(parts) for tensor in (images, view.targets, view.indices)]
+        answers = [None] * parts if known is None else known.tensor_split(parts)
         done = torch.tensor(self.state.step / self.steps)
         means: dict[str, Tensor] = {}
         for number, (some, wanted, where) in enumerate(zip(*split, strict=True)):
@@ -169,7 +170,7 @@ class Trainer:
             with contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.step_module))
-                losses = self._losses(some, Step(wanted, where, done))
+                losses = self._losses(some, answers[number], Step(wanted, where, done))
                 share = len(some) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
@@ -185,34 +186,31 @@ class Trainer:
         self.state = self.state.model_copy(update={"step": self.state.step + 1})
         self.progress.advance()
 
-    def _losses(self, images: Tensor, step: Step) -> dict[str, Tensor]:
+    def _losses(self, images: Tensor, known: Tensor | None, step: Step) -> dict[str, Tensor]:
+        """``known``: the teacher's logits [b, C], where they are."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         answers, method = None, self.task.method
-        if self.teacher is not None:
+        if known is not None:
+            answers = StageOutput(known, ())
+        elif self.teacher is not None:
             stages, features = method.needs_teacher_stages, method.needs_features
-            with self._autocast(self.config.teacher_precision):
-                answers = self.teacher(images, stages=stages, features=features)
-        with self._autocast(self.config.precision):
+            answers = self.teacher(images, stages=stages, features=features)
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
 
-    def _autocast(self, precision: str) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
-
-    def _seed_step(self) -> torch.Generator:
-        """Seed dropout and the like, and give the generator of this step's augmentation."""
-        rank = self.accelerator.process_index
-        words = np.random.SeedSequence([self.config.seed, self.state.step, rank])
-        model_seed, data_seed = (int(word) for word in words.generate_state(2, np.uint32))
-        torch.manual_seed(model_seed)
-        return torch.Generator().manual_seed(data_seed)
+    def _seed_step(self) -> None:
+        """Seed dropout and the like."""
+        words = [self.config.seed, self.state.step, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0]))
 
     def _rate(self, step: int) -> float:
         return learning_rate(
             step,
             steps=self.steps,
-            steps_per_epoch=self.batches.steps_per_epoch,
+            steps_per_epoch=self.views.steps_per_epoch,
             peak=self.peak,
             config=self.schedule,
         )
@@ -221,7 +219,7 @@ class Trainer:
         means = self.meter.flush(self.state.step)
         if not means:
             return
-        at = self.state.step / self.batches.steps_per_epoch
+        at = self.state.step / self.views.steps_per_epoch
         self._write(at, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
         shown: dict[str, float] = {}

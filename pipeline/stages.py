@@ -135,6 +135,7 @@ class Pipeline:
             identity=self._identity(stage),
             provenance={"recipe": _plain(self.recipe), "commit": commit()},
             progress=self.progress,
+            logits=self.space.folder("logits"),
         )
 
     def _train(self, stage: str, work: Callable[[run.Job], Path]) -> Path:

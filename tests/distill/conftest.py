@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.progress import Progress, Silent
+from mldr_deploy.data.augment import Mix
 from mldr_deploy.data.config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import Dataset
 from mldr_deploy.data.loader import EvalBatches, TrainBatches
@@ -25,6 +26,7 @@ from mldr_deploy.distill.methods.registry import MethodConfig, create_method
 from mldr_deploy.distill.run import Job
 from mldr_deploy.distill.task import Task, Teacher
 from mldr_deploy.distill.trainer import Trainer
+from mldr_deploy.distill.views import Views
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.models.stages import plan_stages
@@ -118,15 +120,19 @@ class Rig:
         return Trainer(
             Task(student, plan, method, SPEC, label_smoothing=self.train.label_smoothing),
             None if teacher is None or taught is None else Teacher(teacher, taught, SPEC),
-            TrainBatches(
-                self.toys.train, data, seed=self.train.seed, device="cpu", augment=self.augment
+            Views(
+                TrainBatches(
+                    self.toys.train, data, seed=self.train.seed, device="cpu", augment=self.augment
+                ),
+                Mix(self.augment),
+                classes=CLASSES,
+                seed=self.train.seed,
+                count=self.train.teacher_views,
             ),
             EvalBatches(self.toys.val, SPEC, BATCH, "cpu"),
-            classes=CLASSES,
             train=self.train,
             optimizer=self.optimizer,
             schedule=self.schedule,
-            augment=self.augment,
             accelerator=Accelerator(cpu=True),
             folder=self.folder,
             identity="a run",

@@ -130,7 +130,9 @@ def test_every_step_of_every_process_draws_its_own_augmentation_and_dropout(rig:
     for step, rank in product(range(20), range(4)):
         trainer.state = TrainingState(identity="a run", step=step)
         trainer.accelerator = SimpleNamespace(process_index=rank)
-        seeds += [trainer._seed_step().initial_seed(), torch.initial_seed()]
+        trainer._seed_step()
+        trainer.views._rank = rank
+        seeds += [trainer.views._generator(step).initial_seed(), torch.initial_seed()]
     assert len(set(seeds)) == 2 * 20 * 4
 
 

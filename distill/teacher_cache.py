@@ -1,0 +1,229 @@
+"""The teacher's logits for every view, asked once and kept.
+
+FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch
+FOLDER/cache.json   what they are logits of, and how many rows each process has written
+
+A plain NumPy file, mapped into memory: no code in it, and nothing is read that is not asked for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..bundle.atomic import write_json
+from ..bundle.progress import Progress
+from ..errors import MldrError
+from .task import Teacher
+from .views import Views
+
+LOGITS = "logits.npy"
+RECORD = "cache.json"
+_EVERY = 50  # rows between two notes of how far it is
+# Largest difference, in logits, between a stored row and the teacher asked again: half a unit in
+# the last place of float16 (2^-11 relative), and what bfloat16 kernels differ by among themselves.
+_RELATIVE, _ABSOLUTE = 2e-2, 5e-2
+
+Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> logits [b, C]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every row is this process's."""
+
+    rank: int
+    world: int
+
+    def columns(self, batch: int) -> slice:
+        """Of the global batch of ``batch`` images."""
+        each = batch // self.world
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+
+class TeacherCache:
+    """Logits by row. `open` makes or finds them, `fill` writes what is missing."""
+
+    def __init__(self, folder: Path, identity: str, logits: NDArray[np.float16], share: Share):
+        self.folder, self.identity = folder, identity
+        self._logits, self._share = logits, share
+        self._mine = share.columns(logits.shape[1])
+
+    @classmethod
+    def open(
+        cls, folder: Path, identity: str, shape: tuple[int, int, int], share: Share
+    ) -> TeacherCache:
+        """The cache of ``identity`` in ``folder``, with room for ``shape`` = (rows, B, C).
+
+        The first process calls this before the others; `locked` keeps other runs away. Raises
+        MldrError when the folder holds something else, or the disk has no room for it.
+        """
+        path = folder / LOGITS
+        if (folder / RECORD).is_file():
+            _require(folder, identity)
+        else:
+            _make_room(path, identity, shape)
+        try:
+            logits = np.load(path, mmap_mode="r+", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _stale(folder, f"{LOGITS} cannot be read ({error})") from error
+        if logits.shape != shape or logits.dtype != np.float16:
+            raise _stale(folder, f"{LOGITS} is {logits.dtype} {logits.shape}, not float16 {shape}")
+        return cls(folder, identity, logits, share)
+
+    def fill(self, views: Views, rows: int, answer: Answer, progress: Progress) -> None:
+        """Ask the teacher for what is missing of this process's part of the first ``rows``.
+
+        May be interrupted, and goes on from there.
+
+        What is there is spot-checked: its first row is asked again. Raises MldrError when the
+        teacher now says something else, as after an upgrade that changed an augmentation.
+        """
+        done = self._filled
+        if done:
+            self._spot_check(views, answer)
+        if done >= rows:
+            return
+        progress.start("teacher's logits", rows)
+        progress.advance(done)
+        try:
+            for view in range(done // views.steps_per_epoch, rows // views.steps_per_epoch):
+                for seen in views.epoch(view, done - view * views.steps_per_epoch):
+                    self._logits[seen.row, self._mine] = _halves(answer(seen.images))
+                    done = seen.row + 1
+                    progress.advance()
+                    if done % _EVERY == 0 or done == rows:
+                        self._note(done)
+        except KeyboardInterrupt:
+            self._note(done)
+            raise
+        finally:
+            progress.finish()
+
+    def row(self, row: int, device: torch.device) -> Tensor:
+        """This process's logits of a row, float32 [b, C]."""
+        stored = torch.from_numpy(np.array(self._logits[row, self._mine]))
+        if device.type == "cuda":
+            stored = stored.pin_memory()
+        return stored.to(device, non_blocking=True).float()
+
+    def _spot_check(self, views: Views, answer: Answer) -> None:
+        seen = next(iter(views.epoch(0)))
+        now = answer(seen.images).float().cpu()
+        stored = torch.from_numpy(np.array(self._logits[seen.row, self._mine])).float()
+        if not torch.allclose(stored, now, rtol=_RELATIVE, atol=_ABSOLUTE):
+            worst = (stored - now).abs().max().item()
+            raise _stale(self.folder, f"the teacher now differs by up to {worst:.3g} in a logit")
+
+    @property
+    def _progress_file(self) -> Path:
+        return self.folder / f"rows-{self._share.rank}.json"
+
+    @property
+    def _filled(self) -> int:
+        try:
+            return int(json.loads(self._progress_file.read_text())["rows"])
+        except FileNotFoundError:
+            return 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise _stale(self.folder, f"{self._progress_file.name} is damaged") from error
+
+    def _note(self, rows: int) -> None:
+        """Rows are on the disk before the file says so."""
+        assert isinstance(self._logits, np.memmap)
+        self._logits.flush()
+        write_json(self._progress_file, {"rows": rows})
+
+
+@contextmanager
+def locked(folder: Path, rank: int, progress: Progress) -> Iterator[None]:
+    """Wait until no other run's process of this ``rank`` is filling ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".lock-{rank}").open("w")
+    except OSError as error:
+        raise MldrError(f"{folder} cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            progress.note("another run is asking the same teacher: waiting for its logits")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def cache_identity(teacher: Teacher, **circumstances: Any) -> str:
+    """A hash of the teacher's weights and preprocessing, and of what decides the pixels."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(teacher.model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    parts = {"preprocessing": teacher.preprocessing.model_dump(mode="json"), **circumstances}
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _make_room(path: Path, identity: str, shape: tuple[int, int, int]) -> None:
+    """A file of the whole size, so that a full disk is met now; the record last."""
+    folder = path.parent
+    need = int(np.prod(shape, dtype=np.int64)) * 2
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if need > free:
+            raise MldrError(
+                f"the teacher's logits take {need / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB "
+                "free: lower train.teacher_views, or choose another --out"
+            )
+        for old in folder.glob("rows-*.json"):
+            old.unlink()
+        logits = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        with path.open("r+b") as file:
+            _allocate(file.fileno(), path.stat().st_size)
+        logits.flush()
+        write_json(folder / RECORD, {"identity": identity, "shape": list(shape)})
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise MldrError(
+            f"the teacher's logits ({need / 1e6:.0f} MB) cannot be written to {folder} "
+            f"({error.strerror}): lower train.teacher_views, or choose another --out"
+        ) from error
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # else a full disk is met while filling
+        os.posix_fallocate(descriptor, 0, size)
+
+
+def _require(folder: Path, identity: str) -> None:
+    try:
+        there = json.loads((folder / RECORD).read_text())["identity"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _stale(folder, f"{RECORD} is damaged") from error
+    if there != identity:
+        raise _stale(folder, "they are of another teacher, data, augmentation or seed")
+
+
+def _stale(folder: Path, why: str) -> MldrError:
+    return MldrError(f"the teacher's logits in {folder} are not usable: {why}; delete that folder")
+
+
+def _halves(logits: Tensor) -> NDArray[np.float16]:
+    """float16, saturated: a logit beyond 65504 decides any softmax anyway."""
+    limit = torch.finfo(torch.float16).max
+    found: NDArray[np.float16] = (
+        logits.float().nan_to_num(posinf=limit, neginf=-limit).clamp(-limit, limit).half().cpu()
+    ).numpy()
+    return found

@@ -1,0 +1,244 @@
+"""The teacher asked once: same pixels, same logits, same training; and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mldr_deploy.bundle.progress import Silent
+from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.distill import run
+from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.task import Teacher
+from mldr_deploy.distill.teacher_cache import Share, TeacherCache, cache_identity
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.config import ModelConfig
+
+WHOLE = Share(0, 1)
+RANDOM = AugmentConfig(crop="pad", pad=4, mixup=0.8, cutmix=1.0, erase=0.25, randaugment=5)
+TWICE = TrainConfig(
+    epochs=4, precision="fp32", teacher_precision="fp32", log_steps=1, teacher_views=2
+)
+
+
+def rows_of(rig: Any, epochs: int) -> list[Tensor]:
+    views = rig.build().views
+    return [seen.images for epoch in range(epochs) for seen in views.epoch(epoch)]
+
+
+def test_after_the_last_view_the_very_same_pixels_come_again(rig: Any) -> None:
+    busy = replace(rig, train=TWICE, augment=RANDOM)
+    seen = rows_of(busy, 4)
+    assert len(seen) == 20
+    for first, again in zip(seen[:10], seen[10:], strict=True):
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not any(torch.equal(a, b) for a, b in zip(seen[:5], seen[5:10], strict=True))
+
+
+def test_an_interrupted_epoch_goes_on_with_the_same_pixels(rig: Any) -> None:
+    views = replace(rig, train=TWICE, augment=RANDOM).build().views
+    whole = [(seen.row, seen.images) for seen in views.epoch(3)]
+    rest = [(seen.row, seen.images) for seen in views.epoch(3, start_step=3)]
+    assert [row for row, _ in rest] == [8, 9] == [row for row, _ in whole[3:]]
+    for (_, a), (_, b) in zip(whole[3:], rest, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def cache_for(rig: Any, folder: Path, calls: list[int] | None = None) -> TeacherCache:
+    trainer = rig.build()
+    shape = (2 * trainer.views.steps_per_epoch, 8, 4)
+    cache = TeacherCache.open(folder, "me", shape, WHOLE)
+
+    def answer(images: Tensor) -> Tensor:
+        if calls is not None:
+            calls.append(len(images))
+        return trainer.teacher(images).logits
+
+    cache.fill(trainer.views, shape[0], answer, Silent())
+    return cache
+
+
+@pytest.mark.parametrize("method", ["kd", "mldr-kd"])
+def test_training_from_the_cache_is_training_beside_the_teacher(
+    rig: Any, method: str, tmp_path: Path
+) -> None:
+    """Within the rounding of logits to float16, mixup, CutMix and repeated epochs included."""
+    taught = replace(
+        rig,
+        teacher="test_resnet",
+        method=MethodConfig(name=method),
+        train=TWICE,
+        augment=RANDOM,
+        optimizer=OptimizerConfig(name="sgd", lr=0.01),
+    )
+    expected, _ = replace(taught, folder=tmp_path / "asked").build().run()
+    trainer = replace(taught, folder=tmp_path / "cached").build()
+    trainer.cache, trainer.teacher = cache_for(taught, tmp_path / "logits"), None
+    found, _ = trainer.run()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=2e-3, atol=2e-4, msg=name)
+    unlike = replace(taught, folder=tmp_path / "other", train=TWICE.model_copy(update={"seed": 5}))
+    other = unlike.build().run()[0]
+    assert any(not torch.allclose(other[n], expected[n], rtol=2e-3, atol=2e-4) for n in expected)
+
+
+def test_a_row_is_the_teachers_answer_to_that_rows_images(rig: Any, tmp_path: Path) -> None:
+    taught = replace(rig, teacher="test_resnet", train=TWICE, augment=RANDOM)
+    cache, trainer = cache_for(taught, tmp_path), taught.build()
+    for seen in trainer.views.epoch(3):
+        expected = trainer.teacher(seen.images).logits
+        found = cache.row(seen.row, torch.device("cpu"))
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=2**-11, atol=1e-6)
+
+
+def test_filling_goes_on_where_it_was_interrupted(rig: Any, tmp_path: Path) -> None:
+    taught = replace(rig, teacher="test_resnet", train=TWICE, augment=RANDOM)
+    whole = cache_for(taught, tmp_path / "whole")
+    trainer, calls = taught.build(), 0
+
+    def tired(images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return trainer.teacher(images).logits
+
+    part = TeacherCache.open(tmp_path / "part", "me", (10, 8, 4), WHOLE)
+    with pytest.raises(KeyboardInterrupt):
+        part.fill(trainer.views, 10, tired, Silent())
+    asked: list[int] = []
+    resumed = cache_for(taught, tmp_path / "part", asked)
+    assert len(asked) == 3 + 1  # what was missing, and the spot check
+    np.testing.assert_array_equal(resumed._logits, whole._logits)
+
+
+def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
+    assert Share(1, 2).columns(8) == slice(4, 8)
+    halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), Share(rank, 2)) for rank in (0, 1)]
+    for rank, half in enumerate(halves):
+        half._logits[:, half._mine] = rank + 1
+    assert halves[0].row(3, torch.device("cpu")).unique().tolist() == [1.0]
+    assert halves[1].row(3, torch.device("cpu")).unique().tolist() == [2.0]
+
+
+# --- through the stage
+
+
+@pytest.fixture
+def taught_job(job_in: Callable[[Path], run.Job], tmp_path: Path) -> run.Job:
+    return replace(job_in(tmp_path / "stage"), logits=tmp_path / "logits")
+
+
+def teacher_of(job: run.Job, seed: int = 1) -> Teacher:
+    torch.manual_seed(seed)
+    model = ModelConfig(name="test_resnet")
+    built = run.create_model(model, num_classes=4, image_size=32).eval()
+    return Teacher(built, run.plan_stages(built, 32), run.preprocessing_of(model, built, job))
+
+
+def distil(job: run.Job, method: str = "kd", **train: Any) -> Path:
+    training = run.Training(train=TWICE.model_copy(update=train))
+    student, keys = ModelConfig(name="test_vit"), MethodConfig(name=method)
+    return run.distill(job, student, teacher_of(job), keys, training)
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    ask = Teacher.__call__
+
+    def counted(self: Teacher, pixels: Tensor, **kwargs: Any) -> Any:
+        calls.append(len(pixels))
+        return ask(self, pixels, **kwargs)
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    return calls
+
+
+def test_methods_share_the_logits_and_longer_runs_ask_no_more(
+    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = count_calls(monkeypatch)
+    distil(taught_job)
+    assert len(calls) == 10  # two views of five steps, for four epochs
+    distil(replace(taught_job, folder=tmp_path / "second"), "mldr-kd", epochs=6)
+    assert len(calls) == 11  # the spot check
+    distil(replace(taught_job, folder=tmp_path / "third"), "fitnet")
+    assert len(calls) == 11 + 20  # it needs the teacher's stages: asked in every step
+    assert len(list(taught_job.logits.iterdir())) == 1  # type: ignore[union-attr]
+
+
+def test_another_seed_or_teacher_has_a_cache_of_its_own(
+    taught_job: run.Job, tmp_path: Path
+) -> None:
+    distil(taught_job)
+    distil(replace(taught_job, folder=tmp_path / "second"), seed=3)
+    assert len(list(taught_job.logits.iterdir())) == 2  # type: ignore[union-attr]
+    one, other = teacher_of(taught_job), teacher_of(taught_job, seed=2)
+    assert cache_identity(one) == cache_identity(teacher_of(taught_job))
+    assert cache_identity(one) != cache_identity(other)
+    assert cache_identity(one, seed=1) != cache_identity(one, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda f: (f / "logits.npy").write_bytes(b"no"), "logits.npy cannot be read"),
+        (lambda f: np.save(f / "logits.npy", np.zeros((3, 8, 4), np.float16)), r"\(3, 8, 4\)"),
+        (lambda f: (f / "cache.json").write_text("{"), "cache.json is damaged"),
+        (
+            lambda f: (f / "cache.json").write_text(json.dumps({"identity": "x"})),
+            "another teacher, data, augmentation or seed",
+        ),
+        (lambda f: (f / "rows-0.json").write_text("[]"), "rows-0.json is damaged"),
+        (
+            lambda f: np.save(f / "logits.npy", np.ones((10, 8, 4), np.float16)),
+            "the teacher now differs by up to",
+        ),
+    ],
+)
+def test_a_stale_or_damaged_cache_is_refused(
+    taught_job: run.Job, break_it: Callable[[Path], Any], said: str, tmp_path: Path
+) -> None:
+    distil(taught_job)
+    (folder,) = taught_job.logits.iterdir()  # type: ignore[union-attr]
+    break_it(folder)
+    with pytest.raises(MldrError, match=f"not usable: .*{said}.*; delete that folder"):
+        distil(replace(taught_job, folder=tmp_path / "second"))
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
+    with pytest.raises(MldrError, match=r"take 0 MB, .* has 0 MB free: lower train.teacher_views"):
+        distil(taught_job)
+    assert not list(taught_job.logits.rglob("*.npy"))  # type: ignore[union-attr]
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(
+    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(MldrError, match=r"cannot be written .*No space left.*teacher_views"):
+        distil(taught_job)
+    assert not list(taught_job.logits.rglob("*.npy"))  # type: ignore[union-attr]
+    monkeypatch.undo()
+    distil(taught_job)
