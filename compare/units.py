@@ -227,13 +227,14 @@ def chosen(matrix: Matrix, runs: list[TuningRun]) -> dict[str, int]:
 
 
 def students(matrix: Matrix, out: Path, settings: dict[str, int]) -> list[StudentRun]:
-    """Every pair x method x seed, the first seed of everything first."""
+    """Every pair x method x seed: the first seed first, and in it the focus."""
     by_name = teachers(matrix, out)
     choices = matrix.tuning.choices if matrix.tuning else {}
     runs = []
+    order = sorted(matrix.methods, key=lambda method: method != matrix.focus)
     for seed in matrix.seeds:
-        for pair in matrix.pairs:
-            for method in matrix.methods:
+        for method in order:
+            for pair in matrix.pairs:
                 over = [choices[method][settings[method]]] if method in settings else []
                 recipe = matrix.section(pair, method, seed, *over)
                 runs.append(
