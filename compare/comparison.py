@@ -49,8 +49,8 @@ class Comparison:
         """Take runs until none is left. Raises Failures when some did not work out."""
         trials: list[Unit] = list(tuning(self.matrix, self.out))
         if trials:
-            needed = [unit for trial in trials for unit in trial.needs]
-            work([*dict.fromkeys(needed), *trials], device=device, progress=progress)
+            needed = {unit.folder: unit for trial in trials for unit in trial.needs}
+            work([*needed.values(), *trials], device=device, progress=progress)
         work(self.runs(), device=device, progress=progress)
 
     def train_with(self, jobs: int, devices: Sequence[str], progress: Progress) -> None:
@@ -63,9 +63,12 @@ class Comparison:
         watch(workers, self.runs, progress)
         if all(run.finished for run in self.runs()):
             return
-        failed = [f"{run.name}: {why}" for run in self.runs() if (why := failure(run))]
-        told = failed[0] if failed else f"see {self.out / 'logs'}"
-        raise Failures(f"{told}; the same command tries again")
+        failed = [f"{run.name} failed: {why}" for run in self.runs() if (why := failure(run))]
+        told = [
+            *failed,
+            f"a worker ended early, the end of its log in {self.out / 'logs'} says why",
+        ]
+        raise Failures(f"{told[0]}; the same command tries again")
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""

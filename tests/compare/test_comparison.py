@@ -1,0 +1,208 @@
+"""A comparison through the command: what it leaves, what it repeats, how processes share it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+
+from mldr_deploy.cli.group import main
+from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.dataset import load_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+TUNED = """
+[tuning]
+pair = "vit"
+choices = { kd = [{}, { method = { kd = { temperature = 4 } } }] }
+"""
+
+
+def give(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["compare", *arguments, "--quiet", "--device", "cpu"])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, matrix_text: str) -> Path:
+    """A finished comparison: OUT, with its matrix beside it."""
+    folder = tmp_path_factory.mktemp("comparison")
+    (folder / "matrix.toml").write_text(matrix_text + TUNED)
+    result = give(str(folder / "matrix.toml"), "--out", str(folder / "out"))
+    assert result.exit_code == 0, result.output
+    (folder / "printed.md").write_text(result.output)
+    return folder
+
+
+def test_the_figures_are_those_of_the_runs(done: Path) -> None:
+    """Accuracy recomputed from the kept predictions and the data set's own labels."""
+    out = done / "out"
+    labels = load_dataset(DataConfig()).test.labels
+    (pair,) = json.loads((out / "results.json").read_text())["pairs"]
+    for score in pair["scores"]:
+        expected = []
+        for seed in (0, 1):
+            run = out / "runs" / "vit" / score["method"] / f"seed-{seed}"
+            best = load_file(run / "test.safetensors")["best_classes"]
+            expected.append(100 * np.mean(best[:, 0] == labels))
+        assert score["top1"] == pytest.approx(expected, abs=1e-3)
+        assert score["mean"] == pytest.approx(mean(expected), abs=1e-3)
+        assert score["standard_deviation"] == pytest.approx(stdev(expected), abs=1e-3)
+    assert {score["method"] for score in pair["scores"]} == {"scratch", "kd", "mldr-kd"}
+
+
+def test_the_table_says_the_same(done: Path) -> None:
+    (pair,) = json.loads((done / "out" / "results.json").read_text())["pairs"]
+    text = (done / "out" / "table.md").read_text()
+    assert (done / "printed.md").read_text().strip() == text.strip()
+    (row,) = re.findall(r"^\| test_resnet -> test_vit \|.*$", text, re.MULTILINE)
+    cells = [cell.strip().replace("**", "") for cell in row.strip("|").split("|")]
+    assert cells[1] == f"{pair['teacher_top1']:.2f}"
+    for cell, score in zip(cells[2:5], pair["scores"], strict=True):
+        assert cell == f"{score['mean']:.2f} ± {score['standard_deviation']:.2f}"
+    others = [s for s in pair["scores"] if s["method"] != "mldr-kd"]
+    best = max(others, key=lambda score: score["mean"])
+    gain = pair["scores"][2]["mean"] - best["mean"]
+    assert cells[5].startswith(f"{gain:+.2f} ({best['method']})")
+
+
+def test_tuning_takes_what_does_best_on_validation(done: Path) -> None:
+    out = done / "out"
+    tops = [
+        json.loads((out / "tuning" / "kd" / str(number) / "result.json").read_text())["val_top1"]
+        for number in (0, 1)
+    ]
+    chosen = json.loads((out / "results.json").read_text())["chosen"]
+    assert chosen == {"kd": int(tops[1] > tops[0])}
+    recipe = (out / "runs" / "vit" / "kd" / "seed-1" / "recipe.toml").read_text()
+    assert f"temperature = {(1.0, 4.0)[chosen['kd']]}" in recipe.partition("[method.kd]")[2]
+
+
+def test_pictures_and_one_exported_student_are_there(done: Path) -> None:
+    out = done / "out"
+    for name in ("accuracy_by_method.png", "accuracy_by_cost.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    bundles = list(out.rglob("manifest.json"))
+    assert [path.parent.parent for path in bundles] == [out / "runs/vit/mldr-kd/seed-0"]
+    latency = json.loads((out / "runs/vit/mldr-kd/seed-0/latency.json").read_text())
+    assert latency["passed"] and latency["milliseconds_batch_1"] > 0
+
+
+def test_a_teacher_is_trained_once_and_asked_once_a_seed(done: Path) -> None:
+    trained = [path.parent for path in (done / "out").rglob("weights.safetensors")]
+    assert sum("teacher/trained" in str(path) for path in trained) == 1
+    assert len(list((done / "out" / "teachers" / "resnet" / "logits").iterdir())) == 3
+
+
+def test_giving_the_command_again_trains_nothing(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done / "out").rglob("*.safetensors")}
+    result = give(str(done / "matrix.toml"), "--out", str(done / "out"))
+    assert result.exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_matrix_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.toml"
+    text = (done / "matrix.toml").read_text()
+    changed.write_text(text.replace("[recipe.train]\nepochs = 1", "[recipe.train]\nepochs = 2"))
+    result = give(str(changed), "--out", str(done / "out"))
+    assert result.exit_code == 1
+    assert re.search(
+        r"holds a run with train.epochs = 1, not 2: choose another --out, or delete that folder",
+        result.output,
+    )
+
+
+def test_a_run_that_fails_is_told_and_the_others_are_done(matrix: Path, tmp_path: Path) -> None:
+    text = matrix.read_text().replace('"kd", "mldr-kd"]', '"wild", "mldr-kd"]')
+    text = text.replace("seeds = [0, 1]", "seeds = [0]\nexport = false")
+    wild = '[variants.wild]\nmethod = { name = "kd" }\noptimizer = { lr = 1e30 }\n'
+    matrix.write_text(text + wild + "train = { clip_norm = 0, log_steps = 1 }\n")
+    result = give(str(matrix), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "Error: vit, wild, seed 0 failed: " in result.output
+    assert "not finite" in result.output and "the same command tries again" in result.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [score["method"] for score in results["pairs"][0]["scores"]] == ["scratch", "mldr-kd"]
+    assert list(results["failed"]) == results["missing"] == ["vit, wild, seed 0"]
+    assert "Not finished: vit, wild, seed 0" in result.output
+
+
+# --- several processes
+
+COMMAND = [sys.executable, "-m", "mldr_deploy", "compare"]
+SETTINGS = {"PYTHONPATH": str(ROOT / ".src"), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | SETTINGS,
+    )
+
+
+def finished(out: Path) -> int:
+    return len(list(out.rglob("result.json")))
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_runs_and_find_what_one_finds(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
+    told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    logs = [path.read_text() for path in sorted((out / "logs").iterdir())]
+    assert len(logs) == 2 and all("training: " in log for log in logs)
+    one = json.loads((done / "out" / "results.json").read_text())["pairs"][0]["scores"]
+    two = json.loads((out / "results.json").read_text())["pairs"][0]["scores"]
+    assert [s["top1"] for s in one] == [s["top1"] for s in two]
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_to_the_same_figures(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for wanted in (2, 4):
+        process = start(str(done / "matrix.toml"), "--out", str(out))
+        while finished(out) < wanted and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert wanted <= finished(out) < 9
+    process = start(str(done / "matrix.toml"), "--out", str(out))
+    told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    one = json.loads((done / "out" / "results.json").read_text())["pairs"][0]["scores"]
+    two = json.loads((out / "results.json").read_text())["pairs"][0]["scores"]
+    assert [s["top1"] for s in one] == [s["top1"] for s in two]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_loses_nothing(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
+    while finished(out) < 1:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    there = finished(out)
+    time.sleep(3)
+    assert finished(out) == there  # no worker is left
+    process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
+    process.communicate(timeout=600)
+    assert process.returncode == 0 and finished(out) == 9
