@@ -1,4 +1,4 @@
-"""Write docs/recipes.md from the config classes; --check only says whether it is up to date."""
+"""Write docs/recipes.md and the keys in docs/compare.md; --check only says whether they are new."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mldr_deploy.compare.matrix import Matrix
 from mldr_deploy.pipeline.recipe import Recipe
 
 from generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "recipes.md"
+COMPARISON = ROOT / "docs" / "compare.md"
+KEYS = "## Keys\n"  # what follows it in docs/compare.md is written here
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 HEADER = """# Recipes
 
@@ -48,6 +51,15 @@ def page() -> Iterator[str]:
         home.setdefault(table.config, table)
     for table in tables:
         yield from written(table, home[table.config])
+
+
+def comparison() -> str:
+    """docs/compare.md with the keys of a comparison's file."""
+    told, there, _ = COMPARISON.read_text(encoding="utf-8").partition(KEYS)
+    if not there:
+        sys.exit(f"{COMPARISON} has no line {KEYS!r}")
+    tables = list(tables_of(Matrix, "", "", None))
+    return told + KEYS + "".join(line for table in tables for line in written(table, table))
 
 
 @dataclass(frozen=True)
@@ -169,4 +181,5 @@ def escape(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(TARGET, "".join(page()), sys.argv[1:]))
+    pages = {TARGET: "".join(page()), COMPARISON: comparison()}
+    sys.exit(max(write_or_check(path, text, sys.argv[1:]) for path, text in pages.items()))
