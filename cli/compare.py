@@ -31,7 +31,9 @@ from .console import progress
 @click.option(
     "--report-only", is_flag=True, help="Train nothing; report what is finished in --out."
 )
-@click.option("--worker", is_flag=True, hidden=True)
+@click.option(
+    "--worker", is_flag=True, hidden=True, help="Train only: how --jobs starts its processes."
+)
 @options.device
 @options.quiet
 def command(
