@@ -152,7 +152,7 @@ def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
         {
             "manifest": sha256(bundle.path / MANIFEST),
             "teacher": sha256(path) if path and path.is_file() else weights,
-            "machine": _machine(),
+            "machine": machine(),
         }
     )
 

@@ -118,7 +118,7 @@ def test_on_another_machine_it_is_measured_again(
     path = out / "summary.json"
     summary = json.loads(path.read_text())
     path.write_text(json.dumps(summary | {"rows": [r | {"top1": -1.0} for r in summary["rows"]]}))
-    monkeypatch.setattr("mldr_deploy.pipeline.summary._machine", lambda: "another")
+    monkeypatch.setattr("mldr_deploy.pipeline.summary.machine", lambda: "another")
     assert command("distill-and-export", out).exit_code == 0
     again = json.loads(path.read_text())
     assert [row["top1"] for row in again["rows"]] == [row["top1"] for row in summary["rows"]]
