@@ -11,7 +11,6 @@ import math
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from timm.layers.drop import DropPath
 from timm.layers.helpers import to_2tuple
 from timm.layers.patch_embed import resample_patch_embed
@@ -21,10 +20,7 @@ from timm.models._features import feature_take_indices
 from timm.models._registry import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from .selective_scan import selective_scan
-
-_KERNEL = 4  # taps of the mixer's causal convolution
-_STEPS = (1e-3, 0.1)  # smallest and largest step of a fresh model
+from .mamba_mixer import BidirectionalMixer
 
 
 class VisionMamba(nn.Module):
@@ -201,48 +197,6 @@ class Block(nn.Module):
         return added
 
 
-class BidirectionalMixer(nn.Module):
-    """One projection in and out, between them a Mamba for each direction of the sequence.
-
-    Parameters are named as Vim's, whose backward direction bears a `b`.
-    """
-
-    def __init__(self, dim: int, d_state: int) -> None:
-        super().__init__()
-        inner, self.rank, self.d_state = 2 * dim, math.ceil(dim / 16), d_state
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
-        self.conv1d, self.conv1d_b = (_causal_convolution(inner) for _ in range(2))
-        self.x_proj, self.x_proj_b = (
-            nn.Linear(inner, self.rank + 2 * d_state, bias=False) for _ in range(2)
-        )
-        self.dt_proj, self.dt_proj_b = (_step_projection(self.rank, inner) for _ in range(2))
-        self.A_log, self.A_b_log = (nn.Parameter(_slopes(inner, d_state)) for _ in range(2))
-        self.D, self.D_b = (nn.Parameter(torch.ones(inner)) for _ in range(2))
-        self.out_proj = nn.Linear(inner, dim, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, L, M] -> [B, L, M]: out_proj of the mean of both directions, gated by SiLU."""
-        x, gate = self.in_proj(tokens).chunk(2, dim=-1)  # [B, L, D] each
-        forward = self._scanned(x, self.conv1d, self.x_proj, self.dt_proj)
-        backward = self._scanned(x.flip(1), self.conv1d_b, self.x_proj_b, self.dt_proj_b)
-        x, dt, B, C = (torch.stack(both, dim=2) for both in zip(forward, backward, strict=True))
-        A = -torch.exp(torch.stack((self.A_log, self.A_b_log)))
-        y = selective_scan(x, dt, A, B, C, torch.stack((self.D, self.D_b)))  # [B, L, 2, D]
-        ahead, back = y.unbind(2)
-        mixed: Tensor = self.out_proj((ahead + back.flip(1)) / 2 * F.silu(gate))
-        return mixed
-
-    def _scanned(
-        self, x: Tensor, convolution: nn.Module, x_proj: nn.Module, dt_proj: nn.Linear
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What one direction's scan takes: x, dt [B, L, D] and B, C [B, L, S]."""
-        x = F.silu(convolution(x.mT)[..., : x.shape[1]]).mT
-        low, B, C = x_proj(x).split((self.rank, self.d_state, self.d_state), dim=-1)
-        # The bias is added after autocast: bf16 would round the step it sets by a percent.
-        dt = F.softplus(F.linear(low, dt_proj.weight) + dt_proj.bias)
-        return x, dt, B, C
-
-
 def join_class_token(patches: Tensor, token: Tensor) -> Tensor:
     """[B, N, M] and [B, 1, M] -> [B, N + 1, M] with the token at N // 2."""
     middle = patches.shape[1] // 2
@@ -282,30 +236,6 @@ def _classifier(dim: int, classes: int) -> nn.Module:
     nn.init.trunc_normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _causal_convolution(channels: int) -> nn.Conv1d:
-    """Depthwise; the caller cuts what lies beyond the end."""
-    return nn.Conv1d(channels, channels, _KERNEL, groups=channels, padding=_KERNEL - 1)
-
-
-def _slopes(channels: int, states: int) -> Tensor:
-    """log(-A) [D, S] of the real S4D initialisation: A = -1, -2, ... -S in every channel."""
-    return torch.arange(1, states + 1, dtype=torch.float32).log().repeat(channels, 1)
-
-
-@torch.no_grad()
-def _step_projection(rank: int, channels: int) -> nn.Linear:
-    """R -> D; softplus of its bias is log-uniform within `_STEPS`, as Mamba begins.
-
-    Vim's code leaves the backward direction's at a Linear's default; here both begin alike.
-    """
-    projection = nn.Linear(rank, channels)
-    nn.init.uniform_(projection.weight, -(rank**-0.5), rank**-0.5)
-    low, high = map(math.log, _STEPS)
-    step = torch.exp(torch.rand(channels) * (high - low) + low)
-    projection.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
-    return projection
 
 
 def _published(size: int) -> dict[str, Any]:

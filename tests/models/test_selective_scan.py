@@ -1,4 +1,4 @@
-"""The three ways of the selective scan against a textbook recurrence and each other."""
+"""The ways of the selective scan against a textbook recurrence and each other."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mldr_deploy.errors import Unavailable
+from mldr_deploy.models import chunked_scan as chunked
 from mldr_deploy.models import selective_scan as scans
 from mldr_deploy.models.selective_scan import selective_scan
 
-LENGTHS = [1, 2, 5, 16, 17, 40]  # below, at and beyond a chunk of 16; 17 and 40 leave it unfilled
+LENGTHS = [1, 2, 7, 8, 9, 16, 17, 40]  # below, at and beyond chunks of 8; some leave one unfilled
 
 
 def arguments(length: int, *, batch: int = 2, state: int = 3) -> tuple[Tensor, ...]:
@@ -71,18 +72,19 @@ def gradients(way: scans.Way, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("length", [1, 5, 17])
-@pytest.mark.parametrize("way", ["sequential", "chunked"])
+@pytest.mark.parametrize("way", ["sequential", "chunked", "parallel"])
 def test_textbook(way: scans.Way, length: int) -> None:
     given = arguments(length)
     torch.testing.assert_close(selective_scan(*given, way=way), textbook(*given))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_chunks_equal_the_sequence_forward_and_backward(length: int) -> None:
+@pytest.mark.parametrize("way", ["chunked", "parallel"])
+def test_equals_the_sequence_forward_and_backward(way: scans.Way, length: int) -> None:
     given = arguments(length)
     expected = selective_scan(*given, way="sequential")
-    torch.testing.assert_close(selective_scan(*given, way="chunked"), expected)
-    pairs = zip(gradients("chunked", given), gradients("sequential", given), strict=True)
+    torch.testing.assert_close(selective_scan(*given, way=way), expected)
+    pairs = zip(gradients(way, given), gradients("sequential", given), strict=True)
     for ours, reference in pairs:
         torch.testing.assert_close(ours, reference)
 
@@ -96,9 +98,39 @@ def test_gradients_against_differences(length: int) -> None:
 def test_gradients_in_blocks_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(17, batch=5)
     whole = gradients("chunked", given)
-    monkeypatch.setattr(scans, "_BLOCK", 2 * given[2].numel() * 2)  # two rows at a time
+    two_rows = 2 * chunked.CHUNK * given[2].numel() // torch.get_num_threads()
+    monkeypatch.setattr(chunked, "_BLOCK", two_rows)
+    blocks = [*chunked._blocks(given[0], given[2])]
+    assert len(blocks) == 3
     for ours, reference in zip(gradients("chunked", given), whole, strict=True):
         torch.testing.assert_close(ours, reference)
+
+
+def test_arguments_need_not_be_contiguous() -> None:
+    given = arguments(17)
+    expected = gradients("sequential", given)
+    length_last = tuple(t.transpose(1, -1).contiguous().transpose(1, -1) for t in given[:2])
+    for ours, reference in zip(
+        gradients("chunked", (*length_last, *given[2:])), expected, strict=True
+    ):
+        torch.testing.assert_close(ours, reference)
+
+
+def test_states_are_kept_only_to_learn() -> None:
+    x, dt, A, B, C, _ = arguments(17)
+    assert chunked._scan(x, dt, A, B, C, False)[1].numel() == 0
+    kept = chunked._scan(x, dt, A, B, C, True)[1]
+    assert kept.shape == (3, 3, 2, 2, 4)  # chunks, states, batch, scans, channels
+    assert not kept[0].any() and kept[1].all()
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_operators_are_what_they_say(learns: bool) -> None:
+    """Their shapes without data, their gradients' registration, that they change no argument."""
+    given = [t.float() for t in arguments(9)[:5]]
+    kept = chunked._scan(*given, True)[1]
+    torch.library.opcheck(chunked._scan, (*given, learns))
+    torch.library.opcheck(chunked._scan_backward, (torch.ones_like(given[0]), *given, kept))
 
 
 def test_the_kernels_layout() -> None:
@@ -111,7 +143,10 @@ def test_the_kernels_layout() -> None:
 def test_strong_decay_over_a_long_sequence_stays_finite() -> None:
     x, dt, A, B, C, D = arguments(300)
     given = (x, 50 * dt, 50 * A, B, C, D)
-    for found in (selective_scan(*given, way="chunked"), *gradients("chunked", given)):
+    for way in ("chunked", "parallel"):
+        y = selective_scan(*given, way=way)  # type: ignore[arg-type]
+        torch.testing.assert_close(y, selective_scan(*given, way="sequential"))
+    for found in gradients("chunked", given):
         assert found.isfinite().all()
 
 
