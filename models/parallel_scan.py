@@ -50,7 +50,8 @@ def _running_sum(dt: Tensor) -> Tensor:
     """Sums of dt [b, k, c, g, d] up to and with each position: a product with a triangle."""
     size = dt.shape[2]
     triangle = torch.ones(size, size, dtype=dt.dtype, device=dt.device).tril()
-    return (triangle @ dt.flatten(3)).unflatten(3, dt.shape[3:])
+    sums: Tensor = (triangle @ dt.flatten(3)).unflatten(3, dt.shape[3:])
+    return sums
 
 
 def _chunks(t: Tensor) -> Tensor:
@@ -58,4 +59,5 @@ def _chunks(t: Tensor) -> Tensor:
     length = t.shape[1]
     size = math.ceil(math.sqrt(length))
     count = math.ceil(length / size)
-    return F.pad(t, (0, 0, 0, 0, 0, count * size - length)).unflatten(1, (count, size))
+    chunks: Tensor = F.pad(t, (0, 0, 0, 0, 0, count * size - length)).unflatten(1, (count, size))
+    return chunks

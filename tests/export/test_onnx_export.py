@@ -23,7 +23,7 @@ SMALL = [  # timm's tiny test models: one of each kind of block
     ModelConfig(name="test_convnext"),
     ModelConfig(name="test_mambaout"),
     ModelConfig(name="test_vit", patch_size=8),
-    ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 2, "embed_dim": 32}),
+    ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 1, "embed_dim": 32}),
     ModelConfig(name="resmlp_12_224", patch_size=8, options={"num_blocks": 1, "embed_dim": 32}),
 ]
 PUBLISHED = [
