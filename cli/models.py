@@ -35,7 +35,8 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
     PATTERN is a shell pattern ('vit_*', quoted) or a part of a name (resnet). Parameters are
     those of the published model with 1000 classes; the image size is its published one, and
     recipes may choose another. Weights says whether teacher.weights=timm can fetch trained
-    weights.
+    weights. Encoders that take no number of classes are left out. Models whose stages cannot be
+    tapped can only teach, and are marked so.
     """
     from ..models.catalogue import catalogue, matching
 
@@ -44,7 +45,7 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
     with progress(quiet=as_json) as bar:
         bar.start("looking at models", len(names))
         for listing in catalogue(names):
-            if family in (None, listing.family):
+            if listing is not None and family in (None, listing.family):
                 shown.append(listing)
             bar.advance()
             if len(shown) == limit:
@@ -52,10 +53,10 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps([asdict(listing) for listing in shown], indent=2))
     else:
-        _show(shown, len(names), limit)
+        _show(shown, len(names), limit, family)
 
 
-def _show(shown: list[Listing], matched: int, limit: int) -> None:
+def _show(shown: list[Listing], matched: int, limit: int, family: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -67,7 +68,7 @@ def _show(shown: list[Listing], matched: int, limit: int) -> None:
     table.add_column("weights")
     for listing in shown:
         table.add_row(
-            listing.name,
+            listing.name + ("" if listing.stages else " (teaches only)"),
             listing.family,
             f"{listing.parameters / 1e6:.2f} M",
             f"{listing.image_size} px",
@@ -78,4 +79,4 @@ def _show(shown: list[Listing], matched: int, limit: int) -> None:
     if len(shown) == limit and matched > limit:
         console.print(f"{matched} names match; --limit 0 shows all of them.", markup=False)
     elif not shown:
-        console.print("None of the names that match is of this family.")
+        console.print(f"No classifier{' of this family' if family else ''} has such a name.")

@@ -32,7 +32,7 @@ from ..errors import MldrError
 from ..models.config import ModelConfig
 from ..models.family import family
 from ..models.registry import create_model, normalisation
-from ..models.stages import StagePlan, plan_stages
+from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
@@ -75,7 +75,7 @@ class Job:
 def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
     """Train ``model`` on labels; returns the folder ``trained``."""
     built = fresh_model(job, model, training)
-    plan = plan_stages(built, job.data.image_size)
+    plan = plan_teacher(built, job.data.image_size)
     pair = Pair(len(job.dataset.classes), plan, None)
     return _fit(job, model, built, plan, Scratch(Scratch.keys(), pair), None, training)
 
@@ -110,10 +110,8 @@ def require_served(
     Raises MldrError for a student that cannot be built and a pair that the method cannot serve.
     """
     bare = teacher.model_copy(update={"weights": None, "fresh_head": False})
-    mine, theirs = (
-        plan_stages(fresh_model(job, model, training), job.data.image_size)
-        for model in (student, bare)
-    )
+    mine = plan_stages(fresh_model(job, student, training), job.data.image_size)
+    theirs = plan_teacher(fresh_model(job, bare, training), job.data.image_size)
     create_method(method, _pair(job, mine, theirs, training))
 
 
@@ -129,7 +127,7 @@ def load_teacher(model: ModelConfig, job: Job) -> Teacher:
     built = create_model(model, num_classes=len(classes), image_size=job.data.image_size)
     if model.weights == "timm":
         _trained_for(built, len(classes), model.name)
-    plan = plan_stages(built, job.data.image_size)
+    plan = plan_teacher(built, job.data.image_size)
     return Teacher(built.eval(), plan, preprocessing_of(model, built, job))
 
 

@@ -63,8 +63,8 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
             )
     except Exception as error:  # the exporter raises whatever the model's code provokes
         raise MldrError(
-            f"{type(model).__name__} does not export to ONNX opset {config.opset}: "
-            f"{_first_line(error)}"
+            f"export: {type(model).__name__} cannot be written as ONNX opset {config.opset} "
+            f"({_first_line(error)}); choose another student, or another export.opset (18 to 23)"
         ) from error
     assert program is not None
     return program

@@ -52,7 +52,7 @@ def _remedies(config: ModelConfig, num_classes: int, image_size: int) -> Iterato
     """Keys and values that make the model run, each of them tried."""
 
     def works(size: int = image_size, **changes: Any) -> bool:
-        return _works(config.model_copy(update=changes), num_classes, size)
+        return takes(config.model_copy(update=changes), num_classes=num_classes, image_size=size)
 
     if config.img_size != "auto" and works(img_size="auto"):
         yield 'img_size = "auto"'
@@ -69,7 +69,7 @@ def _remedies(config: ModelConfig, num_classes: int, image_size: int) -> Iterato
         yield f"data.image_size = {size}"
 
 
-def _works(config: ModelConfig, num_classes: int, image_size: int) -> bool:
+def takes(config: ModelConfig, *, num_classes: int, image_size: int) -> bool:
     """Whether this model takes images of this size, told without memory or arithmetic."""
     bare = config.model_copy(update={"weights": None})
     try:

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MldrError
-from .evaluation import evaluating
+from .evaluation import MISFITS, evaluating, one_line
 from .family import family
 
 STAGES = 4
 
 Layout = Literal["map", "token"]
+
+_SAME = 1e-3  # difference of two ways to the same logits, as a part of the largest
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class StagePlan:
     without the `prefix_tokens` (class and register tokens). `feature_width` is the width of the
     last features, `pooled_width` that of what the classifier sees: they differ where a head has a
     hidden layer (MobileNetV3, VGG), and it is 0 where the head does not tell.
+
+    A teacher without stages (`plan_teacher`) has no indices and no shapes.
     """
 
     indices: tuple[int, ...]
@@ -73,19 +77,29 @@ def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
     give blocks 1, 3, 9 and 11 (OFA-KD's choice), other depths the same in proportion.
 
     Raises:
-        MldrError: the model offers no intermediate features.
+        MldrError: the model offers no intermediate features, not at this size, or with them
+            other logits than without, so that what is trained were not what is exported.
     """
+    name = type(model).__name__
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "forward_head"):
         raise MldrError(
-            f"{type(model).__name__} offers no intermediate features, so its stages cannot be "
-            "tapped; choose another model (`mldr-deploy models` lists those that work)"
+            f"stages: {name} offers no intermediate features, so its stages cannot be tapped and "
+            "it cannot be distilled; choose another model (`mldr-deploy models` lists those that "
+            "work)"
         )
     tapped: Any = model
-    with evaluating(model):
-        parameter = next(model.parameters())
-        probe = torch.zeros(2, 3, image_size, image_size, device=parameter.device)
-        maps = tapped.forward_intermediates(
-            probe.to(parameter.dtype), intermediates_only=True, output_fmt="NCHW"
+    try:
+        maps, difference = _probe(tapped, image_size)
+    except MISFITS as error:
+        raise MldrError(
+            f"stages: those of {name} cannot be tapped at {image_size} px ({one_line(error)}); "
+            "choose another data.image_size or another model"
+        ) from error
+    if difference > _SAME:
+        raise MldrError(
+            f"stages: {name} gives other logits with its stages than without (off by "
+            f"{difference:.1g} of the largest), so what is distilled would not be what is "
+            "exported; choose another model"
         )
     shapes = [StageShape(*m.shape[1:]) for m in maps]
     indices = choose_stages(shapes)
@@ -100,6 +114,15 @@ def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
     )
 
 
+def plan_teacher(model: nn.Module, image_size: int) -> StagePlan:
+    """The plan of a model that need not have stages: without any, it gives its logits alone."""
+    try:
+        return plan_stages(model, image_size)
+    except MldrError:
+        width = getattr(model, "num_features", 0)
+        return StagePlan((), (), "map", 0, feature_width=int(width), pooled_width=0)
+
+
 def forward_stages(
     model: nn.Module, x: Tensor, plan: StagePlan, *, features: bool = False
 ) -> StageOutput:
@@ -108,6 +131,8 @@ def forward_stages(
     With `features` the pooled features too, for one more pooling: timm's heads give either them
     or the logits, so a head's own dropout or batch norm, where a model has one, runs for each.
     """
+    if not plan.indices:
+        return StageOutput(model(x), ())
     tapped: Any = model
     wanted = sorted(set(plan.indices))
     last, maps = tapped.forward_intermediates(x, indices=wanted, output_fmt="NCHW")
@@ -115,6 +140,19 @@ def forward_stages(
     pooled = tapped.forward_head(last, pre_logits=True).flatten(1) if features else None
     stages = tuple(by_index[i] for i in plan.indices)
     return StageOutput(tapped.forward_head(last), stages, pooled)
+
+
+def _probe(model: Any, image_size: int) -> tuple[list[Tensor], float]:
+    """Every intermediate map of two images, and how far the logits of both ways are apart."""
+    like = next(model.parameters())
+    noise = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    images = noise.to(like)
+    with evaluating(model):
+        last, maps = model.forward_intermediates(images, output_fmt="NCHW")
+        ours, plain = model.forward_head(last), model(images)
+    if any(m.ndim != 4 for m in maps):
+        raise ValueError(f"a stage of shape {tuple(next(m.shape for m in maps if m.ndim != 4))}")
+    return maps, float((ours - plain).abs().max() / plain.abs().max().clamp(min=1e-12))
 
 
 def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:

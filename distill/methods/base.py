@@ -95,6 +95,11 @@ class Method(nn.Module):
                     f"method {self.name} compares the features before the classifier, which the "
                     f"{who} does not give: choose another {who}.name or method.name"
                 )
+        if self.needs_teacher_stages and pair.teacher is not None and not pair.teacher.shapes:
+            raise MldrError(
+                f"stages: method {self.name} compares the teacher's stages, which this teacher "
+                "does not give: choose another teacher.name or method.name"
+            )
 
     @property
     def label_weight(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import timm
 from click.testing import CliRunner, Result
 
@@ -25,6 +26,7 @@ def test_json_agrees_with_the_model_that_timm_builds() -> None:
         "parameters": sum(p.numel() for p in built.parameters()),
         "image_size": 224,
         "published_weights": True,
+        "stages": True,
     }
 
 
@@ -41,7 +43,8 @@ def test_family_filter() -> None:
     both = json.loads(run("res*_12_224", "--json", "--limit", "0").stdout)
     mlp = json.loads(run("res*_12_224", "--json", "--family", "mlp").stdout)
     assert mlp == [listed for listed in both if listed["family"] == "mlp"] != []
-    assert "None of the names" in run("resnet18", "--family", "mamba").stdout
+    told = run("resnet18", "--family", "mamba").stdout.splitlines()[-1]
+    assert told == "No classifier of this family has such a name."
 
 
 def test_unknown_name_answers_with_the_nearest() -> None:
@@ -49,3 +52,16 @@ def test_unknown_name_answers_with_the_nearest() -> None:
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: unknown model 'mobilnetv2_050'")
     assert "mobilenetv2_050" in result.stderr
+
+
+def test_encoders_that_classify_nothing_are_left_out_and_every_figure_is_for_1000_classes() -> None:
+    listed = {one["name"]: one for one in json.loads(run("qwen3_vit_88m*", "--json").stdout)}
+    assert sorted(listed) == ["qwen3_vit_88m", "qwen3_vit_88m_merge"]  # and no qwen3_vit_88m_enc
+    built = timm.create_model("qwen3_vit_88m", num_classes=1000)
+    assert listed["qwen3_vit_88m"]["parameters"] == sum(p.numel() for p in built.parameters())
+    assert "No classifier has such a name." in run("qwen3_vit_88m_enc").stdout
+
+
+def test_a_model_without_stages_only_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(timm.models.ResNet, "forward_intermediates")
+    assert "resnet18 (teaches only)" in run("resnet18").stdout

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
-from mldr_deploy.models.stages import StageShape, choose_stages, forward_stages, plan_stages
+from mldr_deploy.models.stages import (
+    StageShape,
+    choose_stages,
+    forward_stages,
+    plan_stages,
+    plan_teacher,
+)
 
 CLASSES = 5
 SIZE = 64
@@ -229,5 +235,38 @@ def test_one_pass_over_every_timm_class(timm_class: tuple[str, str, int]) -> Non
 
 
 def test_refuses_a_model_without_intermediates() -> None:
-    with pytest.raises(MldrError, match="Linear offers no intermediate features"):
+    with pytest.raises(MldrError, match="stages: Linear offers no intermediate features"):
         plan_stages(nn.Linear(2, 2), SIZE)
+
+
+def test_refuses_stages_that_break_at_this_size() -> None:
+    model = small("mixer_s16_224")  # built for 64 px
+    with pytest.raises(MldrError, match="stages: those of MlpMixer cannot be tapped at 32 px"):
+        plan_stages(model, 32)
+
+
+def test_refuses_a_model_whose_one_pass_gives_other_logits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise one function would be distilled and another exported."""
+    model = small("test_resnet")
+    plan_stages(model, SIZE)
+    head = type(model).forward_head
+    monkeypatch.setattr(type(model), "forward", lambda self, x: head(self, x.mean() + self.stem(x)))
+    monkeypatch.setattr(
+        type(model), "stem", lambda self, x: 2 * self.forward_features(x), raising=False
+    )
+    with pytest.raises(MldrError, match="ResNet gives other logits with its stages than without"):
+        plan_stages(model, SIZE)
+
+
+def test_a_teacher_needs_no_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small("test_resnet").eval()
+    assert plan_teacher(model, SIZE) == plan_stages(model, SIZE)
+    width = model.num_features
+    monkeypatch.delattr(type(model), "forward_intermediates")
+    plan = plan_teacher(model, SIZE)
+    assert (plan.indices, plan.shapes, plan.feature_width) == ((), (), width)
+    output = forward_stages(model, images(), plan)
+    torch.testing.assert_close(output.logits, model(images()))
+    assert output.stages == () and output.features is None

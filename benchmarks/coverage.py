@@ -1,0 +1,367 @@
+"""Every timm model class as student and as teacher: stages, two MLDR-KD steps, ONNX, parity.
+
+    python benchmarks/coverage.py [--out runs/coverage] [--only PART_OF_A_NAME ...]
+
+Of every class that offers `forward_intermediates` (Vision Mamba is among them) the variant with the
+fewest parameters is taken, at the smallest image side that it works at. It distils from a fresh
+ResNet-10-T for two steps, teaches it for two, is exported, and the bundle's own fp32 gate compares
+ONNX Runtime with PyTorch on 16 real images, at batch 1, 2 and 5. Each model has a process of its
+own, with limits on memory and on processor seconds. What was looked at is kept, line by line, in
+results.jsonl: the same command goes on, and a line deleted there is done again. --write makes
+docs/results/coverage.md and .json of it. The last line of the output is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
+
+from coverage_report import summarise, write
+
+from mldr_deploy.bundle.atomic import write_text
+from mldr_deploy.bundle.progress import Progress
+from mldr_deploy.cli.console import progress
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES, IMAGES, BATCH = 8, 16, 8  # images a split; two steps
+SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 331)
+LARGE = 40e6  # parameters above which fewer blocks are asked for
+SHALLOW: tuple[dict[str, Any], ...] = ({"depth": 4}, {"depths": (1, 1, 1, 1)})
+TEACHER = "resnet10t"
+
+
+def main(out: Path, only: list[str], *, memory: float, seconds: float, report: bool) -> None:
+    """Do what is missing, print the table and the JSON line."""
+    with progress() as bar:
+        pictures = real_images(out / "images", bar)
+        chosen = smallest(classes(out / "classes.json", bar))
+        done = {row["class"]: row for row in rows(out / "results.jsonl")}
+        missing = [c for c in chosen if c["class"] not in done and wanted(c, only)]
+        bar.start("models", len(missing))
+        for candidate in missing:
+            row = confined(candidate, out, pictures, memory=memory, seconds=seconds)
+            done[row["class"]] = row
+            with (out / "results.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+            bar.note(one_line(row))
+            bar.advance(1, failed=sum(not r["passed"] for r in done.values()))
+        bar.finish()
+    found = [done[c["class"]] for c in chosen if c["class"] in done]
+    if report:
+        write(found, len(chosen), ROOT / "docs" / "results")
+    print(json.dumps(summarise(found, len(chosen))))
+
+
+def wanted(candidate: dict[str, Any], only: list[str]) -> bool:
+    """Whether a part of the class's or the model's name was asked for; all are by default."""
+    names = f"{candidate['class']} {candidate['model']}".lower()
+    return not only or any(part.lower() in names for part in only)
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The finished lines; a line cut off by a kill is not one."""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def classes(kept: Path, bar: Progress) -> list[dict[str, Any]]:
+    """Every published model with its class and its size, and whether the class has stages."""
+    if kept.exists():
+        known: list[dict[str, Any]] = json.loads(kept.read_text())
+        return known
+    import timm
+    import torch
+
+    from mldr_deploy.models.registry import list_models
+
+    found: list[dict[str, Any]] = []
+    names = [name for name in list_models() if not name.startswith("test_")]  # timm's own toys
+    bar.start("classes", len(names))
+    for name in names:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = timm.create_model(name)
+        kind = type(model)
+        found.append(
+            {
+                "class": f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}",
+                "model": name,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "stages": hasattr(model, "forward_intermediates"),
+            }
+        )
+        bar.advance()
+    bar.finish()
+    write_text(kept, json.dumps(found))
+    return found
+
+
+def smallest(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One of each class that offers stages, the smaller ones first."""
+    best: dict[str, dict[str, Any]] = {}
+    for model in sorted(models, key=lambda m: m["parameters"]):
+        if model["stages"]:
+            best.setdefault(model["class"], model)
+    return list(best.values())
+
+
+def real_images(folder: Path, bar: Progress) -> Path:
+    """A class folder of CIFAR-100 where it lies on this machine, else of digits; losslessly."""
+    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.dataset import load_dataset
+    from mldr_deploy.errors import Unavailable
+
+    if folder.exists():
+        return folder
+    try:
+        dataset = load_dataset(DataConfig(source="cifar100", download=False), progress=bar)
+    except Unavailable:
+        dataset = load_dataset(DataConfig(source="digits"), progress=bar)
+    for name, split in (("train", dataset.train), ("val", dataset.test)):
+        for label in range(CLASSES):
+            rows = (i for i, own in enumerate(split.labels) if own == label)
+            for number in range(IMAGES // CLASSES):
+                path = folder.with_suffix(".part") / name / dataset.classes[label] / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                split.image(next(rows)).save(path)
+    folder.with_suffix(".part").rename(folder)
+    return folder
+
+
+def confined(
+    candidate: dict[str, Any], out: Path, pictures: Path, *, memory: float, seconds: float
+) -> dict[str, Any]:
+    """`examine` in a process of its own; one that outgrows its limits is killed and has failed."""
+    import psutil
+
+    context = multiprocessing.get_context("forkserver")  # a fork of one that has imported it all
+    context.set_forkserver_preload(["coverage_warm"])
+    ours, theirs = context.Pipe(duplex=False)
+    work = out / "work"
+    process = context.Process(target=examine, args=(candidate, work, pictures, theirs))
+    process.start()
+    theirs.close()
+    row = {**candidate, "passed": False, "failed_at": "start", "peak_gib": 0.0}
+    watched = psutil.Process(process.pid)
+    try:
+        while True:
+            if ours.poll(0.5):
+                row |= ours.recv()  # ends with EOFError when the process does
+                continue
+            used = sum(watched.cpu_times()[:2])
+            row["peak_gib"] = max(row["peak_gib"], round(watched.memory_info().rss / 2**30, 2))
+            over = [f"{used:.0f} s of processor time"] * (used > seconds)
+            over += [f"{row['peak_gib']} GiB of memory"] * (row["peak_gib"] > memory)
+            if over:
+                row["reason"] = f"stopped after {over[0]}"
+                break
+    except (EOFError, psutil.Error):
+        process.join(10)
+    finally:  # Ctrl-C and kill leave nothing behind
+        process.kill()
+        process.join()
+    shutil.rmtree(work, ignore_errors=True)
+    if not row["passed"]:
+        row.setdefault("reason", f"the process ended with {process.exitcode}")
+    return row
+
+
+def examine(candidate: dict[str, Any], work: Path, pictures: Path, pipe: Any) -> None:
+    """All steps with one model; what is known is sent as it becomes known."""
+    import torch
+
+    from mldr_deploy.errors import MldrError
+
+    warnings.simplefilter("ignore")
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  for the life of this process
+    torch.set_num_threads(1)
+    shutil.rmtree(work, ignore_errors=True)
+    began = time.process_time()
+    try:
+        for step in (build, distil, teach, export):
+            pipe.send({"failed_at": step.__name__})
+            pipe.send(step(candidate, work, pictures))
+        pipe.send({"passed": True, "failed_at": None})
+    except MldrError as error:
+        pipe.send({"reason": " ".join(str(error).split()), "told": True})
+    except Exception as error:  # an escape is a defect of ours: the row says so
+        text = " ".join(str(error).split())[:300]
+        pipe.send({"reason": f"{type(error).__name__}: {text}", "told": False})
+    pipe.send({"cpu_seconds": round(time.process_time() - began, 1)})
+
+
+def build(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
+    """Choose arguments and the image side, and plan the stages."""
+    from mldr_deploy.models.config import ModelConfig
+    from mldr_deploy.models.family import family
+    from mldr_deploy.models.registry import create_model
+    from mldr_deploy.models.size import takes
+    from mldr_deploy.models.stages import plan_stages
+
+    bare = ModelConfig(name=candidate["model"])
+    shallow = [bare.model_copy(update={"options": options}) for options in SHALLOW]
+    several = [bare] if candidate["parameters"] < LARGE else [*shallow, bare]
+    smaller = [c.model_copy(update={"patch_size": p}) for c in several for p in (8, 4)]
+    tries = ((side, config) for side in SIDES for config in (*several, *smaller))
+    works = (t for t in tries if takes(t[1], num_classes=CLASSES, image_size=t[0]))
+    side, config = next(works, (SIDES[-1], bare))
+    candidate |= {"config": config, "image_size": side}
+    told = {"image_size": side, "arguments": config.model_dump(exclude_defaults=True)}
+    told["arguments"].pop("name")
+    model = create_model(config, num_classes=CLASSES, image_size=side)
+    plan = plan_stages(model, side)
+    return told | {
+        "family": family(model),
+        "parameters_here": sum(p.numel() for p in model.parameters()),
+        "layout": plan.layout,
+        "stages": [[s.channels, s.height, s.width] for s in plan.shapes],
+    }
+
+
+def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
+    """Two steps as the student, with the recipe's defaults: bf16 autocast, channels last."""
+    return lessons(candidate["config"], fresh(TEACHER), candidate, work / "student", pictures)
+
+
+def teach(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
+    """Two steps as the teacher, from the folder that `distil` has left."""
+    teacher = candidate["config"].model_copy(update={"weights": str(candidate["trained"])})
+    student = fresh(TEACHER)
+    lessons(student, teacher, candidate, work / "pupil", pictures)
+    return {"teaches": True}
+
+
+def fresh(name: str) -> Any:
+    """A model by name, its weights random."""
+    from mldr_deploy.models.config import ModelConfig
+
+    return ModelConfig(name=name)
+
+
+def lessons(
+    student: Any, teacher: Any, candidate: dict[str, Any], folder: Path, pictures: Path
+) -> dict[str, Any]:
+    """One distillation of two steps; the losses by name at the end."""
+    from accelerate import Accelerator
+
+    from mldr_deploy.bundle.progress import Silent
+    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.dataset import load_dataset
+    from mldr_deploy.distill import run
+    from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
+    from mldr_deploy.distill.methods.registry import MethodConfig
+
+    began = time.process_time()
+    data = DataConfig(
+        source=f"folder:{pictures}",
+        image_size=candidate["image_size"],
+        batch_size=BATCH,
+        val_fraction=0,
+        workers=1,
+    )
+    training = run.Training(
+        train=TrainConfig(epochs=1, checkpoint_steps=0),
+        optimizer=OptimizerConfig(lr=0.01, momentum=0),
+        schedule=ScheduleConfig(name="constant"),
+    )
+    dataset = load_dataset(data)
+    job = run.Job(data, dataset, Accelerator(cpu=True), folder, "coverage", {}, Silent())
+    trained = run.distill(job, student, run.load_teacher(teacher, job), MethodConfig(), training)
+    if candidate.setdefault("trained", trained) == trained:
+        candidate["dataset"] = dataset
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    return {"losses": last, "step_seconds": round(time.process_time() - began, 1)}
+
+
+def export(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
+    """The bundle of the student, and what its parity says."""
+    import numpy as np
+    import onnx
+
+    from mldr_deploy.errors import MldrError
+    from mldr_deploy.export.build import build_bundle
+    from mldr_deploy.export.config import ExportConfig
+
+    watch, config = Stopwatch(), ExportConfig(max_batch=5, threads=1)
+    bundle = build_bundle(
+        candidate["trained"], work / "bundle", config, dataset=candidate["dataset"], progress=watch
+    )
+    (artifact,) = bundle.manifest.artifacts
+    parity = artifact.parity
+    if not parity:
+        raise MldrError(f"parity: {'; '.join(parity.failures)} ({artifact.fault})")
+    graph = onnx.load(bundle.path / artifact.file, load_external_data=False).graph
+    with np.load(bundle.path / "golden.npz") as golden:
+        largest = float(np.abs(golden["logits"]).max())
+    return {
+        "export_seconds": round(watch.seconds("export"), 1),
+        "nodes": len(graph.node),
+        "max_dlogit": parity.max_dlogit,
+        "batches": {check.batch: check.max_dlogit for check in parity.batches},
+        "largest_logit": largest,
+        "images": parity.samples,
+    }
+
+
+class Stopwatch:
+    """A `Progress` that keeps the processor time of each task."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+        self._stop: Callable[[], None] = lambda: None
+
+    def start(self, name: str, total: int | None) -> None:
+        """The clock of ``name`` starts."""
+        began = time.process_time()
+        self._stop = lambda: self._spent.update({name: time.process_time() - began})
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        """Nothing to show."""
+
+    def finish(self) -> None:
+        """And stops."""
+        self._stop()
+
+    def note(self, text: str) -> None:
+        """Nothing to show."""
+
+    def seconds(self, beginning: str) -> float:
+        """What tasks spent whose names begin so."""
+        return sum(s for name, s in self._spent.items() if name.startswith(beginning))
+
+
+def one_line(row: dict[str, Any]) -> str:
+    """What became of one model."""
+    if row["passed"]:
+        end = f"{row['export_seconds']} s, {row['nodes']} nodes, |dlogit| {row['max_dlogit']:.1e}"
+    else:
+        end = f"FAILED at {row['failed_at']}: {row['reason'][:200]}"
+    return f"{row['class']:44s} {row['model']:36s} {end}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/coverage"))
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="part of a name")
+    parser.add_argument("--memory", type=float, default=3.5, help="GiB a model may take")
+    parser.add_argument("--seconds", type=float, default=400, help="processor seconds a model")
+    parser.add_argument("--write", action="store_true", help="write docs/results/coverage.*")
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main(given.out, given.only, memory=given.memory, seconds=given.seconds, report=given.write)

@@ -1,0 +1,25 @@
+"""Imported once by the process that coverage.py forks from: what every model would pay for again.
+
+Importing PyTorch, timm and ONNX and the exporter's first call take longer than a small model does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import accelerate  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
+import onnxruntime  # noqa: F401
+import torch
+from torch import nn
+
+from mldr_deploy.distill import run  # noqa: F401
+from mldr_deploy.export import build  # noqa: F401
+from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.onnx_export import export_onnx
+
+torch.set_num_threads(1)
+with tempfile.TemporaryDirectory() as folder:
+    few = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    export_onnx(few.eval(), 8, Path(folder) / "few.onnx", ExportConfig())

@@ -1,0 +1,57 @@
+"""A model whose stages cannot be tapped: it teaches by its logits, and is refused as a student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+from click.testing import CliRunner
+
+from mldr_deploy.cli.group import main
+from mldr_deploy.distill import run
+from mldr_deploy.distill.config import TrainConfig
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.config import ModelConfig
+
+TRAINING = Training(train=TrainConfig(epochs=1, precision="fp32"))
+RESNET, VIT = ModelConfig(name="test_resnet"), ModelConfig(name="test_vit")
+
+
+@pytest.fixture(autouse=True)
+def resnets_without_stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delattr(timm.models.ResNet, "forward_intermediates")
+    yield
+
+
+def test_it_is_trained_and_teaches_by_its_logits(job: Job) -> None:
+    folder = run.train_teacher(replace(job, folder=job.folder / "teacher"), RESNET, TRAINING)
+    teacher = run.load_teacher(RESNET.model_copy(update={"weights": str(folder)}), job)
+    trained = run.distill(job, VIT, teacher, MethodConfig(), TRAINING)
+    assert (trained / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("method", "lacks"), [("fitnet", "the teacher's stages"), ("rkd", "the features")]
+)
+def test_methods_that_look_inside_the_teacher_say_so(job: Job, method: str, lacks: str) -> None:
+    teacher = run.load_teacher(RESNET, job)
+    with pytest.raises(MldrError, match=f"method {method} compares {lacks}") as caught:
+        run.distill(job, VIT, teacher, MethodConfig(name=method), TRAINING)
+    assert str(caught.value).endswith("choose another teacher.name or method.name")
+
+
+@pytest.mark.parametrize("command", ["distill", "distill-and-export"])
+def test_the_command_names_the_step_and_what_to_do(command: str, tmp_path: Path) -> None:
+    """At once: before the teacher is trained."""
+    given = ["--set", "student.name=test_resnet"]
+    result = CliRunner().invoke(main, [command, "--out", str(tmp_path / "run"), "--quiet", *given])
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: stages: ResNet offers no intermediate features")
+    assert "choose another model (`mldr-deploy models` lists those that work)" in line
+    assert not (tmp_path / "run" / "teacher").exists()
