@@ -57,6 +57,7 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     s = told["summary"]
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
     failed = [row for row in rows if not row["passed"]]
+    shallow = sum("options" in row.get("arguments", {}) for row in rows)
     return [
         "# Any timm model: one of every class",
         "",
@@ -82,8 +83,9 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         "small, so the table also gives |dlogit| as a part of the largest logit: the worst is "
         f"{s['max_relative']:.1e}.",
         "",
-        "Models above 40 M parameters were made shallower where their class has an argument for "
-        "it (`depth` 4, or one block a stage); *arguments* says so. Seconds are processor "
+        f"{shallow} large models were made shallower where their class has an argument for it "
+        "(`depth` 4, or one block a stage): the same layers, fewer of them; *arguments* says so. "
+        "Seconds are processor "
         "seconds of the ONNX export on one thread of a busy machine.",
         "",
         "## Failures",
