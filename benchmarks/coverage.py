@@ -4,11 +4,11 @@
 
 Of every class that offers `forward_intermediates` (Vision Mamba is among them) the variant with the
 fewest parameters is taken, at the smallest image side that it works at. It distils from a fresh
-ResNet-10-T for two steps, teaches it for two, is exported, and the bundle's own fp32 gate compares
-ONNX Runtime with PyTorch on 16 real images, at batch 1, 2 and 5. Each model has a process of its
-own, with limits on memory and on processor seconds. What was looked at is kept, line by line, in
-results.jsonl: the same command goes on, and a line deleted there is done again. --write makes
-docs/results/coverage.md and .json of it. The last line of the output is JSON.
+ResNet-10-T for two steps, answers as a teacher, is exported, and the bundle's fp32 gate compares
+ONNX Runtime with PyTorch on 16 real images, at batch 1, 2 and 5 (coverage_steps.py). Each model has
+a process of its own, with limits on memory and on processor seconds. What was looked at is kept,
+line by line, in results.jsonl: the same command goes on, and a line deleted there is done again.
+--write makes docs/results/coverage.md and .json of it. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -20,25 +20,22 @@ import os
 import shutil
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
 from coverage_report import summarise, write
+from coverage_steps import CLASSES, IMAGES, examine
 
 from mldr_deploy.bundle.atomic import write_text
 from mldr_deploy.bundle.progress import Progress
 from mldr_deploy.cli.console import progress
+from mldr_deploy.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES, IMAGES, BATCH = 8, 16, 8  # images a split; two steps
-SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 331)
-SHALLOW: tuple[dict[str, Any], ...] = ({"depth": 4}, {"depths": (1, 1, 1, 1)})
-TEACHER = "resnet10t"
 
 
 def main(
@@ -126,7 +123,6 @@ def real_images(folder: Path, bar: Progress) -> Path:
     """A class folder of CIFAR-100 where it lies on this machine, else of digits; losslessly."""
     from mldr_deploy.data.config import DataConfig
     from mldr_deploy.data.dataset import load_dataset
-    from mldr_deploy.errors import Unavailable
 
     if folder.exists():
         return folder
@@ -181,197 +177,6 @@ def confined(
     if not row["passed"]:
         row.setdefault("reason", f"the process ended with {process.exitcode}")
     return row
-
-
-def examine(candidate: dict[str, Any], work: Path, pictures: Path, pipe: Any) -> None:
-    """All steps with one model; what is known is sent as it becomes known."""
-    import torch
-
-    from mldr_deploy.errors import MldrError
-
-    warnings.simplefilter("ignore")
-    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  for the life of this process
-    torch.set_num_threads(1)
-    shutil.rmtree(work, ignore_errors=True)
-    began = time.process_time()
-    try:
-        for step in (build, distil, settle, teach, export, prove):
-            pipe.send({"failed_at": step.__name__})
-            pipe.send(step(candidate, work, pictures))
-        pipe.send({"passed": True, "failed_at": None})
-    except MldrError as error:
-        pipe.send({"reason": " ".join(str(error).split()), "told": True})
-    except Exception as error:  # an escape is a defect of ours: the row says so
-        text = " ".join(str(error).split())[:300]
-        pipe.send({"reason": f"{type(error).__name__}: {text}", "told": False})
-    pipe.send({"cpu_seconds": round(time.process_time() - began, 1)})
-
-
-def build(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """Choose arguments and the image side, and plan the stages."""
-    from mldr_deploy.models.config import ModelConfig
-    from mldr_deploy.models.family import family
-    from mldr_deploy.models.registry import create_model
-    from mldr_deploy.models.size import takes
-    from mldr_deploy.models.stages import plan_stages
-
-    bare = ModelConfig(name=candidate["model"])
-    shallow = [bare.model_copy(update={"options": options}) for options in SHALLOW]
-    several = [*shallow, bare] if candidate["shallow"] else [bare]
-    smaller = [c.model_copy(update={"patch_size": p}) for c in several for p in (8, 4)]
-    tries = ((side, config) for side in SIDES for config in (*several, *smaller))
-    works = (t for t in tries if takes(t[1], num_classes=CLASSES, image_size=t[0]))
-    side, config = next(works, (SIDES[-1], bare))
-    candidate |= {"config": config, "image_size": side}
-    told = {"image_size": side, "arguments": config.model_dump(exclude_defaults=True)}
-    told["arguments"].pop("name")
-    model = create_model(config, num_classes=CLASSES, image_size=side)
-    plan = plan_stages(model, side)
-    return told | {
-        "family": family(model),
-        "parameters_here": sum(p.numel() for p in model.parameters()),
-        "layout": plan.layout,
-        "stages": [[s.channels, s.height, s.width] for s in plan.shapes],
-    }
-
-
-def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """Two steps as the student, with the recipe's defaults: bf16 autocast, channels last."""
-    return lessons(candidate["config"], fresh(TEACHER), candidate, work / "student", pictures)
-
-
-def settle(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """Give batch norms the statistics that two steps have not: those of the training images.
-
-    Else activations grow from layer to layer in eval mode (DLA's logits differed by 22), and no
-    fp32 arithmetic meets an absolute tolerance.
-    """
-    from torch.optim.swa_utils import update_bn
-
-    from mldr_deploy.bundle.trained import load_trained, save_trained
-    from mldr_deploy.data.loader import EvalBatches
-    from mldr_deploy.export.student import load_student
-
-    student = load_student(candidate["trained"])
-    split, spec = candidate["dataset"].train, student.record.preprocessing
-    update_bn([(x,) for x, _ in EvalBatches(split, spec, IMAGES, "cpu")], student.model)
-    record, _ = load_trained(candidate["trained"])
-    after = {name: tensor.numpy() for name, tensor in student.model.state_dict().items()}
-    save_trained(candidate["trained"], record, after)
-    return {}
-
-
-def teach(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """Two steps as the teacher, from the folder that `distil` has left."""
-    teacher = candidate["config"].model_copy(update={"weights": str(candidate["trained"])})
-    student = fresh(TEACHER)
-    lessons(student, teacher, candidate, work / "pupil", pictures)
-    return {"teaches": True}
-
-
-def fresh(name: str) -> Any:
-    """A model by name, its weights random."""
-    from mldr_deploy.models.config import ModelConfig
-
-    return ModelConfig(name=name)
-
-
-def lessons(
-    student: Any, teacher: Any, candidate: dict[str, Any], folder: Path, pictures: Path
-) -> dict[str, Any]:
-    """One distillation of two steps; the losses by name at the end."""
-    from accelerate import Accelerator
-
-    from mldr_deploy.bundle.progress import Silent
-    from mldr_deploy.data.config import DataConfig
-    from mldr_deploy.data.dataset import load_dataset
-    from mldr_deploy.distill import run
-    from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-    from mldr_deploy.distill.methods.registry import MethodConfig
-
-    began = time.process_time()
-    data = DataConfig(
-        source=f"folder:{pictures}",
-        image_size=candidate["image_size"],
-        batch_size=BATCH,
-        val_fraction=0,
-        workers=1,
-    )
-    training = run.Training(
-        train=TrainConfig(epochs=1, checkpoint_steps=0),
-        optimizer=OptimizerConfig(lr=0.01, momentum=0),
-        schedule=ScheduleConfig(name="constant"),
-    )
-    dataset = load_dataset(data)
-    job = run.Job(data, dataset, Accelerator(cpu=True), folder, "coverage", {}, Silent())
-    trained = run.distill(job, student, run.load_teacher(teacher, job), MethodConfig(), training)
-    if candidate.setdefault("trained", trained) == trained:
-        candidate["dataset"] = dataset
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    return {"losses": last, "step_seconds": round(time.process_time() - began, 1)}
-
-
-def export(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """The bundle of the student, and what its parity says."""
-    import numpy as np
-    import onnx
-
-    from mldr_deploy.export.build import build_bundle
-    from mldr_deploy.export.config import ExportConfig
-
-    watch, config = Stopwatch(), ExportConfig(max_batch=5, threads=1, bisect=False)
-    bundle = build_bundle(
-        candidate["trained"], work / "bundle", config, dataset=candidate["dataset"], progress=watch
-    )
-    (artifact,) = bundle.manifest.artifacts
-    candidate["parity"] = parity = artifact.parity
-    graph = onnx.load(bundle.path / artifact.file, load_external_data=False).graph
-    with np.load(bundle.path / "golden.npz") as golden:
-        largest = float(np.abs(golden["logits"]).max())
-    return {
-        "export_seconds": round(watch.seconds("export"), 1),
-        "nodes": len(graph.node),
-        "max_dlogit": parity.max_dlogit,
-        "batches": {check.batch: check.max_dlogit for check in parity.batches},
-        "largest_logit": largest,
-        "images": parity.samples,
-    }
-
-
-def prove(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
-    """The gate that parity was held against."""
-    from mldr_deploy.errors import MldrError
-
-    if not candidate["parity"]:
-        raise MldrError("; ".join(candidate["parity"].failures))
-    return {}
-
-
-class Stopwatch:
-    """A `Progress` that keeps the processor time of each task."""
-
-    def __init__(self) -> None:
-        self._spent: dict[str, float] = {}
-        self._stop: Callable[[], None] = lambda: None
-
-    def start(self, name: str, total: int | None) -> None:
-        """The clock of ``name`` starts."""
-        began = time.process_time()
-        self._stop = lambda: self._spent.update({name: time.process_time() - began})
-
-    def advance(self, n: int = 1, **info: float | str) -> None:
-        """Nothing to show."""
-
-    def finish(self) -> None:
-        """And stops."""
-        self._stop()
-
-    def note(self, text: str) -> None:
-        """Nothing to show."""
-
-    def seconds(self, beginning: str) -> float:
-        """What tasks spent whose names begin so."""
-        return sum(s for name, s in self._spent.items() if name.startswith(beginning))
 
 
 def one_line(row: dict[str, Any]) -> str:
