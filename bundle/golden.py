@@ -2,17 +2,22 @@
 
 Arrays (K images, C classes): ``index`` int64 [K] into the test split, ``label`` int64 [K],
 ``pixels`` uint8 [K, H, W, 3] after resize and crop, ``inputs`` float32 [K, 3, H, W] as fed,
-``logits`` float32 [K, C] of the PyTorch student, and ``source_k`` uint8 [h, w, 3], the upright
-image before the resize ([0, 0, 3] when it has more than a million pixels).
+``logits`` float32 [K, C] of the PyTorch student, ``classes`` text [C] as the data set names them,
+``probes`` float32 [2, 3, H, W] (below), and ``source_k`` uint8 [h, w, 3], the upright image before
+the resize ([0, 0, 3] when it has more than a million pixels).
 
 With the sources in it, a bundle proves its own preprocessing bit for bit wherever it is opened:
-another mean, channel order, crop or resize filter in the manifest cannot go unnoticed.
+another mean, channel order, crop or resize filter in the manifest cannot go unnoticed. Grey images
+say nothing about the channel order, and images that have the input's size nothing about the resize,
+so two coloured pictures of other shapes are made from the first golden pixels, and what they come
+to as inputs is kept as ``probes``.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +26,11 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import write_bytes
-from .preprocess import Floats, Pixels, Preprocessing, normalise, to_pixels
+from .preprocess import Floats, Pixels, Preprocessing, normalise, preprocess, to_pixels
 
 FILE = "golden.npz"
 LARGEST_SOURCE = 1 << 20  # pixels
+_ARRAYS = ("index", "label", "pixels", "inputs", "logits", "probes")
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,30 @@ class Golden:
     pixels: Pixels
     inputs: Floats
     logits: Floats
+    classes: tuple[str, ...]
+    probes: Floats
     sources: tuple[Pixels, ...]
 
     def __len__(self) -> int:
         return len(self.index)
 
 
-def prepare(sources: list[Pixels], spec: Preprocessing) -> tuple[Pixels, Floats, list[Pixels]]:
-    """(pixels, inputs, sources to keep) of upright RGB images."""
+def make_golden(
+    sources: list[Pixels],
+    spec: Preprocessing,
+    run: Callable[[Floats], Floats],
+    *,
+    index: NDArray[np.int64],
+    label: NDArray[np.int64],
+    classes: Sequence[str],
+) -> Golden:
+    """Golden images from upright RGB ``sources``; ``run`` gives the logits of inputs as fed."""
     pixels = np.stack([to_pixels(source, spec) for source in sources])
+    inputs = normalise(pixels, spec)
     nothing = np.empty((0, 0, 3), np.uint8)
-    small = [s if s.shape[0] * s.shape[1] <= LARGEST_SOURCE else nothing for s in sources]
-    return pixels, normalise(pixels, spec), small
+    small = (s if s.shape[0] * s.shape[1] <= LARGEST_SOURCE else nothing for s in sources)
+    probes = preprocess(probe_pictures(pixels), spec)
+    return Golden(index, label, pixels, inputs, run(inputs), tuple(classes), probes, tuple(small))
 
 
 def save_golden(path: Path, golden: Golden) -> None:
@@ -61,6 +79,8 @@ def save_golden(path: Path, golden: Golden) -> None:
         pixels=golden.pixels,
         inputs=golden.inputs,
         logits=golden.logits,
+        classes=np.array(golden.classes, np.str_),
+        probes=golden.probes,
         **{f"source_{k}": source for k, source in enumerate(golden.sources)},
     )
     write_bytes(path, buffer.getvalue())
@@ -72,7 +92,8 @@ def load_golden(path: Path) -> Golden:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         golden = Golden(
-            **{name: arrays[name] for name in ("index", "label", "pixels", "inputs", "logits")},
+            **{name: arrays[name] for name in _ARRAYS},
+            classes=tuple(map(str, arrays["classes"])),
             sources=tuple(arrays[f"source_{k}"] for k in range(len(arrays["index"]))),
         )
     except FileNotFoundError:
@@ -99,3 +120,36 @@ def verify_preprocessing(golden: Golden, spec: Preprocessing, path: Path) -> Non
             f"{path}: the golden inputs do not follow from the manifest's mean, std and channel "
             "order: export the bundle again"
         )
+    pictures = probe_pictures(golden.pixels)
+    if preprocess(pictures, spec).tobytes() != golden.probes.tobytes():
+        height, width, _ = pictures[0].shape
+        raise MldrError(
+            f"{path}: a picture of {height} x {width} pixels is fed differently than at export: "
+            "the manifest's resize, crop, filter or channel order is not the one it was proven with"
+        )
+
+
+def verify_classes(golden: Golden, labels: Sequence[str], path: Path) -> None:
+    """Compare the manifest's ``labels`` with the data set's. Raises MldrError on the first."""
+    if tuple(labels) == golden.classes:
+        return
+    if len(labels) != len(golden.classes):
+        what = f"{len(labels)} labels for {len(golden.classes)} classes"
+    else:
+        at = next(k for k, name in enumerate(golden.classes) if labels[k] != name)
+        what = f"label {at} is {labels[at]!r} where the data set had {golden.classes[at]!r}"
+    raise MldrError(
+        f"{path}: the manifest's labels are not the classes of the export ({what}): restore "
+        "manifest.json or export the bundle again"
+    )
+
+
+def probe_pictures(pixels: Pixels) -> list[Pixels]:
+    """A tall picture larger than the input and a wide, smaller one, both in false colours."""
+    _, height, width, _ = pixels.shape
+    larger = pixels[0].repeat(3, axis=0).repeat(2, axis=1)
+    smaller = pixels[1][: max(height // 2, 1), : max(3 * width // 4, 1)]
+    return [
+        np.stack([image[..., 0], 255 - image[..., 1], image[..., 2] // 2], axis=-1)
+        for image in (larger, smaller)
+    ]

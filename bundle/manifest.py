@@ -9,13 +9,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from .atomic import sha256
 from .engine import EngineRecord
+from .evidence import Evidence
 from .parity import Fault, ParityResult
 from .preprocess import Preprocessing
 from .quantization import Quantization
 
-SCHEMA_VERSION = (
-    2  # 2: islands, emulated, quantization, engine, unavailable; a 1 is read as one without them
-)
+SCHEMA_VERSION = 2
+OLDEST_SCHEMA = 2  # a 1 (never released) has fewer proofs: no class names, no evidence
 FILE = "manifest.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,6 +73,11 @@ class Artifact(Runnable):
         description="Whether parity was proven by fp32 arithmetic that rounds each result to "
         "the precision, because the exporting machine has no kernels of it.",
     )
+    computes: dict[str, int] = Field(
+        default_factory=dict,
+        description="Number of Conv, Gemm and MatMul nodes by the precision that they compute in, "
+        "read from the graph's own types.",
+    )
     islands: list[str] = Field(
         default_factory=list,
         description="`node: reason` of each node that computes in fp32.",
@@ -123,6 +128,10 @@ class Manifest(BaseModel):
     data: dict[str, Any] = Field(description="The data's configuration (data.config).")
     data_fingerprint: str = Field(description="Hash of the data set.")
     metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
+    evidence: Evidence | None = Field(
+        default=None,
+        description="What training measured of these weights on validation, found again at export.",
+    )
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, teacher, seeds, versions, commit, time."
     )

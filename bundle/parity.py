@@ -28,6 +28,12 @@ class Gate(BaseModel):
     max_dlogit: float | None = Field(
         default=None, ge=0, description="Largest absolute difference of any logit."
     )
+    max_relative: float | None = Field(
+        default=None,
+        ge=0,
+        description="The same as a part of the largest logit: 1e-6 is usual between two fp32 "
+        "libraries, TF32 and approximated activations give 1e-4.",
+    )
     max_drop: float | None = Field(
         default=None,
         ge=0,
@@ -76,6 +82,9 @@ class Fault(BaseModel):
     value: str = Field(description="Its output that is out of band.")
     module: str = Field(description="PyTorch module that it came from, as in named_modules().")
     module_type: str = Field(description="Class of that module.")
+    shape: list[int] = Field(
+        default_factory=list, description="Shape of that output in PyTorch, for the images tried."
+    )
     difference: float | None = Field(
         description="Largest absolute difference from PyTorch; None: NaN, infinity or wrong shape."
     )
@@ -94,7 +103,8 @@ class Fault(BaseModel):
         if self.difference is not None:
             size = f"off by {self.difference:.3g}, band {self.allowed:.3g}"
         text = (
-            f"first node out of band: {self.op_type} {self.node} ({self.value}: {size}), "
+            f"first node out of band: {self.op_type} {self.node} "
+            f"({self.value}{f' {self.shape}' if self.shape else ''}: {size}), "
             f"from PyTorch module {self.module or '(the model itself)'} ({self.module_type})"
         )
         return text + (
@@ -125,6 +135,23 @@ class ParityResult(BaseModel):
     mean_kl: float = Field(description="Mean KL(student || artifact) of the softmax, nats.")
     nonfinite: int = Field(ge=0, description="NaN or infinite logits of the artifact.")
     reference_nonfinite: int = Field(ge=0, description="NaN or infinite logits of the student.")
+    largest_logit: float | None = Field(
+        default=None, ge=0, description="Largest magnitude of a finite logit of the student."
+    )
+    repeat_dlogit: float | None = Field(
+        default=None, ge=0, description="Largest difference of two runs on the same images."
+    )
+    batch_dlogit: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest difference of an image's logits alone and among other images.",
+    )
+    colour_dlogit: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest difference from the student on the first images in false colours; "
+        "grey images alone would not show mixed-up channels.",
+    )
     worst_index: int = Field(ge=0, description="Image of the split with the largest difference.")
     batches: list[BatchCheck] = Field(description="Batch sizes tried.")
     gate: Gate = Field(description="The gate it was held against.")
@@ -151,9 +178,11 @@ class ParityResult(BaseModel):
         What counts as a tie is left as the gate that was applied has it.
         """
         tried = [check.max_dlogit or 0.0 for check in self.batches]
+        largest = max([self.max_dlogit, *tried])
         return Gate(
             min_agreement=self.agreement,
-            max_dlogit=max([self.max_dlogit, *tried]),
+            max_dlogit=largest,
+            max_relative=largest / self.largest_logit if self.largest_logit else None,
             max_drop=max(self.drop, 0.0),
         )
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import sha256
-from .golden import Golden, load_golden, verify_preprocessing
-from .manifest import FILE, SCHEMA_VERSION, Artifact, FileEntry, Manifest
+from .golden import Golden, load_golden, verify_classes, verify_preprocessing
+from .manifest import FILE, OLDEST_SCHEMA, SCHEMA_VERSION, Artifact, FileEntry, Manifest
 from .schema import read_record
 from .tensors import read_tensors
 
@@ -55,8 +55,9 @@ class Bundle:
 def open_bundle(path: Path, *, verify: bool = True, allow_failed: bool = False) -> Bundle:
     """The bundle in the folder ``path``.
 
-    ``verify`` hashes every file and preprocesses the golden images again, bit for bit. Raises
-    MldrError when the folder is no bundle, was changed, comes from a newer version, or when none
+    ``verify`` hashes every file, preprocesses the golden images again, bit for bit, and compares
+    the class names. Raises
+    MldrError when the folder is no bundle, was changed, comes from another version, or when none
     of its artifacts passed parity (unless ``allow_failed``).
     """
     try:
@@ -74,12 +75,14 @@ def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
             f"{path} is not a bundle ({FILE} is missing): give the folder that "
             "`mldr-deploy export` wrote"
         )
-    manifest = read_record(path / FILE, Manifest, newest=SCHEMA_VERSION)
+    manifest = read_record(path / FILE, Manifest, newest=SCHEMA_VERSION, oldest=OLDEST_SCHEMA)
     bundle = Bundle(path, manifest, allow_failed)
     if verify:
         for entry in manifest.files:
             _verify_file(bundle.file(entry), entry)
-        verify_preprocessing(bundle.golden, manifest.preprocessing, bundle.file(manifest.golden))
+        golden, where = bundle.golden, bundle.file(manifest.golden)
+        verify_preprocessing(golden, manifest.preprocessing, where)
+        verify_classes(golden, manifest.labels, where)
     if not allow_failed and all(a.status == "failed" for a in manifest.artifacts):
         raise MldrError(refusal(path, manifest.artifacts[0]))
     return bundle

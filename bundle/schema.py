@@ -13,10 +13,11 @@ from ..errors import MldrError
 Record = TypeVar("Record", bound=BaseModel)
 
 
-def read_record(path: Path, kind: type[Record], *, newest: int) -> Record:
-    """``path`` as a ``kind``, whose ``schema_version`` this program knows up to ``newest``.
+def read_record(path: Path, kind: type[Record], *, newest: int, oldest: int = 1) -> Record:
+    """``path`` as a ``kind``, whose ``schema_version`` this program reads from ``oldest`` on.
 
-    Raises MldrError when it is missing, not JSON, of a newer schema, or has wrong fields.
+    Raises MldrError when it is missing, not JSON, of a schema beyond ``newest`` or before
+    ``oldest``, or has wrong fields.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -31,6 +32,11 @@ def read_record(path: Path, kind: type[Record], *, newest: int) -> Record:
         raise MldrError(
             f"{path} has schema version {version}, this program reads up to {newest}: "
             "upgrade mldr-deploy"
+        )
+    if version < oldest:
+        raise MldrError(
+            f"{path} has schema version {version}, whose proofs are fewer than this program relies "
+            f"on (it reads {oldest} to {newest}): export it again"
         )
     try:
         return kind.model_validate(content)

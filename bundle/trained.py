@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import MldrError
-from .atomic import atomic_folder, write_json
+from .atomic import atomic_folder, sha256, write_json
+from .evidence import Evidence
 from .preprocess import Preprocessing
 from .schema import read_record
 from .tensors import read_tensors, write_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: evidence, weights_sha256; a 1 is read as one without them
 RECORD = "model.json"
 WEIGHTS = "weights.safetensors"
 
@@ -36,6 +37,14 @@ class TrainedModel(BaseModel):
     data: dict[str, Any] = Field(description="The data's configuration (data.config).")
     data_fingerprint: str = Field(description="Hash of the data set that it was trained on.")
     metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
+    evidence: Evidence | None = Field(
+        default=None,
+        description="The kept weights on the validation split, for export to measure again; none "
+        "where there is no such split.",
+    )
+    weights_sha256: str | None = Field(
+        default=None, description="SHA-256 of weights.safetensors; written with it."
+    )
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, teacher, seeds, versions, commit."
     )
@@ -54,13 +63,14 @@ def save_trained(folder: Path, record: TrainedModel, tensors: dict[str, NDArray[
     """
     with atomic_folder(folder, replaces=RECORD) as temporary:
         write_tensors(temporary / WEIGHTS, tensors)
-        write_json(temporary / RECORD, record.model_dump(mode="json"))
+        complete = record.model_copy(update={"weights_sha256": sha256(temporary / WEIGHTS)})
+        write_json(temporary / RECORD, complete.model_dump(mode="json"))
 
 
 def read_trained(folder: Path) -> TrainedModel:
     """The record of ``folder``, without the tensors.
 
-    Raises MldrError when the folder is missing, damaged or written by a newer version.
+    Raises MldrError when the folder is missing, damaged, changed or written by a newer version.
     """
     if not (folder / RECORD).is_file():
         raise MldrError(
@@ -77,6 +87,11 @@ def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
     """
     record = read_trained(folder)
     tensors = read_tensors(folder / WEIGHTS)
+    if record.weights_sha256 not in (None, sha256(folder / WEIGHTS)):
+        raise MldrError(
+            f"{folder / WEIGHTS} is not the file that training wrote (its SHA-256 is not "
+            f"{RECORD}'s): restore it or train again"
+        )
     for name, tensor in tensors.items():
         if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
             raise MldrError(f"{folder / WEIGHTS}: tensor {name} holds NaN or infinity: train again")

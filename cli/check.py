@@ -25,6 +25,9 @@ def command(
 ) -> None:
     """Prove a bundle again: hashes, golden images, then parity on the whole test split.
 
+    Parity compares with the PyTorch model rebuilt from the bundle's weights; that model in turn
+    must score on the validation split what training recorded.
+
     BUNDLE is the folder that `export` or `distill-and-export` wrote. Without the data set at hand,
     --golden-only still proves that files and preprocessing are unchanged and that the artifact
     gives the logits it gave when it was exported.

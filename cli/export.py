@@ -46,7 +46,8 @@ def command(
 
     TRAINED is the folder that `distill` or `train-teacher` left (model.json and
     weights.safetensors). The bundle holds the ONNX file, the weights, golden images and a manifest
-    with labels, preprocessing, hashes, parity results and provenance.
+    with labels, preprocessing, hashes, parity results and provenance. A student that does not score
+    on the validation split what training recorded of it is refused.
 
     Exit code 1 when a parity gate fails: the bundle is written all the same, with the artifact
     marked failed and the first deviating node named, and nothing will serve it. Exit code 2 when

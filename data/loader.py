@@ -149,7 +149,8 @@ class EvalBatches:
         first, last = (len(split) * part // world for part in (rank, rank + 1))
         starts = range(first, last, batch_size)
         self._ranges = [range(start, min(start + batch_size, last)) for start in starts]
-        self._split, self._preprocessing, self._threads = split, preprocessing, threads
+        self._split, self.preprocessing, self._threads = split, preprocessing, threads
+        self.images = len(split)  # of all processes together
         self.device = torch.device(device)
 
     def __len__(self) -> int:
@@ -165,17 +166,17 @@ class EvalBatches:
         if self._split.pixels is not None:
             for rows in self._ranges:
                 resident = list(self._split.pixels[rows.start : rows.stop])
-                yield preprocess(resident, self._preprocessing)
+                yield preprocess(resident, self.preprocessing)
             return
 
         def decode(row: int) -> NDArray[np.uint8]:
-            return to_pixels(self._split.image(row), self._preprocessing)
+            return to_pixels(self._split.image(row), self.preprocessing)
 
         every = (row for rows in self._ranges for row in rows)
         ahead = _LOOKAHEAD * max(map(len, self._ranges), default=1)
         pixels = ordered_map(decode, every, threads=self._threads, ahead=ahead)
         for rows in self._ranges:
-            yield normalise(np.stack([next(pixels) for _ in rows]), self._preprocessing)
+            yield normalise(np.stack([next(pixels) for _ in rows]), self.preprocessing)
 
 
 def _plain(side: int) -> Preprocessing:

@@ -32,6 +32,7 @@ class TrainingState(BaseModel):
     step: int = Field(ge=0, description="Optimiser steps done.")
     best_epoch: int = Field(default=-1, description="Epoch (1-based) of the best weights; -1: none")
     best_top1: float = Field(default=-1.0, description="Its validation top-1, per cent.")
+    best_loss: float = Field(default=-1.0, description="Its validation loss, nats; -1: none.")
     metrics_bytes: int = Field(default=0, description="Length of metrics.jsonl at this step.")
     seconds: float = Field(default=0.0, description="Time spent training up to here.")
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from .. import __version__
+from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.trained import RECORD, WEIGHTS, TrainedModel, load_trained, save_trained
@@ -33,6 +34,7 @@ from ..models.config import ModelConfig
 from ..models.family import family
 from ..models.registry import create_model, normalisation
 from ..models.stages import StagePlan, plan_stages, plan_teacher
+from .checkpoint import TrainingState
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
@@ -208,6 +210,7 @@ def _fit(
             data=job.data.model_dump(mode="json"),
             data_fingerprint=job.dataset.fingerprint,
             metrics=_metrics(state.best_top1, state.best_epoch, state.seconds),
+            evidence=_evidence(state, trainer.val_batches),
             provenance={**job.provenance, "identity": job.identity, **_environment(accelerator)},
         )
         draw_curves(job.folder, config.name)  # first: a stage is finished once `trained` is there
@@ -267,6 +270,18 @@ def _cache(
 def _metrics(top1: float, epoch: int, seconds: float) -> dict[str, float]:
     measured = {"best_epoch": float(epoch), "train_seconds": round(seconds, 3)}
     return {**measured, "val_top1": top1} if top1 >= 0 else measured
+
+
+def _evidence(state: TrainingState, evaluated: EvalBatches) -> Evidence | None:
+    """What export must find again; None without a validation split."""
+    if state.best_loss < 0:
+        return None
+    return Evidence(
+        images=evaluated.images,
+        top1=state.best_top1,
+        loss=state.best_loss,
+        preprocessing=evaluated.preprocessing,
+    )
 
 
 def _environment(accelerator: Accelerator) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,16 +248,17 @@ class Trainer:
             self.progress.advance(0, val_top1=round(result.top1, 2))
         if result.top1 > self.state.best_top1 or not result.images:
             self.best = detached(model.state_dict())
-            kept = {"best_epoch": number, "best_top1": result.top1 if result.images else -1.0}
+            measured = bool(result.images) and math.isfinite(result.loss)
+            kept = {
+                "best_epoch": number,
+                "best_top1": result.top1 if result.images else -1.0,
+                "best_loss": result.loss if measured else -1.0,
+            }
             self.state = self.state.model_copy(update=kept)
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
-        mine = evaluate(
-            model,
-            self.val_batches,
-            autocast=self.config.precision == "bf16",
-            channels_last=self.config.channels_last,
-        )
+        """In fp32 whatever the training's precision: it is the function that export will ship."""
+        mine = evaluate(model, self.val_batches, channels_last=self.config.channels_last)
         everyone = self.accelerator.reduce(mine.counts(self.device), reduction="sum")
         return Evaluation.of_counts(everyone)
 

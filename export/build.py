@@ -12,21 +12,24 @@ import numpy as np
 
 from ..bundle.atomic import atomic_folder, write_json
 from ..bundle.golden import FILE as GOLDEN
-from ..bundle.golden import Golden, prepare, save_golden
+from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
+from ..bundle.parity import ParityResult
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
 from .calibration import Calibration
+from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
+from .evidence import require_same_data, require_same_function
 from .job import Job
 from .kinds import KINDS, Key, plan
 from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
-from .runner import TorchRunner
+from .runner import RunError, TorchRunner
 from .student import Student, load_student
 
 if TYPE_CHECKING:
@@ -54,7 +57,8 @@ def build_bundle(
     """
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
-    _require_same_data(student, dataset, trained)
+    require_same_data(student, dataset, trained)
+    require_same_function(student, dataset, trained, progress)
     with atomic_folder(out, replaces=MANIFEST) as folder:
         job = _job(student, folder, config, dataset, progress)
         artifacts, unavailable = _artifacts(job, dataset.test)
@@ -64,15 +68,6 @@ def build_bundle(
         manifest = _manifest(job, artifacts, unavailable, provenance or {})
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return open_bundle(out, allow_failed=True)
-
-
-def _require_same_data(student: Student, dataset: Dataset, trained: Path) -> None:
-    record = student.record
-    if record.data_fingerprint != dataset.fingerprint or record.classes != [*dataset.classes]:
-        raise MldrError(
-            f"{trained} was trained on other data than {dataset.source} as it is now: parity is "
-            "proven on the test split of the same data set; restore it or train again"
-        )
 
 
 def _job(
@@ -97,29 +92,26 @@ def _artifacts(job: Job, test: Split) -> tuple[list[Artifact], list[str]]:
 def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     """Write one artifact, measure it on the whole test split, and look into a failure."""
     (target, precision), kind, config = key, KINDS[key], job.config
-    gate = config.gates.of(precision)
     job.progress.start(f"export {target} {precision}", None)
     written = kind.write(job)
     job.progress.finish()
-    entry = describe(job.folder, written.file)
-    runnable = Runnable(**entry.model_dump(), engine=written.engine)
-    model, spec = job.student.model, job.preprocessing
-    runs = kind.run(job.folder, runnable, config.threads)
-    with TorchRunner(model) as reference, runs as runner:
-        parity = prove(
-            reference,
-            runner,
-            test,
-            spec,
-            precision=precision,
-            gate=gate,
-            max_batch=config.max_batch,
-            progress=job.progress,
-        )
+    path = job.folder / written.file
+    runnable = Runnable(**describe(job.folder, written.file).model_dump(), engine=written.engine)
+    wrong: list[str] = []
+    computes: dict[str, int] = {}
+    if kind.is_graph:
+        graph, ends = read_graph(path), _ends(job)
+        claims = claims_of(precision, written.opset, ends, written.islands, written.quantization)
+        wrong, computes = broken(graph, claims), graph.tally()
+    try:
+        parity = _measured(job, key, runnable, test)
+    except RunError as error:
+        raise MldrError("; ".join([*wrong, str(error)])) from error
+    parity = parity.model_copy(update={"failures": [*wrong, *parity.failures]})
     fault = None
     if not parity and config.bisect and kind.is_graph:
-        inputs = worst_inputs(test, spec, parity)
-        fault = locate(model, job.folder / entry.file, inputs, config, gate, job.progress)
+        inputs, gate = worst_inputs(test, job.preprocessing, parity), parity.gate
+        fault = locate(job.student.model, path, inputs, config, gate, job.progress)
     return Artifact(
         **runnable.model_dump(),
         format=target,
@@ -129,9 +121,37 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
         parity=parity,
         fault=fault,
         emulated=kind.emulated,
+        computes=computes,
         islands=list(written.islands),
         beside=[describe(job.folder, file) for file in written.beside],
         quantization=written.quantization,
+    )
+
+
+def _measured(job: Job, key: Key, runnable: Runnable, test: Split) -> ParityResult:
+    """Parity of a written file on the whole test split."""
+    config = job.config
+    runs = KINDS[key].run(job.folder, runnable, config.threads)
+    with TorchRunner(job.student.model) as reference, runs as runner:
+        return prove(
+            reference,
+            runner,
+            test,
+            job.preprocessing,
+            precision=key[1],
+            gate=config.gates.of(key[1]),
+            max_batch=config.max_batch,
+            progress=job.progress,
+        )
+
+
+def _ends(job: Job) -> tuple[TensorSpec, TensorSpec]:
+    """Input and output of every artifact."""
+    images: list[int | str] = ["batch", 3, *job.preprocessing.size]
+    logits: list[int | str] = ["batch", job.student.record.num_classes]
+    return (
+        TensorSpec(name=INPUT, dtype="float32", shape=images),
+        TensorSpec(name=OUTPUT, dtype="float32", shape=logits),
     )
 
 
@@ -141,22 +161,26 @@ def _golden(student: Student, dataset: Dataset, count: int) -> Golden:
     if len(test) < 8:
         raise MldrError(f"{dataset.source} has {len(test)} test images, a bundle needs 8 at least")
     index = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(np.int64))
-    pixels, inputs, sources = prepare([np.asarray(test.image(int(i))) for i in index], spec)
+    sources = [np.asarray(test.image(int(i))) for i in index]
     with TorchRunner(student.model) as reference:
-        logits = reference(inputs)
-    return Golden(index, test.labels[index], pixels, inputs, logits, tuple(sources))
+        return make_golden(
+            sources,
+            spec,
+            reference,
+            index=index,
+            label=test.labels[index],
+            classes=dataset.classes,
+        )
 
 
 def _manifest(
     job: Job, artifacts: list[Artifact], unavailable: list[str], provenance: dict[str, Any]
 ) -> Manifest:
-    record, folder, config = job.student.record, job.folder, job.config
+    record, folder, config, ends = job.student.record, job.folder, job.config, _ends(job)
     return Manifest(
         labels=record.classes,
-        input=TensorSpec(
-            name=INPUT, dtype="float32", shape=["batch", 3, *record.preprocessing.size]
-        ),
-        output=TensorSpec(name=OUTPUT, dtype="float32", shape=["batch", record.num_classes]),
+        input=ends[0],
+        output=ends[1],
         max_batch=config.max_batch,
         preprocessing=record.preprocessing,
         artifacts=artifacts,
@@ -170,6 +194,7 @@ def _manifest(
         data=record.data,
         data_fingerprint=record.data_fingerprint,
         metrics=record.metrics,
+        evidence=record.evidence,
         provenance={**provenance, "training": record.provenance, "export": _circumstances(config)},
     )
 

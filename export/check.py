@@ -15,17 +15,20 @@ from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError, Unavailable
+from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
+from .evidence import measure_again
 from .kinds import KINDS, ArtifactKind
 from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
-from .student import bundled_model
+from .student import bundled_model, first_difference
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..data.dataset import Dataset
 
+_GOLDEN_SLACK = 1.2  # other kernels on another machine
 _WEIGHTS_TOLERANCE = 1e-3  # logits of the same weights in the same framework on another machine
 
 
@@ -68,7 +71,8 @@ def check_bundle(
 
     Always: schema, hashes, golden inputs bit for bit, golden logits of artifacts and of the
     rebuilt PyTorch model. With ``dataset``: parity on the whole test split, and, when it is the
-    data of the export, the golden pixels from their source. What needs torch is skipped, and said
+    data of the export, the golden pixels from their source and what training measured on the
+    validation split. What needs torch is skipped, and said
     so, where torch is not installed. Raises MldrError when the bundle does not open or the data
     set has other classes.
     """
@@ -88,6 +92,7 @@ def check_bundle(
         model = bundled_model(bundle)
         with TorchRunner(model) as reference:
             findings.append(_weights(bundle, reference))
+            findings.append(_evidence(bundle, reference, dataset, progress))
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -105,7 +110,11 @@ def check_bundle(
             why = "no data set given" if dataset is None else "torch is not installed"
             findings.append(Finding(f"{artifact.file} parity", None, why))
             continue
-        result, fault = _parity(bundle, artifact, kind, model, dataset, progress)
+        try:
+            result, fault = _parity(bundle, artifact, kind, model, dataset, progress)
+        except RunError as error:
+            findings.append(Finding(f"{artifact.file} parity", False, str(error)))
+            continue
         parity[artifact.file] = result
         detail = "; ".join(result.failures) or f"{result.samples} images"
         findings.append(Finding(f"{artifact.file} parity", bool(result), detail))
@@ -118,9 +127,8 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
     manifest, golden = bundle.manifest, bundle.golden
     if manifest.labels != [*dataset.classes]:
         raise MldrError(
-            f"{bundle.path} knows {len(manifest.labels)} classes ({manifest.labels[0]}, ...), "
-            f"{dataset.source} has {len(dataset.classes)} ({dataset.classes[0]}, ...): give the "
-            "data set that the student was trained for"
+            f"{bundle.path}: {first_difference(manifest.labels, dataset.classes, dataset.source)}: "
+            "give the data set that the student was trained for"
         )
     if manifest.data_fingerprint != dataset.fingerprint:
         return Finding("golden pixels", None, f"{dataset.source} is not the data of the export")
@@ -140,20 +148,59 @@ def _weights(bundle: Bundle, reference: Runner) -> Finding:
     )
 
 
+def _evidence(
+    bundle: Bundle, reference: Runner, dataset: Dataset | None, progress: Progress
+) -> Finding:
+    """The rebuilt student on the validation split, beside what training recorded there."""
+    manifest, subject = bundle.manifest, "trained function"
+    evidence = manifest.evidence
+    if evidence is None:
+        return Finding(subject, None, "training recorded no validation figures")
+    if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
+        return Finding(subject, None, "the data of the training are not given")
+    again = measure_again(reference, dataset.val, manifest.preprocessing, progress)
+    broken = evidence.contradicted_by(again)
+    detail = f"validation loss {evidence.loss:.4f} and top-1 {evidence.top1:.2f} % as in training"
+    return Finding(subject, not broken, "; ".join(broken) or detail)
+
+
 def _artifact(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> list[Finding]:
     """What the manifest says of one artifact, and what it gives for the golden images now."""
     stored = artifact.parity
     detail = "; ".join(stored.failures) or "passed"
-    said = Finding(f"{artifact.file} at export", bool(stored), detail)
+    said = [Finding(f"{artifact.file} at export", bool(stored), detail)]
+    if kind.is_graph:
+        said.append(_claims(bundle, artifact))
     try:
         with kind.run(bundle.path, artifact, 0) as runner:
             logits = runner(bundle.golden.inputs)
     except RunError as error:
-        return [said, Finding(f"{artifact.file} golden logits", False, str(error))]
+        return [*said, Finding(f"{artifact.file} golden logits", False, str(error))]
     largest = _largest(logits, bundle.golden.logits)
-    limit = np.inf if stored.gate.max_dlogit is None else stored.gate.max_dlogit
-    holds = bool(np.isfinite(largest)) and largest <= limit
-    return [said, Finding(f"{artifact.file} golden logits", holds, f"|dlogit| {largest:.2g}")]
+    limit = stored.gate.max_dlogit
+    if limit is None:  # the golden images are of the split that parity was measured on
+        limit = _GOLDEN_SLACK * stored.max_dlogit + _WEIGHTS_TOLERANCE
+    detail = f"|dlogit| {largest:.2g}, allowed {limit:.2g}"
+    return [*said, Finding(f"{artifact.file} golden logits", largest <= limit, detail)]
+
+
+def _claims(bundle: Bundle, artifact: Artifact) -> Finding:
+    """Whether the graph is what the manifest says: precision, operator set, inputs, all inside."""
+    manifest, subject = bundle.manifest, f"{artifact.file} graph"
+    claims = claims_of(
+        artifact.precision,
+        artifact.opset,
+        (manifest.input, manifest.output),
+        artifact.islands,
+        artifact.quantization,
+    )
+    try:
+        graph = read_graph(bundle.file(artifact))
+    except MldrError as error:
+        return Finding(subject, False, str(error))
+    wrong = broken(graph, claims)
+    tally = ", ".join(f"{count} in {name}" for name, count in sorted(graph.tally().items()))
+    return Finding(subject, not wrong, "; ".join(wrong) or f"opset {graph.opset}, {tally}")
 
 
 def _parity(

@@ -12,9 +12,15 @@ class Gates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fp32: Gate = Field(default=Gate(min_agreement=100, max_dlogit=1e-3), description="fp32.")
-    fp16: Gate = Field(default=Gate(max_drop=0.2, band=2e-2), description="fp16.")
-    bf16: Gate = Field(default=Gate(max_drop=0.2, band=1e-1), description="bf16.")
+    fp32: Gate = Field(
+        default=Gate(min_agreement=100, max_dlogit=1e-3, max_relative=5e-5), description="fp32."
+    )
+    fp16: Gate = Field(
+        default=Gate(max_drop=0.2, max_relative=2e-2, band=2e-2), description="fp16."
+    )
+    bf16: Gate = Field(
+        default=Gate(max_drop=0.2, max_relative=1e-1, band=1e-1), description="bf16."
+    )
     int8: Gate = Field(default=Gate(max_drop=1.0, band=3e-1), description="int8.")
     fp8: Gate = Field(default=Gate(max_drop=1.0, band=3e-1), description="fp8.")
 

@@ -19,6 +19,7 @@ from ..errors import MldrError
 from .mcnemar import mcnemar_exact
 from .runner import RunError, Runner
 
+_STEADY = 8  # images that are run again, and alone
 Labels = NDArray[np.int64]
 Batches = Iterable[tuple[Floats, Labels]]
 
@@ -46,13 +47,16 @@ def measure(
         raise MldrError("parity needs test images and the split is empty: choose another data set")
     tried = [_try_batch(reference, artifact, first[0], size) for size in (1, 2, max_batch)]
     tally = Tally(samples, gate)
+    probed: dict[str, float] = {}
     if all(check.error is None for check in tried):
+        probed = _steadiness(artifact, first[0])
+        probed["colour_dlogit"] = _off_colour(reference, artifact, first[0])
         progress.start(f"parity {precision}", samples)
         for inputs, labels in _chain(first, stream):
             tally.add(reference(inputs), artifact(inputs), labels)
             progress.advance(len(labels))
         progress.finish()
-    return tally.result(precision, tried)
+    return tally.result(precision, tried, probed)
 
 
 class Tally:
@@ -65,6 +69,7 @@ class Tally:
         self.nonfinite = np.zeros(2, np.int64)
         self.lost = self.gained = self.disagreements = self.ties = 0
         self.worst, self.worst_index, self.kl, self.compared = -1.0, 0, 0.0, 0
+        self.largest = 0.0
         self._top = np.empty(0, np.float32)
 
     def add(self, reference: Floats, artifact: Floats, labels: Labels) -> None:
@@ -109,6 +114,7 @@ class Tally:
             self.worst, self.worst_index = math.inf, self.seen + int(np.argmin(finite))
         if not finite.any():
             return
+        self.largest = max(self.largest, float(np.abs(reference[finite]).max()))
         difference = np.abs(reference[finite] - artifact[finite])
         worst = difference.max(axis=1)
         if worst.max() > self.worst:
@@ -120,7 +126,9 @@ class Tally:
         self.kl += float((np.exp(ours) * (ours - theirs)).sum())
         self.compared += int(finite.sum())
 
-    def result(self, precision: str, tried: list[BatchCheck]) -> ParityResult:
+    def result(
+        self, precision: str, tried: list[BatchCheck], probed: dict[str, float]
+    ) -> ParityResult:
         """The record, held against the gate."""
         if self.seen not in (0, self.samples):
             raise MldrError(f"{self.seen} test images came where {self.samples} were announced")
@@ -145,6 +153,8 @@ class Tally:
             mean_kl=self.kl / compared,
             nonfinite=int(self.nonfinite[1]),
             reference_nonfinite=int(self.nonfinite[0]),
+            largest_logit=self.largest,
+            **probed,
             worst_index=self.worst_index,
             batches=tried,
             gate=self.gate,
@@ -173,6 +183,18 @@ def failures(measured: ParityResult) -> list[str]:
         broken.append(f"agreement {measured.agreement:.3f} % is below {gate.min_agreement:g} %")
     if gate.max_dlogit is not None and (needed.max_dlogit or 0.0) > gate.max_dlogit:
         broken.append(f"|dlogit| {needed.max_dlogit:.3g} is above {gate.max_dlogit:g}")
+    if gate.max_relative is not None and (needed.max_relative or 0.0) > gate.max_relative:
+        broken.append(
+            f"|dlogit| {needed.max_dlogit:.3g} is {needed.max_relative:.2g} of the largest logit, "
+            f"above {gate.max_relative:g}"
+        )
+    colours = measured.colour_dlogit or 0.0
+    if gate.max_dlogit is not None and colours > gate.max_dlogit >= (needed.max_dlogit or 0.0):
+        broken.append(
+            f"|dlogit| {colours:.3g} in false colours is above {gate.max_dlogit:g}: channels are "
+            "taken in another order or proportion"
+        )
+    broken += _unsteady(measured)
     significant = measured.mcnemar_p < gate.significance
     if gate.max_drop is not None and measured.drop > gate.max_drop and significant:
         broken.append(
@@ -180,6 +202,52 @@ def failures(measured: ParityResult) -> list[str]:
             f"(McNemar p {measured.mcnemar_p:.2g})"
         )
     return broken
+
+
+def _unsteady(measured: ParityResult) -> list[str]:
+    """Logits that depend on more than the image, beyond what the order of sums explains."""
+    allowed = measured.gate.band * (measured.largest_logit or 0.0)
+    broken = []
+    if (measured.repeat_dlogit or 0.0) > allowed:
+        broken.append(
+            f"two runs on the same images differ by {measured.repeat_dlogit:.3g}: something draws "
+            "random numbers (dropout left on?)"
+        )
+    elif (measured.batch_dlogit or 0.0) > allowed:
+        broken.append(
+            f"an image's logits change by {measured.batch_dlogit:.3g} with the images beside it: "
+            "something takes statistics of the batch (BatchNorm in training mode?)"
+        )
+    return broken
+
+
+def _steadiness(artifact: Runner, inputs: Floats) -> dict[str, float]:
+    """Largest finite differences of the same images run twice, and one by one."""
+    few = inputs[:_STEADY]
+    together = artifact(few)
+    again, alone = (
+        artifact(few),
+        np.concatenate([artifact(few[i : i + 1]) for i in range(len(few))]),
+    )
+    with np.errstate(invalid="ignore"):
+        differences = {"repeat_dlogit": again - together, "batch_dlogit": alone - together}
+    return {
+        name: float(np.abs(np.where(np.isfinite(value), value, 0)).max())
+        for name, value in differences.items()
+    }
+
+
+def false_colours(inputs: Floats) -> Floats:
+    """The inputs [B, 3, H, W] with channels that differ, even if the images are grey."""
+    return inputs * np.array([1, -1, 0.5], np.float32)[:, None, None]
+
+
+def _off_colour(reference: Runner, artifact: Runner, inputs: Floats) -> float:
+    """Largest finite difference from the student on a few images in false colours."""
+    few = false_colours(inputs[:_STEADY])
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(reference(few) - artifact(few))
+    return float(difference[np.isfinite(difference)].max(initial=0.0))
 
 
 def _try_batch(reference: Runner, artifact: Runner, inputs: Floats, size: int) -> BatchCheck:

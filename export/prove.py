@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..bundle.parity import Fault, Gate, ParityResult
 from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
 from .bisect import bisect
 from .config import ExportConfig
-from .parity import measure
+from .parity import false_colours, measure
 from .runner import RunError, Runner
 
 if TYPE_CHECKING:
@@ -60,10 +62,15 @@ def locate(
     gate: Gate,
     progress: Progress,
 ) -> Fault | None:
-    """Bisect, for a report: None also when the artifact does not run on ``inputs`` at all."""
+    """Bisect, for a report: None also when the artifact does not run on ``inputs`` at all.
+
+    The inputs are given as they are and in false colours: on grey images alone a node that mixes up
+    channels stays in band.
+    """
     progress.start("bisect", None)
     try:
-        return bisect(model, artifact, inputs, config, gate)
+        both = np.concatenate([inputs, false_colours(inputs)])
+        return bisect(model, artifact, both, config, gate)
     except RunError:
         return None
     finally:

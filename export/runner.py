@@ -58,7 +58,9 @@ class OnnxRunner:
                 self._model(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise RunError(f"{self.path} does not load in ONNX Runtime: {_line(error)}") from error
+            raise RunError(
+                f"{self.path.name} does not load in ONNX Runtime: {_line(error)}"
+            ) from error
         return self
 
     def _model(self) -> str | bytes:
@@ -81,7 +83,7 @@ class OnnxRunner:
             (logits,) = self._session.run(None, {name: np.ascontiguousarray(inputs)})
         except Exception as error:
             raise RunError(
-                f"{self.path} does not run on a batch of {len(inputs)}: {_line(error)}"
+                f"{self.path.name} does not run on a batch of {len(inputs)}: {_line(error)}"
             ) from error
         return np.asarray(logits, np.float32)
 

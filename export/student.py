@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,3 +38,14 @@ def bundled_model(bundle: Bundle) -> nn.Module:
     manifest = bundle.manifest
     classes, where = len(manifest.labels), str(bundle.path)
     return rebuild(manifest.model, classes, manifest.image_size, bundle.weights(), where)
+
+
+def first_difference(labels: Sequence[str], classes: Sequence[str], source: str) -> str:
+    """Where ``labels`` leave the ``classes`` of the data set ``source``, in words."""
+    if len(labels) != len(classes):
+        return (
+            f"{len(labels)} classes are known ({labels[0]}, ...) where {source} has "
+            f"{len(classes)} ({classes[0]}, ...)"
+        )
+    at = next(k for k, name in enumerate(classes) if labels[k] != name)
+    return f"class {at} is called {labels[at]!r} and is {classes[at]!r} in {source}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.atomic import write_bytes, write_json
-from mldr_deploy.bundle.golden import Golden, prepare, save_golden
+from mldr_deploy.bundle.golden import make_golden, save_golden
 from mldr_deploy.bundle.manifest import Artifact, Manifest, TensorSpec, describe
 from mldr_deploy.bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
@@ -45,12 +45,12 @@ def write_bundle(folder: Path, failures: list[str]) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(0)
     sources = [rng.integers(0, 256, (12, 17, 3), np.uint8) for _ in range(8)]
-    pixels, inputs, kept = prepare(sources, SPEC)
     logits = rng.standard_normal((8, 2), np.float32)
     index = np.arange(8)
-    save_golden(
-        folder / "golden.npz", Golden(index, index % 2, pixels, inputs, logits, tuple(kept))
+    golden = make_golden(
+        sources, SPEC, lambda _: logits, index=index, label=index % 2, classes=["cat", "dog"]
     )
+    save_golden(folder / "golden.npz", golden)
     write_tensors(folder / "weights.safetensors", {"w": np.ones((2, 3), np.float32)})
     write_bytes(folder / "student.onnx", b"not looked into by the reader")
     artifact = Artifact(

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.atomic import sha256
+from mldr_deploy.bundle.golden import load_golden, make_golden, save_golden
+from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.errors import MldrError
 
+SPEC = Preprocessing(size=(8, 8), crop_fraction=0.8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 FILES = ["student.onnx", "weights.safetensors", "golden.npz"]
 
 
@@ -99,17 +102,10 @@ def test_newer_schema(bundle_folder: Path) -> None:
         open_bundle(bundle_folder)
 
 
-def test_a_bundle_of_the_first_schema_is_read(bundle_folder: Path) -> None:
-    def first(content: dict[str, Any]) -> None:
-        del content["unavailable"]
-        for artifact in content["artifacts"]:
-            del artifact["islands"], artifact["quantization"]
-        content["schema_version"] = 1
-
-    edit(bundle_folder, first)
-    manifest = open_bundle(bundle_folder).manifest
-    assert (manifest.schema_version, manifest.unavailable) == (1, [])
-    assert manifest.artifacts[0].islands == [] and manifest.artifacts[0].quantization is None
+def test_older_schema(bundle_folder: Path) -> None:
+    edit(bundle_folder, lambda content: content.update(schema_version=1))
+    with pytest.raises(MldrError, match=r"has schema version 1, .* \(it reads 2 to 2\): export it"):
+        open_bundle(bundle_folder)
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.5, True, None])
@@ -186,6 +182,50 @@ def test_geometry_that_does_not_give_the_golden_pixels(
 ) -> None:
     edit(bundle_folder, _set("preprocessing", key, value=value))
     with pytest.raises(MldrError, match="golden image 0 is resized or cropped differently"):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resize", "squash"),
+        ("interpolation", "bilinear"),
+        ("crop_fraction", 0.8),
+        ("channel_order", "bgr"),
+    ],
+)
+def test_what_grey_images_of_the_right_size_would_not_show(
+    bundle_folder: Path, key: str, value: object
+) -> None:
+    plain = {"crop_fraction": 1.0, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    spec = SPEC.model_copy(update=plain)
+    sources = [np.full((8, 8, 3), 20 * k, np.uint8) for k in range(8)]
+    sources[0][2:5, 1:4], sources[1][1, 3:6] = 255, 9
+    golden = load_golden(bundle_folder / "golden.npz")
+    made = make_golden(
+        sources,
+        spec,
+        lambda _: golden.logits,
+        index=golden.index,
+        label=golden.label,
+        classes=golden.classes,
+    )
+    save_golden(bundle_folder / "golden.npz", made)
+    rehash(bundle_folder, "golden")
+    edit(bundle_folder, lambda content: content["preprocessing"].update(plain))
+    assert open_bundle(bundle_folder)
+    edit(bundle_folder, _set("preprocessing", key, value=value))
+    message = "a picture of 24 x 16 pixels is fed differently"
+    if key == "crop_fraction":
+        message = "golden image 0 is resized or cropped differently"
+    with pytest.raises(MldrError, match=message):
+        open_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("labels", [["dog", "cat"], ["cat", "Dog"]])
+def test_labels_that_are_not_the_data_sets(bundle_folder: Path, labels: list[str]) -> None:
+    edit(bundle_folder, _set("labels", value=labels))
+    with pytest.raises(MldrError, match=r"label \d is '\w+' where the data set had '\w+'"):
         open_bundle(bundle_folder)
 
 

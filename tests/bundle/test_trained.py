@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def change(folder: Path, **values: Any) -> None:
 
 def test_what_was_saved_is_loaded(folder: Path) -> None:
     loaded, tensors = load_trained(folder)
-    assert loaded == record()
+    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert loaded == record(weights_sha256=digest)
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype and tensors[name].shape == tensor.shape
@@ -94,8 +96,26 @@ def test_truncated_record(folder: Path) -> None:
 
 
 def test_newer_schema(folder: Path) -> None:
-    change(folder, schema_version=2, a_field_of_the_future=1)
-    with pytest.raises(MldrError, match="has schema version 2, this program reads up to 1"):
+    change(folder, schema_version=3, a_field_of_the_future=1)
+    with pytest.raises(MldrError, match="has schema version 3, this program reads up to 2"):
+        load_trained(folder)
+
+
+def test_a_record_of_the_first_schema_is_read(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    del content["evidence"], content["weights_sha256"]
+    (folder / "model.json").write_text(json.dumps({**content, "schema_version": 1}))
+    loaded, _ = load_trained(folder)
+    assert (loaded.evidence, loaded.weights_sha256) == (None, None)
+
+
+def test_weights_of_another_run(folder: Path, tmp_path: Path) -> None:
+    other = {**TENSORS, "head.weight": TENSORS["head.weight"] + 1}
+    save_trained(tmp_path / "other", record(), other)
+    (tmp_path / "other/weights.safetensors").replace(folder / "weights.safetensors")
+    with pytest.raises(
+        MldrError, match=r"weights\.safetensors is not the file that training wrote"
+    ):
         load_trained(folder)
 
 

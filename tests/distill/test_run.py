@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from mldr_deploy.bundle.preprocess import normalise
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.distill import run
@@ -52,6 +53,25 @@ def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
     assert not (job.folder / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.7])
+def test_the_evidence_is_of_the_kept_weights_in_fp32(job: Job, ema: float) -> None:
+    """Also where training itself computes in bf16."""
+    train = TrainConfig(epochs=2, precision="bf16", ema=ema)
+    training = TRAINING.model_copy(update={"train": train})
+    record, tensors = load_trained(run.train_teacher(job, STUDENT, training))
+    model = create_model(STUDENT, num_classes=4, image_size=32).eval()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    evidence, val = record.evidence, job.dataset.val
+    assert evidence is not None and val.pixels is not None
+    assert evidence.preprocessing == record.preprocessing
+    assert (evidence.images, evidence.top1) == (len(val), record.metrics["val_top1"])
+    labels = torch.from_numpy(val.labels)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(normalise(val.pixels, record.preprocessing)))
+        loss = nn.functional.cross_entropy(logits, labels)
+    assert evidence.loss == pytest.approx(float(loss), rel=1e-5)
+
+
 def test_a_trained_teacher_comes_back_frozen_with_its_own_weights(
     job: Job, teacher: ModelConfig
 ) -> None:
@@ -77,9 +97,9 @@ def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(
     folder = run.train_teacher(
         replace(job, dataset=replace(job.dataset, val=nothing)), STUDENT, TRAINING
     )
-    metrics = load_trained(folder)[0].metrics
-    assert metrics["best_epoch"] == 1
-    assert "val_top1" not in metrics
+    record = load_trained(folder)[0]
+    assert record.metrics["best_epoch"] == 1
+    assert "val_top1" not in record.metrics and record.evidence is None
 
 
 def test_distilling_needs_a_teacher(job: Job) -> None:

@@ -148,6 +148,44 @@ def test_other_data_than_trained_on(run: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+def test_classes_in_another_order(run: Any, tmp_path: Path) -> None:
+    _, tensors = load_trained(run.folder)
+    swapped = run.record.model_copy(update={"classes": [*run.record.classes[::-1]]})
+    save_trained(tmp_path / "student", swapped, tensors)
+    with pytest.raises(MldrError, match="class 0 is called '9' and is '0' in digits"):
+        build_bundle(tmp_path / "student", tmp_path / "bundle", CONFIG, dataset=run.dataset)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mean", (0.5, 0.5, 0.5), r"preprocessing\.mean is \[0\.5, 0\.5, 0\.5\] where training"),
+        ("channel_order", "bgr", r"preprocessing\.channel_order is 'bgr' where training evaluated"),
+        ("interpolation", "nearest", r"preprocessing\.interpolation is 'nearest' where training"),
+    ],
+)
+def test_preprocessing_that_is_not_the_trainings(
+    run: Any, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    _, tensors = load_trained(run.folder)
+    other = run.record.preprocessing.model_copy(update={key: value})
+    save_trained(
+        tmp_path / "student", run.record.model_copy(update={"preprocessing": other}), tensors
+    )
+    with pytest.raises(MldrError, match=message):
+        build_bundle(tmp_path / "student", tmp_path / "bundle", CONFIG, dataset=run.dataset)
+
+
+def test_weights_that_are_not_the_evaluated_ones(run: Any, tmp_path: Path) -> None:
+    _, tensors = load_trained(run.folder)
+    tensors["fc.weight"] = 1.01 * tensors["fc.weight"]
+    save_trained(tmp_path / "student", run.record, tensors)
+    message = r"validation loss [\d.]+ where training recorded [\d.]+ \(off by .*other weights were"
+    with pytest.raises(MldrError, match=message):
+        build_bundle(tmp_path / "student", tmp_path / "bundle", CONFIG, dataset=run.dataset)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_weights_that_do_not_fit_the_model(run: Any, tmp_path: Path) -> None:
     _, tensors = load_trained(run.folder)
     del tensors["fc.bias"]

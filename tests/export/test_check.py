@@ -42,7 +42,9 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
         "golden inputs": True,
         "golden pixels": True,
         "weights": True,
+        "trained function": True,
         "student.onnx at export": True,
+        "student.onnx graph": True,
         "student.onnx golden logits": True,
         "student.onnx parity": True,
     }
@@ -96,7 +98,7 @@ def other_weights(folder: Path) -> None:
 
 def other_golden_image(folder: Path) -> None:
     golden = load_golden(folder / "golden.npz")
-    order = np.r_[1:8, 0, 8 : len(golden)]
+    order = np.r_[0, 1, 3:8, 2, 8 : len(golden)]
     moved = dataclasses.replace(
         golden,
         pixels=golden.pixels[order],
@@ -150,5 +152,17 @@ def test_other_images_of_the_same_classes(run: Any, exported: Bundle) -> None:
 
 def test_a_data_set_of_other_classes_is_refused(run: Any, exported: Bundle) -> None:
     other = dataclasses.replace(run.dataset, classes=("cat", "dog"))
-    with pytest.raises(MldrError, match=r"knows 10 classes \(0, \.\.\.\), digits has 2 \(cat"):
+    message = r"10 classes are known \(0, \.\.\.\) where digits has 2 \(cat"
+    with pytest.raises(MldrError, match=message):
         check_bundle(exported.path, dataset=other)
+
+
+def test_evidence_of_training_is_found_again_or_refuted(run: Any, copied: Path) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    content["evidence"]["loss"] *= 1.01
+    (copied / "manifest.json").write_text(json.dumps(content))
+    result = check_bundle(copied, dataset=run.dataset)
+    assert not result
+    assert [f.subject for f in result.findings if f.holds is False] == ["trained function"]
+    assert "where training recorded" in str(result)
+    assert holds(check_bundle(copied))["trained function"] is None

@@ -18,7 +18,7 @@ from mldr_deploy.export.parity import measure
 from mldr_deploy.export.runner import RunError
 
 LOOSE = Gate()
-FP32 = Gates().fp32
+FP32 = Gates().fp32.model_copy(update={"max_relative": None})
 
 
 class Table:
@@ -126,6 +126,19 @@ def test_a_large_difference_does_not_make_its_own_swaps_ties() -> None:
     assert result.failures == ["agreement 50.000 % is below 100 %", "|dlogit| 1 is above 0.001"]
 
 
+@pytest.mark.parametrize("largest", [0.2, 20.0])
+def test_drift_is_judged_by_the_size_of_the_logits(largest: float) -> None:
+    ours = logits()
+    ours *= largest / np.abs(ours).max()
+    theirs = ours.copy()
+    theirs[7, 3] += 1e-4 * largest
+    gate = Gates().fp32.model_copy(update={"max_dlogit": None, "min_agreement": None})
+    (failure,) = compare(ours, theirs, gate=gate).failures
+    assert "is 0.0001 of the largest logit, above 5e-05" in failure
+    theirs[7, 3] = ours[7, 3] + 1e-5 * largest
+    assert compare(ours, theirs, gate=gate)
+
+
 def test_a_gap_between_other_classes_is_no_excuse() -> None:
     # The student's two best are close, but the artifact names a third one.
     ours, theirs = [[1.0, 1.0001, 0.5]], [[1.0, 1.0001, 1.5]]
@@ -211,3 +224,57 @@ def test_fewer_images_than_announced_prove_nothing() -> None:
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(MldrError, match="the split is empty"):
         compare(logits(0), logits(0))
+
+
+class Linear:
+    """A runner that weighs the mean of each channel; ``extra`` spoils what it gives."""
+
+    def __init__(self, channels: Any = (0, 1, 2), extra: Any = None) -> None:
+        self.weights = np.array([[1.0, 2.0], [3.0, 5.0], [7.0, 11.0]])[list(channels)]
+        self.extra = extra or (lambda x: 0)
+
+    def __enter__(self) -> Linear:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, inputs: Any) -> Any:
+        means = inputs.mean(axis=(2, 3))
+        return (means @ self.weights + self.extra(means)).astype(np.float32)
+
+
+def on_grey(artifact: Linear, gate: Gate = FP32) -> ParityResult:
+    grey = np.random.default_rng(0).standard_normal((24, 1, 2, 2)).astype(np.float32)
+    batches = [(grey.repeat(3, axis=1), np.ones(24, np.int64))]
+    return measure(
+        Linear(), artifact, batches, samples=24, precision="fp32", gate=gate, max_batch=24
+    )
+
+
+def test_channels_that_grey_images_do_not_show() -> None:
+    assert on_grey(Linear())
+    result = on_grey(Linear(channels=(2, 1, 0)))
+    assert result.max_dlogit < 1e-5
+    (failure,) = result.failures
+    assert "in false colours is above 0.001: channels are taken in another order" in failure
+    assert on_grey(Linear(channels=(2, 1, 0)), Gate(max_drop=1))  # no gate on logits, none here
+
+
+def test_logits_that_are_drawn() -> None:
+    rng = np.random.default_rng(1)
+    result = on_grey(Linear(extra=lambda x: rng.normal(0, 0.5, (len(x), 2))), Gate())
+    (failure,) = result.failures
+    assert "two runs on the same images differ by" in failure and "dropout left on" in failure
+
+
+def test_logits_that_depend_on_the_batch() -> None:
+    centred = Linear(extra=lambda x: -0.5 * (x - x.mean(axis=0)) @ np.ones((3, 2)))
+    result = on_grey(centred, Gate())
+    (failure,) = result.failures
+    assert "logits change by" in failure and "statistics of the batch" in failure
+
+
+def test_sums_in_another_order_are_steady() -> None:
+    rng = np.random.default_rng(1)
+    assert on_grey(Linear(extra=lambda x: rng.normal(0, 1e-6, (len(x), 2))))

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from mldr_deploy.bundle.atomic import write_json
-from mldr_deploy.bundle.golden import Golden, prepare, save_golden
+from mldr_deploy.bundle.golden import make_golden, save_golden
 from mldr_deploy.bundle.manifest import FILE, Artifact, Manifest, TensorSpec, describe
 from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
@@ -76,11 +76,16 @@ def write_bundle(folder: Path) -> None:
     for k in range(8):
         coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
         sources.append(coarse.repeat(10 + k, 0).repeat(10, 1))
-    pixels, inputs, kept = prepare(sources, SPEC)
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(inputs)).numpy()
     index = np.arange(len(sources))
-    golden = Golden(index, logits.argmax(1), pixels, inputs, logits, tuple(kept))
+    with torch.inference_mode():
+        golden = make_golden(
+            sources,
+            SPEC,
+            lambda inputs: model(torch.from_numpy(inputs)).numpy(),
+            index=index,
+            label=index % len(LABELS),
+            classes=LABELS,
+        )
     save_golden(folder / "golden.npz", golden)
     manifest = Manifest(
         labels=LABELS,

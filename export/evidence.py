@@ -1,0 +1,100 @@
+"""The rebuilt student held against its data set and what training measured of it.
+
+``bundle/evidence.py`` says why parity alone is not enough.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.evidence import Evidence
+from ..bundle.preprocess import Floats, Preprocessing
+from ..bundle.progress import Progress
+from ..errors import MldrError
+from .runner import Runner, TorchRunner
+from .student import Student, first_difference
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.split import Split
+
+_BATCH = 250  # images; evaluation keeps no activations
+
+
+def require_same_data(student: Student, dataset: Dataset, trained: Path) -> None:
+    """Raise MldrError unless ``dataset`` is what the student was trained on, names included."""
+    record = student.record
+    if record.data_fingerprint != dataset.fingerprint:
+        raise MldrError(
+            f"{trained} was trained on other data than {dataset.source} as it is now: parity is "
+            "proven on the test split of the same data set; restore it or train again"
+        )
+    if record.classes != [*dataset.classes]:
+        raise MldrError(
+            f"{trained}: {first_difference(record.classes, dataset.classes, dataset.source)}: the "
+            "logits would bear wrong names; restore model.json or train again"
+        )
+
+
+def require_same_function(
+    student: Student, dataset: Dataset, trained: Path, progress: Progress
+) -> None:
+    """Raise MldrError where the student does not score what training recorded of it."""
+    evidence, spec = student.record.evidence, student.record.preprocessing
+    if evidence is None:
+        progress.note(f"{trained} records no validation figures: nothing to hold the student to")
+        return
+    with TorchRunner(student.model) as reference:
+        again = measure_again(reference, dataset.val, spec, progress)
+    broken = evidence.contradicted_by(again)
+    if broken:
+        fed_otherwise = broken[0].startswith("preprocessing.")
+        cause = (
+            "the preprocessing was changed"
+            if fed_otherwise
+            else "other weights were kept (another epoch, or not the moving average), images are "
+            "fed otherwise, or this timm builds another model"
+        )
+        raise MldrError(
+            f"{trained} is not what training evaluated ({'; '.join(broken)}): {cause}; restore the "
+            "folder or train again"
+        )
+
+
+def measure_again(
+    reference: Runner, validation: Split, preprocessing: Preprocessing, progress: Progress
+) -> Evidence | None:
+    """What the entered ``reference`` scores on the whole validation split.
+
+    None where the split is empty or a logit is not finite (parity tells that one).
+    """
+    from ..data.loader import EvalBatches
+
+    if not len(validation):
+        return None
+    hits, loss = 0, 0.0
+    progress.start("evidence of training", len(validation))
+    for inputs, labels in EvalBatches(validation, preprocessing, _BATCH, "cpu"):
+        logits, truth = reference(inputs.numpy()), labels.numpy()
+        hits += int((logits.argmax(axis=1) == truth).sum())
+        loss += _cross_entropy(logits, truth)
+        progress.advance(len(truth))
+    progress.finish()
+    if not np.isfinite(loss):
+        return None
+    count = len(validation)
+    return Evidence(
+        images=count, top1=100 * hits / count, loss=loss / count, preprocessing=preprocessing
+    )
+
+
+def _cross_entropy(logits: Floats, labels: NDArray[np.int64]) -> float:
+    """Sum over the batch of -log softmax(logits)[label]."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    own = wide[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(wide).sum(axis=1)) - own).sum())
