@@ -70,8 +70,8 @@ class Artifact(Runnable):
     )
     emulated: bool = Field(
         default=False,
-        description="Whether parity was proven by fp32 arithmetic that rounds each result to "
-        "the precision, because the exporting machine has no kernels of it.",
+        description="Whether parity was proven by fp32 arithmetic that rounds to the "
+        "precision, because the exporting machine has no kernels of it: not for use on a CPU.",
     )
     computes: dict[str, int] = Field(
         default_factory=dict,

@@ -21,6 +21,8 @@ class Quantization(BaseModel):
 
     model_config = _RECORD
 
+    weights: str = Field(description="Type, form and granularity of the weights.")
+    activations: str = Field(description="The same of the activations.")
     method: str = Field(description="How activation ranges became scales: the best trial.")
     trials: list[Trial] = Field(description="Every method that was tried.")
     calibration_images: int = Field(ge=1, description="Training images that were measured.")

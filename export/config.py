@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .calibration import CalibrationConfig
 from .gates import Gates
+from .precision.config import QuantizeConfig
 from .precision.islands import IslandConfig
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-symmetric", "fp8"]
 Target = Literal["onnx"]
 
 
@@ -24,7 +25,10 @@ class ExportConfig(BaseModel):
         default=64, ge=2, le=4096, description="Largest batch, images; parity is proven at it."
     )
     precisions: tuple[Precision, ...] = Field(
-        default=("fp32",), min_length=1, description="Artifacts to write: `fp32`, `fp16`, `bf16`."
+        default=("fp32",),
+        min_length=1,
+        description="Artifacts to write: `fp32` (always there), `fp16`, `bf16`, `int8` (fast on "
+        "CPUs), `int8-symmetric` (the form that TensorRT takes), `fp8`.",
     )
     targets: tuple[Target, ...] = Field(
         default=("onnx",), min_length=1, description="What runs the artifacts; today `onnx`."
@@ -34,6 +38,9 @@ class ExportConfig(BaseModel):
     )
     islands: IslandConfig = Field(
         default=IslandConfig(), description="What stays in fp32 in fp16 and bf16 graphs."
+    )
+    quantize: QuantizeConfig = Field(
+        default=QuantizeConfig(), description="How int8 and fp8 are calibrated."
     )
     golden: int = Field(
         default=16,

@@ -25,7 +25,7 @@ class Gates(BaseModel):
     fp8: Gate = Field(default=Gate(max_drop=1.0, band=3e-1), description="fp8.")
 
     def of(self, precision: str) -> Gate:
-        """The gate of ``precision``, a field of this class."""
-        gate = getattr(self, precision)
+        """The gate of ``precision``, a field of this class; `int8-symmetric` has that of `int8`."""
+        gate = getattr(self, precision.partition("-")[0])
         assert isinstance(gate, Gate)
         return gate

@@ -21,6 +21,9 @@ ONNX_FILES = {  # by precision, inside the bundle
     "fp32": "student.onnx",
     "fp16": "student.fp16.onnx",
     "bf16": "student.bf16.onnx",
+    "int8": "student.int8.onnx",
+    "int8-symmetric": "student.int8-symmetric.onnx",
+    "fp8": "student.fp8.onnx",
 }
 
 

@@ -12,6 +12,7 @@ from .job import ONNX_FILES, Job, Written
 from .onnx_export import export_onnx
 from .precision.emulated import EmulatedRunner
 from .precision.write_half import write_bf16, write_fp16
+from .precision.write_quantised import write_fp8, write_int8, write_int8_symmetric
 from .runner import OnnxRunner, Runner
 
 Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
@@ -50,6 +51,10 @@ def _in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
     return OnnxRunner(folder / runnable.file, threads)
 
 
+def _without_fusions(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    return OnnxRunner(folder / runnable.file, threads, fusions=False)
+
+
 def _emulating(folder: Path, runnable: Runnable, threads: int) -> Runner:
     return EmulatedRunner(folder / runnable.file, threads)
 
@@ -59,6 +64,9 @@ KINDS: dict[Key, ArtifactKind] = {
     FIRST: ArtifactKind(_onnx_fp32, _in_onnx_runtime),
     ("onnx", "fp16"): ArtifactKind(write_fp16, _emulating, emulated=True, itself=_in_onnx_runtime),
     ("onnx", "bf16"): ArtifactKind(write_bf16, _emulating, emulated=True),
+    ("onnx", "int8"): ArtifactKind(write_int8, _in_onnx_runtime),
+    ("onnx", "int8-symmetric"): ArtifactKind(write_int8_symmetric, _in_onnx_runtime),
+    ("onnx", "fp8"): ArtifactKind(write_fp8, _without_fusions, emulated=True),
 }
 
 

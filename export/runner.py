@@ -38,12 +38,15 @@ class Runner(Protocol):
 class OnnxRunner:
     """An ONNX file in ONNX Runtime on the CPU. ``threads`` 0: one per core of this process.
 
+    Without ``fusions`` each node is computed on its own.
+
     Raises RunError when the file does not load or the inputs do not fit it.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, *, fusions: bool = True) -> None:
         self.path = path
         self.threads = threads or _usable_cores()
+        self.fusions = fusions
         self._session: Any = None
 
     def __enter__(self) -> Self:
@@ -53,6 +56,8 @@ class OnnxRunner:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not self.fusions:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
             self._session = onnxruntime.InferenceSession(
                 self._model(), options, providers=["CPUExecutionProvider"]

@@ -1,0 +1,54 @@
+"""Validation images that variants of a graph are judged on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...bundle.preprocess import Floats, Pixels, Preprocessing, normalise, to_pixels
+from ..runner import OnnxRunner, Runner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...data.split import Split
+
+_BATCH = 32
+
+
+class GraphRunner(OnnxRunner):
+    """``OnnxRunner`` of a model in memory; ``path`` is what messages call it."""
+
+    def __init__(self, proto: Any, path: Path, threads: int = 0, *, fusions: bool = True) -> None:
+        super().__init__(path, threads, fusions=fusions)
+        self._serialized = bytes(proto.SerializeToString())
+
+    def _model(self) -> str | bytes:
+        return self._serialized
+
+
+class Judge:
+    """The first ``count`` images of a shuffled split, decoded once, and their labels."""
+
+    def __init__(self, split: Split, preprocessing: Preprocessing, count: int) -> None:
+        order = np.random.default_rng(0).permutation(len(split))[:count]
+        self._pixels: Pixels = np.stack(
+            [to_pixels(split.image(int(row)), preprocessing) for row in order]
+        )
+        self._labels, self._preprocessing = split.labels[order], preprocessing
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def logits(self, runner: Runner, count: int | None = None) -> Floats:
+        """Logits float32 [count, C] of an entered runner for the first ``count`` images."""
+        pixels = self._pixels[:count]
+        batches = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+        return np.concatenate([runner(normalise(batch, self._preprocessing)) for batch in batches])
+
+    def top1(self, runner: Runner) -> float:
+        """Top-1 accuracy, per cent; a row with NaN is wrong."""
+        logits = self.logits(runner)
+        right = (logits.argmax(axis=1) == self._labels) & np.isfinite(logits).all(axis=1)
+        return float(100 * right.mean())

@@ -1,0 +1,166 @@
+"""The method of calibration, and the layers left in higher precision, chosen on validation."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle.preprocess import Floats
+from ...bundle.quantization import Quantization, Trial
+from ...errors import MldrError
+from ..job import Job
+from ..runner import OnnxRunner
+from .graph import load_graph
+from .judge import GraphRunner, Judge
+from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
+
+_BATCH = 16
+
+
+Convert = Callable[[Any, Any], Any]  # (Q/DQ graph, fp32 graph) -> the graph that is shipped
+
+
+class Search:
+    """One quantised artifact in the making; ``folder`` is for what only the search needs."""
+
+    def __init__(
+        self, job: Job, precision: str, scheme: Scheme, folder: Path, convert: Convert | None
+    ) -> None:
+        self.job, self.precision, self.scheme, self.convert = job, precision, scheme, convert
+        self.path = prepared(job.onnx(), folder)
+        self.source = load_graph(self.path)
+        self.layers = layers(self.source, job.student.record.family)
+        if not self.layers:
+            raise MldrError(f"{job.onnx()} has no layer with constant weights to quantise")
+        config = job.config.quantize
+        self.judge = Judge(job.validation, job.preprocessing, config.validation_images)
+        with OnnxRunner(job.onnx(), job.config.threads) as runner:
+            self.reference = self.judge.top1(runner)
+            self.expected = self.judge.logits(runner, config.effect_images)
+        self.trials: list[Trial] = []
+        self.excluded: list[str] = []
+
+    def carry_out(self) -> tuple[Any, Quantization]:
+        """The graph and how it was found.
+
+        Every method is tried on all layers. Where the best one misses the target, the effect of
+        each layer alone is measured, and the most sensitive ones are left out, twice as many each
+        time, until the target is met or the budget is spent.
+        """
+        job, config = self.job, self.job.config.quantize
+        method, ranges = self._best_method()
+        top1 = max(trial.top1 for trial in self.trials)
+        graph = self._graph(ranges, set(self.layers))
+        if self.reference - top1 > config.target_drop:
+            graph, top1 = self._leave_out(ranges, graph, top1)
+        quantised = [name for name in self.layers if name not in self.excluded]
+        return graph, Quantization(
+            weights=f"{self.precision.partition('-')[0]}, symmetric, per channel",
+            activations=self.scheme.activations,
+            method=method,
+            trials=self.trials,
+            calibration_images=len(job.calibration),
+            calibration_seed=job.config.calibration.seed,
+            validation_images=len(self.judge),
+            reference_top1=self.reference,
+            top1=top1,
+            quantised=quantised,
+            excluded=self.excluded,
+        )
+
+    def _best_method(self) -> tuple[str, Any]:
+        job, config = self.job, self.job.config.quantize
+        best: tuple[str, Any] | None = None
+        for method in config.methods:
+            job.progress.start(f"{self.precision}: calibrating, {method}", len(job.calibration))
+            batches = job.calibration.batches(_BATCH)
+            ranges = calibrate(self.path, batches, method, self.scheme, config, job.progress)
+            top1 = self._top1(self._graph(ranges, set(self.layers)))
+            job.progress.advance(0, top1=top1)
+            job.progress.finish()
+            if not self.trials or top1 > max(trial.top1 for trial in self.trials):
+                best = method, ranges
+            self.trials.append(Trial(method=method, top1=top1))
+        assert best is not None
+        return best
+
+    def _leave_out(self, ranges: Any, graph: Any, top1: float) -> tuple[Any, float]:
+        config, progress = self.job.config.quantize, self.job.progress
+        effects = self._effects(ranges)
+        order = sorted(self.layers, key=lambda name: -effects[name])
+        most, count = int(config.max_excluded * len(order)), 1
+        progress.start(f"{self.precision}: leaving layers out", None)
+        while self.reference - top1 > config.target_drop and count <= most:
+            candidate = self._graph(ranges, set(order[count:]))
+            reached = self._top1(candidate)
+            progress.advance(1, left_out=f"{count} of {len(order)}", top1=reached)
+            if reached > top1:
+                graph, top1, self.excluded = candidate, reached, order[:count]
+            count = 2 * count if 2 * count <= most or count == most else most
+        progress.finish()
+        return graph, top1
+
+    def _effects(self, ranges: Any) -> dict[str, float]:
+        """Mean KL(fp32 || quantised) of the softmax with one layer quantised, by layer; nats."""
+        progress, effects = self.job.progress, {}
+        progress.start(f"{self.precision}: effect of each layer", len(self.layers))
+        for name in self.layers:
+            with self._runner(self._graph(ranges, {name}, alone=True)) as runner:
+                logits = self.judge.logits(runner, len(self.expected))
+            effects[name] = _mean_kl(self.expected, logits)
+            progress.advance(1)
+        progress.finish()
+        return effects
+
+    def _graph(self, ranges: Any, chosen: set[str], *, alone: bool = False) -> Any:
+        family = self.job.student.record.family
+        nodes = sorted(chosen)
+        if not alone:
+            nodes = nodes_to_quantise(self.source, chosen, family, self.scheme)
+        graph = qdq(self.path, ranges, nodes, self.scheme, self.job.config.quantize)
+        return graph if self.convert is None else self.convert(graph, self.source)
+
+    def _runner(self, graph: Any) -> GraphRunner:
+        path, threads = self.job.onnx(self.precision), self.job.config.threads
+        return GraphRunner(graph, path, threads, fusions=self.convert is None)
+
+    def _top1(self, graph: Any) -> float:
+        with self._runner(graph) as runner:
+            return self.judge.top1(runner)
+
+
+def search(
+    job: Job, precision: str, scheme: Scheme, convert: Convert | None = None
+) -> tuple[Any, Quantization]:
+    """``Search.carry_out``. Raises MldrError where images to calibrate or to judge are missing."""
+    if not len(job.calibration):
+        raise MldrError(
+            f"{precision} needs training images to measure activations and the training split is "
+            "empty: give the data set that the student was trained on"
+        )
+    if not len(job.validation):
+        raise MldrError(
+            f"{precision} is chosen by validation accuracy and the data set has no validation "
+            "split (data.val_fraction is 0): train with one, or export fp16"
+        )
+    with tempfile.TemporaryDirectory(dir=job.folder, prefix=".calibrating-") as folder:
+        return Search(job, precision, scheme, Path(folder), convert).carry_out()
+
+
+def _mean_kl(expected: Floats, logits: Floats) -> float:
+    """Infinite where a logit is not finite, so that such a layer is the first to be left out."""
+    if not np.isfinite(logits).all():
+        return float("inf")
+    ours, theirs = _log_softmax(expected), _log_softmax(logits)
+    return float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
+
+
+def _log_softmax(logits: Floats) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))
