@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mldr_deploy.distill import dfra
+from mldr_deploy.distill import relations
 from mldr_deploy.distill.dfra import dfra_loss, dfra_losses
 
 PARTS = ("class_relation", "sample_relation", "probability")
@@ -97,7 +97,7 @@ def test_block_size_changes_nothing(
     elements: int, monkeypatch: pytest.MonkeyPatch, textbook: Callable[..., Any]
 ) -> None:
     """From one column of one vector at a time to several whole vectors."""
-    monkeypatch.setitem(dfra._BLOCK_ELEMENTS, "cpu", elements)
+    monkeypatch.setitem(relations._BLOCK_ELEMENTS, "cpu", elements)
     student, teacher = pair(7, 11)
     assert_equal(dfra_loss(student, teacher), textbook(student, teacher), student)
 
@@ -159,7 +159,7 @@ def test_no_relation_is_ever_held_whole(
 ) -> None:
     """Forward and backward make nothing larger than a block or a few logit matrices."""
     block = 1 << 14
-    monkeypatch.setitem(dfra._BLOCK_ELEMENTS, "cpu", block)
+    monkeypatch.setitem(relations._BLOCK_ELEMENTS, "cpu", block)
     student, teacher = pair(batch, classes)
     with LargestTensor() as largest:
         dfra_loss(student, teacher).total.backward()
