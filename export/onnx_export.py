@@ -47,6 +47,8 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
     """The exporter's program of ``model``; ``.exported_program`` is the PyTorch graph behind it."""
     import torch
 
+    from .mamba_ops import translations
+
     example = torch.zeros(2, 3, image_size, image_size)  # a batch of 1 would be specialised
     batch = torch.export.Dim("batch", min=1, max=config.max_batch)
     try:
@@ -60,6 +62,7 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 verbose=False,
+                custom_translation_table=translations(),
             )
     except Exception as error:  # the exporter raises whatever the model's code provokes
         raise MldrError(

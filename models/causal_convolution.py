@@ -2,6 +2,7 @@
 
 b batch, l length, d channels, k taps. On a CPU, where the time goes into moving memory, a few
 in-place operations on rows of the batch that a cache holds; elsewhere PyTorch's convolution.
+export/mamba_ops.py says what the operator is in ONNX.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _BLOCK = 1 << 17  # elements of a block of rows, a thread
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """y [b, l, d] of x [b, l, d], weight [d, 1, k] and bias [d], in the dtype of `x`."""
     exact = x.dtype in (torch.float32, torch.float64)  # bf16 sums of taps would round each
-    if x.device.type == "cpu" and exact and not torch.compiler.is_exporting():
+    if x.device.type == "cpu" and exact:
         y: Tensor = _convolve(x, weight, bias)
         return y
     return library_convolution(x, weight, bias)

@@ -5,7 +5,8 @@ bound by memory: every operation writes into buffers of a block of the batch tha
 laid out [chunk, n, b, g, d] so that what is broadcast is never the innermost axis. Forward keeps
 the state at the start of each chunk; backward makes the others anew from there.
 
-Two operators of PyTorch, opaque to `torch.compile`, which would unroll their loops.
+Operators of PyTorch, opaque to `torch.compile` and `torch.export`, which would unroll their loops;
+export/mamba_ops.py says what they are in ONNX.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _LOG2E = 1 / math.log(2)  # PyTorch's exp2 is twice as fast as its exp
 
 def chunked_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """y [b, l, g, d] from x, dt [b, l, g, d], A [g, d, n] and B, C [b, l, g, n]."""
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dt, A, B, C))
+    learning = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    learns = learning and any(t.requires_grad for t in (x, dt, A, B, C))
     y: Tensor = _scan(x, dt, A, B, C, learns)[0]
     return y
 

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2): one function, four ways.
+"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2): one function, three ways.
 
     h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t]        y[t] = C[t] . h[t] + D x[t]
 
@@ -18,9 +18,8 @@ from torch import Tensor
 
 from ..errors import Unavailable
 from .chunked_scan import chunked_scan
-from .parallel_scan import parallel_scan
 
-Way = Literal["auto", "kernel", "chunked", "parallel", "sequential"]
+Way = Literal["auto", "kernel", "chunked", "sequential"]
 
 
 def selective_scan(
@@ -28,24 +27,18 @@ def selective_scan(
 ) -> Tensor:
     """y [b, l, g, d] of the recurrence above, computed in at least float32, in the dtype of `x`.
 
-    `dt` is the positive step, softplus already taken; `A` is negative. `auto` takes `parallel`
-    while a model is exported, mamba-ssm's CUDA `kernel` where it is installed and `x` is on a
-    GPU, else `chunked`, which trains anywhere; `sequential` is the definition, for tests.
+    `dt` is the positive step, softplus already taken; `A` is negative. `auto` takes mamba-ssm's
+    CUDA kernel where it is installed and `x` is on a GPU, else the chunked scan, which trains
+    anywhere and exports; `sequential` is the definition, for tests.
 
     Raises:
         Unavailable: `kernel` was asked for and this machine has none.
     """
     if way == "auto":
-        way = _best(x)
+        way = "kernel" if x.is_cuda and cuda_kernel() is not None else "chunked"
     wide = torch.promote_types(x.dtype, torch.float32)
     y = _WAYS[way](x.to(wide), dt.to(wide), A.to(wide), B.to(wide), C.to(wide))
     return torch.addcmul(y, D.to(wide), x.to(wide)).to(x.dtype)
-
-
-def _best(x: Tensor) -> Way:
-    if torch.compiler.is_exporting():
-        return "parallel"
-    return "kernel" if x.is_cuda and cuda_kernel() is not None else "chunked"
 
 
 def sequential_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -96,6 +89,5 @@ def cuda_kernel() -> Callable[..., Tensor] | None:
 _WAYS: dict[Way, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "kernel": kernel_scan,
     "chunked": chunked_scan,
-    "parallel": parallel_scan,
     "sequential": sequential_scan,
 }
