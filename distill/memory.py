@@ -1,11 +1,15 @@
-"""How much memory a device has left."""
+"""How much memory a device has left, and that a step's memory is not asked for anew."""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from pathlib import Path
 
 import torch
 
+# mallopt's parameters, <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -18,3 +22,17 @@ def free_bytes(device: torch.device) -> int | None:
     lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
     kibibytes = lines.get("MemAvailable", "").split()
     return int(kibibytes[0]) * 1024 if kibibytes else None
+
+
+def keep_pages() -> None:
+    """Let this process keep the pages of tensors that it frees.
+
+    glibc gives every large tensor's pages back to the kernel and asks for them, zeroed, in the next
+    step. Keeping them saved 0 to 20 % of a step's processor time (regnetx_002, pvt_v2_b0 and
+    deit_tiny_patch16_224 at batch 128). Memory stays at its peak. Does nothing on other systems.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -36,6 +36,7 @@ from ..models.registry import create_model, normalisation
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .memory import keep_pages
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
@@ -174,6 +175,8 @@ def _fit(
 ) -> Path:
     """Run the trainer and write what it leaves."""
     accelerator = job.accelerator
+    if accelerator.device.type == "cpu":
+        keep_pages()
     place: dict[str, Any] = {
         "device": accelerator.device,
         "rank": accelerator.process_index,

@@ -1,0 +1,44 @@
+"""Pages of freed tensors stay with the process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = """
+import resource, sys, torch
+from mldr_deploy.distill.memory import keep_pages
+if sys.argv[1] == "keep":
+    keep_pages()
+def step():
+    return torch.ones(16 << 20).sum()  # 64 MiB
+for _ in range(5):  # the heap grows first
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told")
+def test_a_step_does_not_ask_for_its_pages_again() -> None:
+    def faults(mode: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, mode],
+            env=os.environ | {"PYTHONPATH": str(ROOT / ".src"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    kept, given_back = faults("keep"), faults("default")
+    assert kept < 100
+    assert given_back > 10 * max(kept, 1)  # else this machine's malloc keeps them by itself
