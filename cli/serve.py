@@ -81,6 +81,13 @@ from .console import progress
     help="Seconds from a request's last byte to its answer; then 503.",
 )
 @click.option(
+    "--body-timeout",
+    type=click.FloatRange(0.001, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds that a request may take to arrive; then 408.",
+)
+@click.option(
     "--max-upload-mib",
     type=click.FloatRange(0.001, 1024),
     default=16.0,
