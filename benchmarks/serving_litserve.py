@@ -1,7 +1,5 @@
 """The bundle's artifact in LitServe, for benchmarks/serving.py: BUNDLE MAX_BATCH PORT."""
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
@@ -29,9 +28,10 @@ class Classifier(litserve.LitAPI):
         self.runtime.load()
         self.shape = (3, *self.runtime.bundle.manifest.preprocessing.size)
 
-    def decode_request(self, request: Any) -> Any:
-        data = request["file"].file.read()
-        if request["kind"] == "tensor":
+    def decode_request(self, request: Request) -> Any:  # LitServe passes its form
+        form: Any = request
+        data = form["file"].file.read()
+        if form["kind"] == "tensor":
             return np.frombuffer(data, "<f4").reshape(self.shape)
         return self.runtime.preprocess([Image.open(io.BytesIO(data))])[0]
 

@@ -105,7 +105,7 @@ class Load:
         try:
             writer.write(self.requests[k])
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            length = int(head.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
             body = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError):
             self.open -= 1
@@ -116,7 +116,7 @@ class Load:
         self.statuses[status] += 1
         if status == "200":
             self.times.append(time.perf_counter() - began)
-            self.wrong += self.found(head, body) != self.top[k]
+            self.wrong += int(self.found(head, body) != self.top[k])
         self.free.append(line)
 
     def found(self, head: bytes, body: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from .body import Drained
 from .classify import classify_routes
-from .inference import inference_routes
+from .inference import infer_path, infer_tensors, inference_routes
 from .refusal import Refusal
 from .service import Service
 
@@ -50,8 +51,7 @@ def create_app(service: Service) -> FastAPI:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
-        service.metrics.refused(refusal.reason)
-        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+        return _refused(service, refusal)
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> JSONResponse:
@@ -64,9 +64,38 @@ def create_app(service: Service) -> FastAPI:
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
 
+    app.add_middleware(Direct, service=service)
     app.add_middleware(Drained)
     app.add_middleware(Counted, service=service)
     return app
+
+
+def _refused(service: Service, refusal: Refusal) -> JSONResponse:
+    service.metrics.refused(refusal.reason)
+    return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+
+
+class Direct:
+    """Brings tensors to their endpoint past FastAPI's routing, which costs as much as a small
+    model does; the route itself stays for the document and for paths with a version."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._path = infer_path(service)
+        self._route = SimpleNamespace(path="/v2/models/{model}/infer")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        direct = scope["type"] == "http" and scope["path"] == self._path
+        if not direct or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = self._route
+        try:
+            response = await infer_tensors(self._service, Request(scope, receive))
+        except Refusal as refusal:
+            response = _refused(self._service, refusal)
+        await response(scope, receive, send)
 
 
 class Counted:

@@ -57,7 +57,7 @@ def inference_routes(service: Service) -> APIRouter:
 
     async def infer(request: Request, model: str, version: str = VERSION) -> Response:
         _require_known(service, model, version)
-        return await _infer(service, request)
+        return await infer_tensors(service, request)
 
     for below in ("/models/{model}", "/models/{model}/versions/{version}"):
         router.get(below, summary="Inputs and outputs of the model", responses=missing)(metadata)
@@ -79,7 +79,13 @@ def inference_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _infer(service: Service, request: Request) -> Response:
+def infer_path(service: Service) -> str:
+    """Where tensors are sent: the path of the one model, without a version."""
+    return f"/v2/models/{service.model}/infer"
+
+
+async def infer_tensors(service: Service, request: Request) -> Response:
+    """Answer one request of the protocol. Raises Refusal."""
     binary = request.headers.get(HEADER_LENGTH)
     limit = service.config.max_upload if binary is None else service.max_tensor
     with service.budget.holding(declared_length(request, limit)):

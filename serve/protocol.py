@@ -8,6 +8,7 @@ n images, C classes, H x W the input size.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,7 @@ def _shape(tensor: dict[str, Any], manifest: Manifest, max_batch: int) -> tuple[
 
 
 def _binary(body: bytes, length: int | None, size: Any, shape: tuple[int, ...]) -> Floats:
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if length is None:
         raise _malformed(f"binary_data_size needs the header {HEADER_LENGTH}")
     if type(size) is not int or size != 4 * count or size != len(body) - length:
@@ -142,7 +143,7 @@ def _listed(data: Any, shape: tuple[int, ...]) -> Floats:
         raise _malformed("data is ragged: give it flat or nested as its shape") from None
     if array.dtype.kind not in "fiu":
         raise _malformed("data must hold numbers only")
-    if array.size != int(np.prod(shape)) or (array.ndim != 1 and array.shape != shape):
+    if array.size != math.prod(shape) or (array.ndim != 1 and array.shape != shape):
         raise _malformed(f"data has shape {list(array.shape)}, the request says {list(shape)}")
     with np.errstate(over="ignore"):
         return array.astype(np.float32).reshape(shape)

@@ -110,6 +110,7 @@ def _run(app: object, listening: socket.socket, config: ServeConfig) -> None:
             access_log=False,
             timeout_graceful_shutdown=config.grace,
             server_header=False,
+            proxy_headers=False,
         )
     )
     # uvicorn repeats the signal once it has shut down: to these, so that the exit code is 0.
