@@ -257,7 +257,7 @@ def main() -> None:
     whole: Result = {"max_batch": asked.max_batch, "seconds": asked.seconds, "rounds": asked.rounds}
     whole["load_average"] = os.getloadavg()
     whole["workloads"] = []
-    for form in asked.forms.split(","):
+    for form in filter(None, asked.forms.split(",")):
         told = summary(throughput(asked.bundle, form, asked.max_batch, asked.seconds, asked.rounds))
         whole["workloads"].append(told)
         for key, value in told.items():

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "export",
     "check": "check",
     "serve": "serve",
+    "triton-repo": "triton_repo",
     "models": "models",
     "doctor": "doctor",
 }

@@ -76,24 +76,33 @@ def _refused(service: Service, refusal: Refusal) -> JSONResponse:
 
 
 class Direct:
-    """Brings tensors to their endpoint past FastAPI's routing, which costs as much as a small
-    model does; the route itself stays for the document and for paths with a version."""
+    """What must cost little goes past FastAPI's routing, which takes as long as a small model.
+
+    That is tensors (their route stays for the document and for paths with a version), and
+    refusals while the queue is full, which would else take from those who are being answered.
+    """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._path = infer_path(service)
-        self._route = SimpleNamespace(path="/v2/models/{model}/infer")
+        self._classify = SimpleNamespace(path="/classify")
+        tensors = SimpleNamespace(path="/v2/models/{model}/infer")
+        self._routes = {infer_path(service): tensors, "/classify": self._classify}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        direct = scope["type"] == "http" and scope["path"] == self._path
-        if not direct or scope["method"] != "POST":
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if route is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        scope["route"] = self._route
         try:
+            self._service.require_room()
+            if route is self._classify:
+                await self._app(scope, receive, send)
+                return
+            scope["route"] = route
             response = await infer_tensors(self._service, Request(scope, receive))
         except Refusal as refusal:
+            scope["route"] = route
             response = _refused(self._service, refusal)
         await response(scope, receive, send)
 

@@ -82,6 +82,16 @@ class Service:
         """When a request whose last byte came now must be answered, on the loop's clock."""
         return asyncio.get_running_loop().time() + self.config.deadline
 
+    def require_room(self) -> None:
+        """Raises Refusal (503) when the queue is full: before any work is spent on a request."""
+        ahead = self._preparing + self.batcher.waiting
+        if ahead >= self.batcher.max_queue:
+            raise overloaded(
+                "queue_full",
+                f"{ahead} requests are waiting: try again later",
+                self.batcher.retry_after(),
+            )
+
     async def parse(self, body: bytes, length: int | None, deadline: float) -> InferRequest:
         """An inference request. Raises Refusal."""
         if length is not None or len(body) <= _INLINE:
@@ -116,12 +126,7 @@ class Service:
 
     async def _off_loop(self, work: Callable[[], Made], deadline: float) -> Made:
         """``work`` in a decoder thread; what waits for one is bounded like the queue."""
-        if self._preparing >= self.config.max_queue:
-            raise overloaded(
-                "queue_full",
-                f"{self._preparing} requests wait to be decoded: try again later",
-                self.batcher.retry_after(),
-            )
+        self.require_room()
         self._preparing += 1
         future = self._decoders.submit(work)
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ import numpy as np
 from ...bundle.manifest import Artifact
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, refusal
-from ...errors import MldrError
+from ...errors import MldrError, Unavailable
 from .base import Runtime, RuntimeOptions
 from .registry import RUNTIMES, RuntimeKind, runtime_kind
 
@@ -42,19 +42,23 @@ def open_runtime(
 ) -> Runtime:
     """The runtime to serve ``bundle`` with, not yet loaded.
 
-    ``artifact`` is a precision (``int8``) or a file of the manifest; None leaves it open. ``auto``
-    proves and times every candidate with ``candidates`` and takes the fastest. Raises MldrError
-    for an unknown name, an artifact that is not there or failed its gate, or when nothing runs.
+    ``artifact`` is a precision (``int8``) or a file of the manifest; None leaves it open. What is
+    left open is decided by ``fastest``. Raises MldrError for an unknown name, an artifact that is
+    not there or failed its gate, or when nothing runs; Unavailable when the machine lacks the
+    runtime.
     """
     options = options or RuntimeOptions()
     if runtime == AUTO:
-        chosen = fastest(bundle, artifact, options, progress)
+        tried = candidates(bundle, artifact)
     else:
         kind = runtime_kind(runtime)
-        pairs = list(_pairs(bundle, artifact, [kind]))
-        if not pairs:
-            raise MldrError(_nothing(bundle, artifact, runtime))
-        chosen = pairs[0]
+        if reason := kind.missing():
+            raise Unavailable(reason)
+        tried = list(_pairs(bundle, artifact, [kind]))
+    if not tried:
+        raise MldrError(_nothing(bundle, artifact, runtime))
+    only = len(tried) == 1 and runtime != AUTO
+    chosen = tried[0] if only else fastest(bundle, tried, options, progress)
     return chosen.kind.create(bundle, chosen.artifact, options)
 
 
@@ -70,27 +74,29 @@ def candidates(bundle: Bundle, artifact: str | None = None) -> list[Candidate]:
     return list(_pairs(bundle, artifact, kinds))
 
 
-_fastest: dict[tuple[str, str, str | None, RuntimeOptions], Candidate] = {}
+_fastest: dict[tuple[str, str, str, RuntimeOptions], Candidate] = {}
 
 
 def fastest(
     bundle: Bundle,
-    artifact: str | None,
+    tried: list[Candidate],
     options: RuntimeOptions,
     progress: Progress | None = None,
 ) -> Candidate:
-    """The candidate with the lowest time a call on the golden images; kept for the process.
+    """The one with the lowest time a call on the golden images; kept for the process.
 
-    A candidate whose logits on the golden images leave its artifact's gate on *this* machine is
-    left out: the manifest's proof was made with ONNX Runtime, perhaps elsewhere.
+    One whose logits on the golden images leave its artifact's gate on *this* machine is left out:
+    the manifest's proof was made with ONNX Runtime, perhaps elsewhere. Raises MldrError when none
+    is left.
     """
     digests = " ".join(entry.sha256 for entry in bundle.manifest.files)
-    key = (str(bundle.path.resolve()), digests, artifact, options)
+    names = " ".join(candidate.name for candidate in tried)
+    key = (str(bundle.path.resolve()), digests, names, options)
     if key in _fastest:
         return _fastest[key]
     progress = progress or Silent()
     times: dict[float, Candidate] = {}
-    for candidate in candidates(bundle, artifact):
+    for candidate in tried:
         try:
             with candidate.kind.create(bundle, candidate.artifact, options) as loaded:
                 prove_golden(loaded)
@@ -101,7 +107,10 @@ def fastest(
         progress.note(f"auto: {candidate.name}: {1000 * seconds:.2f} ms")
         times[seconds] = candidate
     if not times:
-        raise MldrError(_nothing(bundle, artifact, AUTO))
+        raise MldrError(
+            f"nothing on this machine runs {bundle.path} as it was exported (tried {names}): "
+            "see `mldr-deploy doctor`"
+        )
     _fastest[key] = times[min(times)]
     return _fastest[key]
 

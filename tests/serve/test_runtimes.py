@@ -123,13 +123,15 @@ def test_auto_takes_the_fastest_once(
         return 0.5 if runtime.file.name == "other.onnx" else 1.0
 
     monkeypatch.setattr(choose, "_seconds_a_call", seconds)
-    chosen = fastest(bundle, None, ONE)
+    chosen = fastest(bundle, candidates(bundle), ONE)
     assert chosen.artifact is not None and chosen.artifact.file == "other.onnx"
     assert chosen.kind.name != "pytorch"
+    named = open_runtime(bundle, "onnxruntime-cpu", options=ONE)
+    assert named.file.name == "other.onnx"  # the fastest of what the named runtime runs
     count = len(tried)
     assert {candidate.kind.name for candidate in candidates(bundle)} >= {"onnxruntime-cpu"}
-    assert fastest(bundle, None, ONE) is chosen and len(tried) == count
-    assert fastest(bundle, "fp32", ONE).artifact == bundle.manifest.artifacts[0]
+    assert fastest(bundle, candidates(bundle), ONE) is chosen and len(tried) == count
+    assert fastest(bundle, candidates(bundle, "fp32"), ONE).artifact == bundle.manifest.artifacts[0]
 
 
 def test_auto_leaves_out_what_is_wrong_on_this_machine(copied: Path, edit: Edit) -> None:
@@ -143,8 +145,8 @@ def test_auto_leaves_out_what_is_wrong_on_this_machine(copied: Path, edit: Edit)
         pytest.raises(MldrError, match="other logits on the golden images than at export"),
     ):
         prove_golden(runtime)
-    with pytest.raises(MldrError, match="no runtime on this machine runs"):
-        fastest(bundle, None, ONE)
+    with pytest.raises(MldrError, match=r"nothing on this machine runs .* as it was exported"):
+        open_runtime(bundle, options=ONE)
 
 
 def test_auto_loads_no_torch(served: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli import main
 from mldr_deploy.errors import MldrError
 from mldr_deploy.serve import server
@@ -150,6 +153,36 @@ def test_what_was_accepted_is_answered_before_the_end(
     for thread in threads:
         thread.join()
     assert answered < 4 and statuses == [200] * 4
+    assert status == 0 and "Traceback" not in said, said
+
+
+def test_overload_refuses_what_it_cannot_hold_and_answers_the_rest(
+    served: Path, launch: Callable[..., Any], good: bytes, bundle: Bundle
+) -> None:
+    code = SLOW_MODEL.format(seconds=0.05)
+    options = ("--runtime", "onnxruntime-cpu", "--max-batch", "1", "--max-queue", "4")
+    live = launch(served, *options, python=code)
+    right = bundle.manifest.labels[bundle.golden.logits[0].argmax()]
+    answers: list[tuple[int, str]] = []
+
+    def ask() -> None:
+        for _ in range(4):
+            try:
+                with urllib.request.urlopen(f"{live.url}/classify", good, timeout=30) as answer:
+                    found = json.loads(answer.read())["predictions"][0]["label"]
+                    answers.append((answer.status, found))
+            except urllib.error.HTTPError as error:
+                answers.append((error.code, error.headers["Retry-After"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 64 and {status for status, _ in answers} == {200, 503}
+    assert {said for status, said in answers if status == 200} == {right}
+    assert {said for status, said in answers if status == 503} == {"1"}
+    status, said = live.stop()
     assert status == 0 and "Traceback" not in said, said
 
 

@@ -1,0 +1,1 @@
+"""The same bundle on Triton Inference Server."""

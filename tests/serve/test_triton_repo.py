@@ -1,0 +1,102 @@
+"""The model repository: parsed by Triton's own schema, complete, refused in words."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.cli import main
+from mldr_deploy.serve.triton.config import TritonConfig, model_config
+from mldr_deploy.serve.triton.repository import _BACKENDS
+
+FILES = {"config.pbtxt", "labels.txt", "warmup", "1"}
+
+
+def written(bundle: Path, out: Path, *options: str) -> list[str]:
+    result = CliRunner().invoke(main, ["triton-repo", str(bundle), str(out), *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout.split()
+
+
+def parsed(folder: Path) -> Any:
+    """``config.pbtxt`` read with the schema that Triton itself is built from."""
+    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    from google.protobuf import text_format
+
+    return text_format.Parse((folder / "config.pbtxt").read_text(), schema.ModelConfig())
+
+
+def test_a_repository_holds_every_artifact_and_a_python_model(
+    served: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "repo"
+    names = written(served, out)
+    assert names == ["test_resnet_fp32_onnx", "test_resnet_python"]
+    assert {path.name for path in out.iterdir()} == {*names, "mldr-deploy.json"}
+    for name in names:
+        assert {path.name for path in (out / name).iterdir()} == FILES
+        labels = (out / name / "labels.txt").read_text().splitlines()
+        assert labels == bundle.manifest.labels
+        warm = np.fromfile(out / name / "warmup" / "golden", "<f4").reshape(3, 32, 32)
+        assert np.array_equal(warm, bundle.golden.inputs[0])
+    session = onnxruntime.InferenceSession(str(out / names[0] / "1" / "model.onnx"))
+    (logits,) = session.run(None, {"input": bundle.golden.inputs})
+    np.testing.assert_allclose(logits, bundle.golden.logits, atol=1e-4)
+    code = (out / names[1] / "1" / "model.py").read_text()
+    imported = {
+        alias.name for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Import) for alias in node.names
+    }  # fmt: skip
+    assert imported == {"json", "numpy", "onnxruntime", "triton_python_backend_utils"}
+
+
+def test_tritons_schema_reads_the_configuration(served: Path, tmp_path: Path) -> None:
+    out = tmp_path / "repo"
+    options = ("--instances", "3", "--max-queue", "7", "--deadline", "2.5", "--max-delay-us", "900")
+    first, second = written(served, out, *options, "--rate-limit", "--name", "mine")
+    config = parsed(out / first)
+    assert (config.name, config.backend, config.max_batch_size) == (first, "onnxruntime", 16)
+    assert config.default_model_filename == "model.onnx"
+    assert [list(tensor.dims) for tensor in config.input] == [[3, 32, 32]]
+    assert [list(tensor.dims) for tensor in config.output] == [[10]]
+    assert config.output[0].label_filename == "labels.txt"
+    policy = config.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 2_500_000)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 900
+    group = config.instance_group[0]
+    assert group.count == 3 and group.rate_limiter.resources[0].name == "mldr-slot"
+    assert config.model_warmup[0].inputs["input"].input_data_file == "golden"
+    config = parsed(out / second)
+    assert (config.backend, config.default_model_filename) == ("python", "model.py")
+
+
+def test_an_engine_is_a_model_of_the_tensorrt_backend(bundle: Bundle, tmp_path: Path) -> None:
+    backend, file = _BACKENDS["tensorrt"]
+    text = model_config("m", backend, file, bundle.manifest, 8, TritonConfig())
+    (tmp_path / "config.pbtxt").write_text(text)
+    config = parsed(tmp_path)
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    assert not config.instance_group[0].HasField("rate_limiter")
+
+
+def test_what_cannot_be_written_is_one_line(failed: Path, served: Path, tmp_path: Path) -> None:
+    def refused(*words: str) -> str:
+        result = CliRunner().invoke(main, ["triton-repo", *words])
+        assert result.exit_code == 1 and result.stderr.count("\n") == 1, result.output
+        return result.stderr
+
+    assert "failed its parity gate" in refused(str(failed), str(tmp_path / "repo"))
+    assert "cannot name a model" in refused(str(served), str(tmp_path / "r"), "--name", 'a"b')
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    assert "holds other files" in refused(str(served), str(tmp_path / "full"))
+    assert (tmp_path / "full" / "mine.txt").read_text() == "x"
+    written(failed, tmp_path / "repo", "--allow-failed")
+    written(served, tmp_path / "repo")  # replaces what it wrote itself
