@@ -28,7 +28,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        raise MldrError(_unwritable(path, error)) from error
+        raise MldrError(unwritable(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,7 +73,7 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
         _require_ours(dest, replaces)
         temporary.mkdir()
     except OSError as error:
-        raise MldrError(_unwritable(dest, error)) from error
+        raise MldrError(unwritable(dest, error)) from error
     _live.update((temporary, aside))
     try:
         yield temporary
@@ -96,7 +96,7 @@ def _swap(temporary: Path, dest: Path, aside: Path) -> None:
             raise
         _fsync(dest.parent)
     except OSError as error:
-        raise MldrError(_unwritable(dest, error)) from error
+        raise MldrError(unwritable(dest, error)) from error
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -112,7 +112,8 @@ def _require_ours(dest: Path, replaces: str | None) -> None:
         )
 
 
-def _unwritable(path: Path, error: OSError) -> str:
+def unwritable(path: Path, error: OSError) -> str:
+    """What to say when ``path`` cannot be written."""
     return f"{path} cannot be written ({error.strerror or error}): free space or choose another"
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from .atomic import sha256
 from .engine import EngineRecord
 from .evidence import Evidence
+from .latency import Latency
 from .parity import Fault, ParityResult
 from .preprocess import Preprocessing
 from .quantization import Quantization
@@ -67,6 +68,9 @@ class Artifact(Runnable):
 
     beside: list[FileEntry] = Field(
         default_factory=list, description="Files that tell more of it: an engine's layers."
+    )
+    latency: Latency | None = Field(
+        default=None, description="Cost of a call on the exporting machine, where it was measured."
     )
     emulated: bool = Field(
         default=False,

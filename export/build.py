@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, write_json
+from ..bundle.atomic import atomic_folder, unwritable, write_json
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
 from ..bundle.parity import ParityResult
+from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
@@ -26,16 +27,19 @@ from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import require_same_data, require_same_function
 from .job import Job
-from .kinds import KINDS, Key, plan
+from .keep import keep, remaining
+from .kinds import KINDS, Key
+from .latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
-from .runner import RunError, TorchRunner
+from .runner import RunError, Runner, TorchRunner
 from .student import Student, load_student
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..data.split import Split
 
+_LATENCY_BATCH = 16
 _VERSIONS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 
@@ -52,22 +56,58 @@ def build_bundle(
 
     The bundle is written in one step, whatever the gates say; it is false when an artifact failed
     its gate, and the manifest then says so, with the node that bisect found. What this machine
-    cannot make is left out and told in ``manifest.unavailable``. Raises MldrError when the run does
-    not rebuild, does not export, or was trained on another data set.
+    cannot make is left out and told in ``manifest.unavailable``. Where ``out`` already is a bundle
+    of the same student, artifacts that ``config`` does not name stay as they are (``keep``).
+
+    Raises MldrError when the run does not rebuild, does not export, or was trained on another data
+    set, and when ``out`` cannot be written; an earlier bundle there is then untouched.
     """
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     require_same_data(student, dataset, trained)
     require_same_function(student, dataset, trained, progress)
     with atomic_folder(out, replaces=MANIFEST) as folder:
-        job = _job(student, folder, config, dataset, progress)
-        artifacts, unavailable = _artifacts(job, dataset.test)
-        tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
-        write_tensors(folder / WEIGHTS, tensors)
-        save_golden(folder / GOLDEN, _golden(student, dataset, config.golden))
-        manifest = _manifest(job, artifacts, unavailable, provenance or {})
-        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        try:
+            _fill(_job(student, folder, config, dataset, progress), out, dataset, provenance or {})
+        except OSError as error:
+            raise MldrError(unwritable(out, error)) from error
     return open_bundle(out, allow_failed=True)
+
+
+def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> None:
+    """Everything that a bundle holds, into the empty folder of the job."""
+    folder, student, config = job.folder, job.student, job.config
+    tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
+    write_tensors(folder / WEIGHTS, tensors)
+    golden = _golden(student, dataset, config.golden)
+    save_golden(folder / GOLDEN, golden)
+    held = keep(out, folder, student, config, job.progress)
+    made, unavailable = _artifacts(job, remaining(config, held), dataset.test)
+    artifacts = [both[key] for key in KINDS if key in (both := held | made)]
+    artifacts = _timed(job, artifacts, golden.inputs)
+    manifest = _manifest(job, artifacts, unavailable, provenance)
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _timed(job: Job, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
+    """The artifacts with their latencies, where there are several that run here."""
+    config, runners = job.config, dict[str, Runner]()
+    for artifact in artifacts:
+        timed = KINDS[artifact.format, artifact.precision].timed
+        if timed is not None:
+            runners[artifact.file] = timed(job.folder, artifact, config.threads)
+    if len(runners) < 2 or not config.latency_seconds:
+        return artifacts
+    job.progress.start("latency", None)
+    measured = latencies(
+        runners,
+        images,
+        min(_LATENCY_BATCH, config.max_batch),
+        seconds=config.latency_seconds,
+        threads=config.threads,
+    )
+    job.progress.finish()
+    return [a.model_copy(update={"latency": measured.get(a.file)}) for a in artifacts]
 
 
 def _job(
@@ -78,12 +118,12 @@ def _job(
     return Job(student, folder, config, calibration, dataset.val, progress)
 
 
-def _artifacts(job: Job, test: Split) -> tuple[list[Artifact], list[str]]:
-    """Everything that the configuration asks for, and why some of it is not there."""
-    artifacts, unavailable = [], []
-    for key in plan(job.config):
+def _artifacts(job: Job, keys: list[Key], test: Split) -> tuple[dict[Key, Artifact], list[str]]:
+    """The artifacts ``keys``, and why some of them are not there."""
+    artifacts, unavailable = {}, []
+    for key in keys:
         try:
-            artifacts.append(_artifact(job, key, test))
+            artifacts[key] = _artifact(job, key, test)
         except Unavailable as error:
             unavailable.append(f"{key[0]} {key[1]}: {error}")
     return artifacts, unavailable

@@ -51,6 +51,13 @@ class ExportConfig(BaseModel):
     threads: int = Field(
         default=0, ge=0, description="ONNX Runtime threads for parity; 0: one per core."
     )
+    latency_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        description="Time for the latency of each artifact at batch 1 and again at 16, where there "
+        "are several to compare; 0: not measured.",
+    )
     bisect: bool = Field(
         default=True, description="After a failed gate, search the first node out of band."
     )

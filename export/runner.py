@@ -45,7 +45,7 @@ class OnnxRunner:
 
     def __init__(self, path: Path, threads: int = 0, *, fusions: bool = True) -> None:
         self.path = path
-        self.threads = threads or _usable_cores()
+        self.threads = threads or usable_cores()
         self.fusions = fusions
         self._session: Any = None
 
@@ -121,7 +121,7 @@ class TorchRunner:
         return logits
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use (containers and schedulers often grant fewer)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
+from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.reader import Bundle
 from ..bundle.trained import WEIGHTS
@@ -25,7 +25,7 @@ from ..distill.methods.registry import needs_teacher
 from ..distill.run import identity_of, weights_file
 from ..distill.task import Teacher
 from ..export.kinds import KINDS
-from ..export.latency import milliseconds_per_image
+from ..export.latency import in_turns, milliseconds_per_image, processor
 from ..export.runner import Runner, TorchRunner
 from ..export.student import bundled_model
 
@@ -47,8 +47,8 @@ class Row:
     agreement: float | None  # per cent of test with the PyTorch student's top-1; ties agree
     parameters: int
     file_bytes: int | None
-    ms_single: float  # milliseconds an image at batch 1, median
-    ms_batch: float  # the same at the largest batch
+    ms_single: float | None  # milliseconds an image at batch 1, median; None: does not run here
+    ms_batch: float | None  # the same at the largest batch
     status: str
 
 
@@ -63,6 +63,7 @@ class Summary:
     places: dict[str, str]
     machine: str
     passed: bool
+    advice: str  # which artifact to ship here; empty where there is no choice
     measured: str  # hash of what was measured, and where; the same again need not be
 
     def __bool__(self) -> bool:
@@ -75,6 +76,8 @@ class Summary:
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
         console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
+        if self.advice:
+            console.print(f"advice  {self.advice}")
         for name, place in self.places.items():
             console.print(f"{name:7} {place}")
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
@@ -101,8 +104,8 @@ class Summary:
                 "" if row.agreement is None else f"{row.agreement:.2f}",
                 f"{row.parameters / 1e6:.2f}",
                 "" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f}",
-                f"{row.ms_single:.2f}",
-                f"{row.ms_batch:.3f}",
+                "" if row.ms_single is None else f"{row.ms_single:.2f}",
+                "" if row.ms_batch is None else f"{row.ms_batch:.3f}",
                 row.status,
             )
         return table
@@ -129,6 +132,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         },
         machine=machine(),
         passed=bool(bundle),
+        advice=str(advice) if (advice := recommend(manifest)) else "",
         measured=measured,
     )
     write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
@@ -137,8 +141,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
 
 def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[Row, ...]:
     teacher = [_teacher_row(pipeline, bundle)] if needs_teacher(pipeline.recipe.method) else []
-    artifacts = [_artifact_row(bundle, artifact) for artifact in bundle.manifest.artifacts]
-    return (*teacher, _student_row(bundle), *artifacts)
+    return (*teacher, _student_row(bundle), *_artifact_rows(bundle))
 
 
 def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
@@ -212,22 +215,34 @@ def _student_row(bundle: Bundle) -> Row:
     )
 
 
-def _artifact_row(bundle: Bundle, artifact: Artifact) -> Row:
-    parity, kind = artifact.parity, KINDS[artifact.format, artifact.precision]
-    runner = kind.run(bundle.path, artifact, 0)
-    single, batch = _speed(runner, bundle.golden.inputs, bundle.manifest.max_batch)
-    return Row(
-        name=artifact.file,
-        runtime=kind.runtime,
-        top1=parity.artifact.top1,
-        top5=parity.artifact.top5,
-        agreement=parity.agreement,
-        parameters=bundle.manifest.parameters,
-        file_bytes=artifact.bytes,
-        ms_single=single,
-        ms_batch=batch,
-        status=artifact.status,
-    )
+def _artifact_rows(bundle: Bundle) -> list[Row]:
+    """The artifacts, those that run on this machine timed in turns."""
+    manifest, images = bundle.manifest, bundle.golden.inputs
+    kinds = {a.file: KINDS[a.format, a.precision] for a in manifest.artifacts}
+    timed = {a.file: run for a in manifest.artifacts if (run := kinds[a.file].timed) is not None}
+    with contextlib.ExitStack() as stack:
+        ready = [
+            stack.enter_context(timed[a.file](bundle.path, a, 0))
+            for a in manifest.artifacts
+            if a.file in timed
+        ]
+        single = dict(zip(timed, in_turns(ready, images, 1), strict=True))
+        batch = dict(zip(timed, in_turns(ready, images, manifest.max_batch), strict=True))
+    return [
+        Row(
+            name=artifact.file,
+            runtime=kinds[artifact.file].runtime,
+            top1=artifact.parity.artifact.top1,
+            top5=artifact.parity.artifact.top5,
+            agreement=artifact.parity.agreement,
+            parameters=manifest.parameters,
+            file_bytes=artifact.bytes,
+            ms_single=single.get(artifact.file),
+            ms_batch=batch.get(artifact.file),
+            status=artifact.status,
+        )
+        for artifact in manifest.artifacts
+    ]
 
 
 def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float]:
@@ -241,17 +256,7 @@ def machine() -> str:
     """Processor, threads and PyTorch of this machine."""
     import torch
 
-    return f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-
-
-def _processor() -> str:
-    """The processor's name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
 def _duration(seconds: float) -> str:

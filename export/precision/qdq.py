@@ -23,6 +23,7 @@ from typing import Any
 
 from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress
+from ...errors import MldrError
 from .config import QuantizeConfig
 from .graph import load_graph
 
@@ -71,8 +72,14 @@ def prepared(fp32: Path, folder: Path) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     path = folder / "prepared.onnx"
-    with _quiet():
-        quant_pre_process(str(fp32), str(path), skip_symbolic_shape=True)
+    try:
+        with _quiet():
+            quant_pre_process(str(fp32), str(path), skip_symbolic_shape=True)
+    except OSError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        reason = " ".join(str(error).split())[:300]
+        raise MldrError(f"{fp32} cannot be prepared for quantisation: {reason}") from error
     return path
 
 

@@ -112,6 +112,9 @@ def test_refusals_are_one_line(bundle: Path, trained: Path, tmp_path: Path) -> N
         (run("export", tmp_path, *out), f"{tmp_path} holds no trained model"),
         (run("export", trained, *out, "--max-batch", 1), "export: max_batch = 1 is not allowed"),
         (run("export", trained, *out, "--opset", 5), "export: opset = 5 is not allowed"),
+        (run("export", trained, *out, "--precision", "fp32,fp4"), "precisions.1 = 'fp4' is not"),
+        (run("export", trained, *out, "--target", "coreml"), "targets.0 = 'coreml' is not allowed"),
+        (run("export", bundle / "student.onnx", *out), "student.onnx holds no trained model"),
         (run("check", bundle, "--data", "nonsense"), "data: source = 'nonsense' is not allowed"),
         (run("check", bundle, "--data", f"folder:{tmp_path}"), f"{tmp_path}"),
     ]:

@@ -18,7 +18,9 @@ from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.split import Split
 from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export.calibration import CalibrationConfig
 from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.precision.config import QuantizeConfig
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 
@@ -98,6 +100,20 @@ def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A healthy bundle; not to be written to."""
     out = tmp_path_factory.mktemp("exported") / "bundle"
     return build_bundle(run.folder, out, CONFIG, dataset=run.dataset, provenance={"teacher": "t"})
+
+
+@pytest.fixture(scope="session")
+def every_precision(run: Run, exported: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The healthy bundle with all precisions added; not to be written to."""
+    out = Path(shutil.copytree(exported.path, tmp_path_factory.mktemp("every") / "bundle"))
+    config = ExportConfig(
+        max_batch=32,
+        precisions=("fp16", "bf16", "int8", "int8-symmetric", "fp8"),
+        calibration=CalibrationConfig(images=64),
+        quantize=QuantizeConfig(methods=("minmax",), effect_images=16),
+        latency_seconds=0.05,
+    )
+    return build_bundle(run.folder, out, config, dataset=run.dataset)
 
 
 @pytest.fixture
