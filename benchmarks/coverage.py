@@ -59,7 +59,7 @@ def main(
         bar.finish()
     found = [done[c["class"]] for c in chosen if c["class"] in done]
     if report:
-        write(found, len(chosen), ROOT / "docs" / "results")
+        write(found, [c["class"] for c in chosen], ROOT / "docs" / "results")
     print(json.dumps(summarise(found, len(chosen))))
 
 
