@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 from mldr_deploy.errors import MldrError
 
 CLASSES, IMAGES, BATCH = 8, 16, 8  # images a split; two steps
-SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 331)
+SIDES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 331)
 # What a class may call the number of its blocks; four blocks, or one a stage, hold every layer.
 SHALLOW: dict[str, Any] = {
     "depth": 4,

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import MldrError, Unavailable
 from .config import ModelConfig
-from .evaluation import one_line
+from .evaluation import MISFITS, one_line
 
 # What PyTorch and Python say of a keyword that no parameter takes, or that is given twice.
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\): \[)? ?'(\w+)'")
@@ -47,7 +47,7 @@ def build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Modul
                 raise MldrError(_refusal(config, unexpected, error)) from error
         except OSError as error:
             raise _unfetched(config, error) from error
-        except (RuntimeError, ValueError, AssertionError, LookupError) as error:
+        except MISFITS as error:
             raise MldrError(f"{config.name} cannot be built: {one_line(error)}") from error
 
 

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 # What PyTorch and timm raise when an argument or a grid does not fit.
-MISFITS = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, ArithmeticError)
+MISFITS = (
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    StopIteration,
+)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,13 @@ def test_arguments_that_an_architecture_does_not_take() -> None:
         make(name="test_vit", options={"num_heads": 5})
 
 
+def test_too_few_blocks_are_refused_in_one_line_too() -> None:
+    """CSATv2 draws from an iterator that ends: a StopIteration, which is no RuntimeError."""
+    config = ModelConfig(name="csatv2", options={"depths": [1, 1, 1, 1]})
+    with pytest.raises(MldrError, match="csatv2 cannot be built: StopIteration"):
+        create_model(config, num_classes=5, image_size=64)
+
+
 def test_sizes_that_a_model_cannot_take_answer_with_what_works() -> None:
     with pytest.raises(
         MldrError, match=r"cannot take 32 px.*it works with data\.image_size = 224$"
