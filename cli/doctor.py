@@ -42,6 +42,7 @@ def _show(environment: Environment) -> None:
     rows = [(name, version or "missing") for name, version in environment.versions.items()]
     console.print(_table(("package", "version"), rows))
     rows = [(d.name, d.description + _memory(d.memory_gib)) for d in environment.devices]
+    rows.append(("tensorrt", environment.tensorrt))
     console.print(_table(("device", "what it is"), rows))
     rows = []
     for extra in environment.extras:

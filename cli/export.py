@@ -36,7 +36,7 @@ from .console import progress
     metavar="LIST",
     default="onnx",
     show_default=True,
-    help="What runs it, separated by commas: onnx.",
+    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU).",
 )
 @options.data_source("The data set it was trained on, where it lies now")
 @options.data_root

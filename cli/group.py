@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "compare",
     "export": "export",
     "check": "check",
+    "build-engine": "build_engine",
     "serve": "serve",
     "triton-repo": "triton_repo",
     "models": "models",

@@ -123,8 +123,10 @@ def command(bundle: Path, allow_failed: bool, quiet: bool, **options: Any) -> No
     accepted. Exit code 1 when the bundle does not hold, its artifacts failed parity, or the port
     cannot be had; 2 when a package is missing.
     """
+    from ..pipeline.engines import ready_to_serve
     from ..serve.config import ServeConfig
     from ..serve.server import serve
 
     with progress(quiet) as bar:
+        ready_to_serve(bundle, options["runtime"], options["artifact"], progress=bar)
         serve(bundle, ServeConfig(**options), allow_failed=allow_failed, progress=bar)

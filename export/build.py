@@ -34,6 +34,7 @@ from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
 from .student import Student, load_student
+from .tensorrt.write import with_proof
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -120,13 +121,15 @@ def _job(
 
 def _artifacts(job: Job, keys: list[Key], test: Split) -> tuple[dict[Key, Artifact], list[str]]:
     """The artifacts ``keys``, and why some of them are not there."""
-    artifacts, unavailable = {}, []
+    artifacts: dict[Key, Artifact] = {}
+    missing: dict[tuple[str, str], list[str]] = {}  # precisions by target and reason
     for key in keys:
         try:
             artifacts[key] = _artifact(job, key, test)
         except Unavailable as error:
-            unavailable.append(f"{key[0]} {key[1]}: {error}")
-    return artifacts, unavailable
+            missing.setdefault((key[0], str(error)), []).append(key[1])
+    told = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
+    return artifacts, told
 
 
 def _artifact(job: Job, key: Key, test: Split) -> Artifact:
@@ -148,6 +151,7 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     except RunError as error:
         raise MldrError("; ".join([*wrong, str(error)])) from error
     parity = parity.model_copy(update={"failures": [*wrong, *parity.failures]})
+    parity = with_proof(parity, written.engine)
     fault = None
     if not parity and config.bisect and kind.is_graph:
         inputs, gate = worst_inputs(test, job.preprocessing, parity), parity.gate

@@ -10,9 +10,10 @@ from .calibration import CalibrationConfig
 from .gates import Gates
 from .precision.config import QuantizeConfig
 from .precision.islands import IslandConfig
+from .tensorrt.config import EngineConfig
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-symmetric", "fp8"]
-Target = Literal["onnx"]
+Target = Literal["onnx", "tensorrt"]
 
 
 class ExportConfig(BaseModel):
@@ -31,7 +32,7 @@ class ExportConfig(BaseModel):
         "CPUs), `int8-symmetric` (the form that TensorRT takes), `fp8`.",
     )
     targets: tuple[Target, ...] = Field(
-        default=("onnx",), min_length=1, description="What runs the artifacts; today `onnx`."
+        default=("onnx",), min_length=1, description="What runs the artifacts: `onnx`, `tensorrt`."
     )
     calibration: CalibrationConfig = Field(
         default=CalibrationConfig(), description="Images that ranges are measured on."
@@ -41,6 +42,9 @@ class ExportConfig(BaseModel):
     )
     quantize: QuantizeConfig = Field(
         default=QuantizeConfig(), description="How int8 and fp8 are calibrated."
+    )
+    engine: EngineConfig = Field(
+        default=EngineConfig(), description="How TensorRT engines are built."
     )
     golden: int = Field(
         default=16,

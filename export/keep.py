@@ -28,7 +28,8 @@ def keep(
 
     They stay when ``out`` is an undamaged bundle of the same weights, preprocessing, data, operator
     set and largest batch; otherwise the whole bundle is replaced, and a note says why. What is
-    asked for by name is made anew, and so is what failed. ``folder`` must hold the weights.
+    asked for by name is made anew, and so is what failed; engines are left out. ``folder`` must
+    hold the weights.
     """
     if not (out / FILE).is_file():
         return {}
@@ -48,6 +49,7 @@ def keep(
         if (key := (artifact.format, artifact.precision)) in KINDS
         and key not in named
         and artifact.status == "passed"
+        and artifact.engine is None  # belongs to one machine and one ONNX file: built again
     }
     for artifact in held.values():
         for entry in (artifact, *artifact.beside):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle.engine import FORMAT
 from ..bundle.manifest import Runnable
 from .config import ExportConfig
 from .job import ONNX_FILES, Job, Written
@@ -14,6 +15,8 @@ from .precision.emulated import EmulatedRunner
 from .precision.write_half import write_bf16, write_fp16
 from .precision.write_quantised import write_fp8, write_int8, write_int8_symmetric
 from .runner import OnnxRunner, Runner
+from .tensorrt.kind import run, writer
+from .tensorrt.write import source_of
 
 Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
@@ -67,6 +70,13 @@ KINDS: dict[Key, ArtifactKind] = {
     ("onnx", "int8"): ArtifactKind(write_int8, _in_onnx_runtime),
     ("onnx", "int8-symmetric"): ArtifactKind(write_int8_symmetric, _in_onnx_runtime),
     ("onnx", "fp8"): ArtifactKind(write_fp8, _without_fusions, emulated=True),
+}
+# Each ONNX precision may become an engine.
+KINDS |= {
+    (FORMAT, precision): ArtifactKind(
+        writer(precision), run, source_of(precision), runtime="TensorRT", is_graph=False
+    )
+    for precision in ONNX_FILES
 }
 
 

@@ -31,7 +31,7 @@ EXTRAS = {
     "serve": ("fastapi", "httptools", "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
     "openvino": ("openvino",),
     "demo": ("gradio",),
-    "tensorrt": ("tensorrt",),
+    "tensorrt": ("cuda-bindings", "tensorrt"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
         "build",
@@ -88,6 +88,7 @@ class Environment:
     extras: tuple[Extra, ...]
     data_root: str
     data_sets: dict[str, str | None]  # where it lies; None: not found
+    tensorrt: str  # what it would run on, or what it lacks
     problems: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def inspect_environment() -> Environment:
         extras=tuple(_extra(name) for name in EXTRAS),
         data_root=root,
         data_sets=found,
+        tensorrt=_tensorrt(),
         problems=tuple(problems),
     )
 
@@ -153,6 +155,12 @@ def _accelerators() -> tuple[Device, ...]:
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple GPU"))
     return tuple(found)
+
+
+def _tensorrt() -> str:
+    from ..engine.machine import missing, this_machine
+
+    return missing() or f"ready: {this_machine()}"
 
 
 def _data_sets() -> tuple[str, dict[str, str | None], str | None]:

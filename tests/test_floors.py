@@ -18,14 +18,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
 # version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between `serve` and
 # `demo`, and `serve` over `models`: the PyTorch runtime rebuilds the student (loading torch then).
+# `engine` (TensorRT where an engine runs) lies below `export` and `serve`, which both need it.
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
     "data": {"bundle"},
+    "engine": {"bundle"},
     "models": set(),
     "distill": {"bundle", "data", "models"},
-    "export": {"bundle", "data", "models"},
-    "serve": {"bundle", "data", "models"},
-    "pipeline": {"bundle", "data", "models", "distill", "export", "serve"},
+    "export": {"bundle", "data", "models", "engine"},
+    "serve": {"bundle", "data", "models", "engine"},
+    "pipeline": {"bundle", "data", "models", "distill", "engine", "export", "serve"},
     "compare": {"bundle", "data", "models", "distill", "export", "pipeline"},
     "demo": {"bundle", "serve"},
     "cli": {
@@ -33,6 +35,7 @@ FLOORS: dict[str, set[str]] = {
         "data",
         "models",
         "distill",
+        "engine",
         "export",
         "serve",
         "pipeline",
@@ -42,6 +45,7 @@ FLOORS: dict[str, set[str]] = {
 }
 NOT_PACKAGE = {"tests", "benchmarks", "docs", "scripts"}
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "sklearn", "pyarrow")
+HEAVY += ("tensorrt", "cuda")
 
 
 def imported_folders(source: str, folder: str, depth: int) -> Iterator[tuple[int, str]]:
@@ -157,7 +161,7 @@ def test_help_loads_nothing_heavy(command: str | None) -> None:
     assert loaded.isdisjoint({*HEAVY, "rich", "matplotlib"})
 
 
-@pytest.mark.parametrize("folder", ["bundle", "serve", "demo"])
+@pytest.mark.parametrize("folder", ["bundle", "engine", "serve", "demo"])
 def test_what_serves_loads_no_torch(folder: str) -> None:
     modules = [
         "mldr_deploy." + ".".join(path.relative_to(ROOT).with_suffix("").parts)

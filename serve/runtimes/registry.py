@@ -73,6 +73,14 @@ RUNTIMES: dict[str, RuntimeKind] = {
             'pip install "mldr-deploy[openvino]"',
         ),
         RuntimeKind(
+            "tensorrt",
+            "tensorrt",
+            "TensorRt",
+            ("tensorrt",),
+            "tensorrt",
+            'pip install "mldr-deploy[tensorrt]"',
+        ),
+        RuntimeKind(
             "pytorch", "pytorch", "PyTorch", (), "torch", "pip install torch", automatic=False
         ),
         RuntimeKind(

@@ -1,0 +1,96 @@
+"""``mldr-deploy build-engine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+from .console import progress
+
+
+@click.command(name="build-engine")
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--precision",
+    "precisions",
+    metavar="P[,P...]",
+    default="",
+    help="Which of the bundle's ONNX files to build from, for example fp16.  [default: all that "
+    "passed their gate]",
+)
+@click.option(
+    "--opt-batch",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Batch that kernels are chosen for, images; every batch up to the bundle's largest runs.",
+)
+@click.option(
+    "--hardware",
+    metavar="none|same-compute-capability|ampere-plus",
+    default="none",
+    show_default=True,
+    help="Other GPUs that the engine must run on; each step costs speed.",
+)
+@click.option(
+    "--version-compatible",
+    is_flag=True,
+    help="Let newer TensorRT versions of the same major version run it.",
+)
+@click.option(
+    "--effort",
+    type=int,
+    default=3,
+    show_default=True,
+    help="0 to 5: a higher one builds longer and runs faster.",
+)
+@click.option(
+    "--golden-only",
+    is_flag=True,
+    help="Prove it on the bundle's golden images only; needs neither the data set nor PyTorch.",
+)
+@options.data_source("Images whose test split parity is proven on; they need the same classes")
+@options.data_root
+@options.quiet
+def command(
+    bundle: Path,
+    precisions: str,
+    opt_batch: int,
+    hardware: str,
+    version_compatible: bool,
+    effort: int,
+    golden_only: bool,
+    source: str | None,
+    data_root: Path | None,
+    quiet: bool,
+) -> None:
+    """Build TensorRT engines for this machine's GPU into a bundle, and prove them.
+
+    BUNDLE is the folder that `export` or `distill-and-export` wrote. An engine belongs to one GPU
+    and one TensorRT version; a bundle may hold several. Where it holds one that fits already,
+    nothing is built. The ONNX graph is checked first for what TensorRT does
+    not take; parity and the precision that the layers really have are proven afterwards.
+
+    Exit code 1 when a gate fails: the engine is kept, marked failed, and nothing will serve it.
+    Exit code 2 when this machine has no TensorRT or no NVIDIA GPU.
+    """
+    from ..pipeline.engines import build_engines
+
+    settings = {
+        "opt_batch": opt_batch,
+        "hardware": hardware,
+        "version_compatible": version_compatible,
+        "effort": effort,
+    }
+    wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
+    with progress(quiet) as bar:
+        engines = build_engines(
+            bundle, wanted, settings, source, data_root, golden_only=golden_only, progress=bar
+        )
+    for engine in engines:
+        click.echo(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
+        click.echo(str(engine.parity))
+    if not all(engine.parity for engine in engines):
+        raise click.exceptions.Exit(1)

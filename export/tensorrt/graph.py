@@ -1,0 +1,110 @@
+"""An ONNX graph as the lint reads it: constants, types, who makes and who takes a value."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """The main graph of a model, subgraphs and functions laid flat into ``nodes``."""
+
+    proto: Any
+
+    @cached_property
+    def nodes(self) -> list[Any]:
+        """Every node, those of branches, loops and model-local functions too."""
+        inside = [node for function in self.proto.functions for node in _all(function.node)]
+        return [*_all(self.proto.graph.node), *inside]
+
+    @cached_property
+    def opset(self) -> int:
+        """Version of the standard operator set; 0 where the model imports none."""
+        found = [o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")]
+        return max(found, default=0)
+
+    @cached_property
+    def functions(self) -> set[tuple[str, str]]:
+        """Domain and name of each model-local function."""
+        return {(function.domain, function.name) for function in self.proto.functions}
+
+    @cached_property
+    def producer(self) -> dict[str, Any]:
+        """The node that makes a value."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Any]]:
+        """The nodes that take a value."""
+        found: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in filter(None, node.input):
+                found[name].append(node)
+        return found
+
+    @cached_property
+    def initializers(self) -> dict[str, Any]:
+        """Stored tensors of the main graph."""
+        return {tensor.name: tensor for tensor in self.proto.graph.initializer}
+
+    @cached_property
+    def constants(self) -> set[str]:
+        """Values that are known when the engine is built: stored, or computed from stored ones."""
+        known = set(self.initializers)
+        for node in self.nodes:
+            taken = [name for name in node.input if name]
+            if node.op_type == "Constant" or (taken and known.issuperset(taken)):
+                known.update(node.output)
+        return known
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """Data type of each value, as far as ONNX's shape inference tells it."""
+        import onnx
+
+        inferred = onnx.shape_inference.infer_shapes(self.proto).graph
+        name = onnx.TensorProto.DataType.Name
+        values = [*inferred.input, *inferred.value_info, *inferred.output]
+        found = {
+            value.name: name(value.type.tensor_type.elem_type)
+            for value in values
+            if value.type.HasField("tensor_type")
+        }
+        return found | {t.name: name(t.data_type) for t in self.initializers.values()}
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """The stored tensor ``name``, also out of a Constant node; None: computed or huge."""
+        from onnx import numpy_helper
+
+        tensor = self.initializers.get(name)
+        maker = self.producer.get(name)
+        if tensor is None and maker is not None and maker.op_type == "Constant":
+            tensor = next((a.t for a in maker.attribute if a.name == "value"), None)
+        return None if tensor is None else np.asarray(numpy_helper.to_array(tensor))
+
+
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """An attribute's value, or ``default`` where the node does not state it."""
+    import onnx
+
+    for stated in node.attribute:
+        if stated.name == name:
+            value = onnx.helper.get_attribute_value(stated)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def _all(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for stated in node.attribute:
+            graphs = [stated.g] if stated.HasField("g") else [*stated.graphs]
+            for graph in graphs:
+                yield from _all(graph.node)

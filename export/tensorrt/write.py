@@ -1,0 +1,118 @@
+"""One engine from one ONNX file: lint, build, proof, files. Export and a later rebuild share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...bundle.atomic import sha256, write_bytes, write_text
+from ...bundle.engine import FOLDER, EngineRecord, Machine, Profile
+from ...bundle.parity import ParityResult
+from ...bundle.progress import Progress
+from ...engine.machine import this_machine
+from ...errors import MldrError, Unavailable
+from .builder import Plan, build_plan
+from .config import EngineConfig
+from .graph import GraphView
+from .lint import lint
+from .proof import prove_precision
+
+
+@dataclass(frozen=True)
+class EngineFiles:
+    """Where an engine and its layers lie inside the bundle, and what is recorded of it."""
+
+    plan: str
+    layers: str
+    record: EngineRecord
+
+
+def profile_for(max_batch: int, config: EngineConfig) -> Profile:
+    """Every batch up to ``max_batch``, tuned for the configured one."""
+    return Profile(min=1, opt=min(config.opt_batch, max_batch), max=max_batch)
+
+
+def source_of(precision: str) -> str:
+    """The ONNX precision that an engine is built from: TensorRT takes symmetric int8 only."""
+    return "int8-symmetric" if precision == "int8" else precision
+
+
+def engine_of(onnx: str) -> str | None:
+    """What an engine from the ONNX file of that precision is called; None: it is not for one."""
+    return {"int8": None, "int8-symmetric": "int8"}.get(onnx, onnx)
+
+
+def engine_files(machine: Machine, precision: str) -> tuple[str, str]:
+    """Names of plan and layers: GPU, TensorRT version and precision are in them."""
+    stem = f"{FOLDER}/{machine.slug}.{precision}"
+    return f"{stem}.plan", f"{stem}.layers.json"
+
+
+def write_engine(
+    onnx: Path,
+    folder: Path,
+    precision: str,
+    max_batch: int,
+    config: EngineConfig,
+    progress: Progress,
+) -> EngineFiles:
+    """Build the engine of ``onnx`` for this machine and write it into the bundle ``folder``.
+
+    The lint runs first and everywhere; its findings are noted. Raises Unavailable with one
+    sentence when the graph is not for TensorRT, this machine has none, or it refuses to build.
+    """
+    graph, profile = _linted(onnx, max_batch, config, progress)
+    machine = this_machine(config.device)
+    try:
+        plan = build_plan(onnx, profile, machine, config, progress)
+        record = _record(plan, graph, onnx, precision, profile, machine, config)
+    except Unavailable:
+        raise
+    except MldrError as error:  # the ONNX files are good without it, so the export goes on
+        raise Unavailable(str(error)) from error
+    progress.note(f"engine {precision}: {record.proof}")
+    file, layers = engine_files(machine, precision)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / file, plan.content)
+    write_text(folder / layers, plan.layers)
+    return EngineFiles(file, layers, record)
+
+
+def _linted(
+    onnx: Path, max_batch: int, config: EngineConfig, progress: Progress
+) -> tuple[GraphView, Profile]:
+    import onnx as library
+
+    proto, profile = library.load(str(onnx)), profile_for(max_batch, config)
+    result = lint(proto, profile, onnx.name)
+    progress.note(str(result))
+    if not result:
+        raise Unavailable(result.refusal)
+    return GraphView(proto), profile
+
+
+def _record(
+    plan: Plan,
+    graph: GraphView,
+    onnx: Path,
+    precision: str,
+    profile: Profile,
+    machine: Machine,
+    config: EngineConfig,
+) -> EngineRecord:
+    return EngineRecord(
+        machine=machine,
+        hardware=config.hardware,
+        version_compatible=config.version_compatible,
+        profile=profile,
+        source=onnx.name,
+        source_sha256=sha256(onnx),
+        proof=prove_precision(precision.removesuffix("-symmetric"), plan.layers, graph),
+    )
+
+
+def with_proof(parity: ParityResult, engine: EngineRecord | None) -> ParityResult:
+    """``parity``, failed where the engine's precision is not the one that it is called by."""
+    if engine is None or engine.proof:
+        return parity
+    return parity.model_copy(update={"failures": [*parity.failures, str(engine.proof)]})
