@@ -4,9 +4,11 @@
 
 The scan of Vim-Ti's mixer, both directions (384 channels, 16 states each), float32, at the lengths
 64, 197 (224 px, patches of 16) and 785 (448 px). Every way and length is measured in a process
-of its own: medians, warm, and the peak of the memory over what the process held before. `exp` is
-the floor of the ways without a kernel: one exponential for every state of every position. The
-kernel column says "not measured" without a CUDA GPU and mamba-ssm. The last line is JSON.
+of its own: medians, warm, and the peak of the memory over what the process held before. On a CPU
+the time is the processor's, over all threads, so that other processes count little; on a GPU the
+clock's. `exp` is the floor of the ways without a kernel: one exponential for every state of every
+position. The kernel's row says "not measured" without a CUDA GPU and mamba-ssm. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -99,18 +101,19 @@ def measure(way: str, length: int, threads: int, batch: int) -> Figures | None:
     }
 
 
-def median(work: Callable[[], object], device: str, runs: int = 5) -> float:
+def median(work: Callable[[], object], device: str, runs: int = 3) -> float:
     """Median milliseconds of ``work``, warm, the GPU waited for."""
     import torch
 
+    clock = time.perf_counter if device == "cuda" else time.process_time
     taken = []
     for run in range(runs + 1):
-        began = time.perf_counter()
+        began = clock()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
         if run:
-            taken.append(1000 * (time.perf_counter() - began))
+            taken.append(1000 * (clock() - began))
     return statistics.median(taken)
 
 

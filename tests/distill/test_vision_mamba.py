@@ -1,4 +1,4 @@
-"""Vision Mamba as student and as teacher, through the real stages on digits."""
+"""Vision Mamba as student and as teacher, MambaOut as student, through the real stages on digits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mldr_deploy.models.config import ModelConfig
 VIM = ModelConfig(
     name="vim_nano_patch4_32", patch_size=8, options={"depth": 4, "embed_dim": 32, "d_state": 4}
 )
+MAMBAOUT = ModelConfig(name="test_mambaout")
 RESNET = ModelConfig(name="test_resnet")
 
 
@@ -54,11 +55,15 @@ def label_losses(folder: Path) -> list[float]:
     return [line["labels"] for line in map(json.loads, lines) if "labels" in line]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_vim_student_learns_from_a_resnet(job: Job, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("student", "precision"), [(VIM, "fp32"), (VIM, "bf16"), (MAMBAOUT, "fp32")]
+)
+def test_a_mamba_student_learns_from_a_resnet(
+    job: Job, student: ModelConfig, precision: str
+) -> None:
     taught = run.train_teacher(replace(job, folder=job.folder / "t"), RESNET, training("fp32"))
     teacher = run.load_teacher(RESNET.model_copy(update={"weights": str(taught)}), job)
-    folder = run.distill(job, VIM, teacher, MethodConfig(), training(precision))
+    folder = run.distill(job, student, teacher, MethodConfig(), training(precision))
     record, tensors = load_trained(folder)
     assert record.family == "mamba"
     assert not any("projector" in name for name in tensors)
