@@ -5,14 +5,15 @@ positions. The exporter sees one node for a scan and one for a convolution, and 
 scan traced through PyTorch's decompositions takes it ten times as long.
 
 The scan walks all chunks at once from a zero state, then the states that enter the chunks, and
-adds each to its chunk with the decay since: 2 (c + k) nodes and two dozen more, laid out
-[b, k, c, g, n, d]. Exponents are sums of steps times A, never positive: nothing overflows.
+adds each to its chunk with the decay since: 11 c + 2 k nodes and two dozen more, laid out
+[b, k, 1, g, n, d]. A node is as wide as the chunks, not as the sequence: wider ones have fewer
+nodes and leave the cache. Exponents are sums of steps times A, never positive: nothing overflows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Value = Any  # a tensor of the graph being written
@@ -55,24 +56,33 @@ def _scan(
     triangle = op.Constant(value=_triangle(size))
     sums, drives = op.MatMul(triangle, steps), op.Mul(dt, x)
     by_state = [0, count, size, groups, 1, channels]
-    decay = op.Exp(op.Mul(op.Reshape(steps, by_state), slopes))
-    since = op.Exp(op.Mul(op.Reshape(sums, by_state), slopes))
-    drive = op.Mul(chunks(drives, groups, 1, channels), chunks(B, groups, states, 1))
-    local = _walk(op, decay, drive, size, axis=2)
-    total = op.Slice(since, [size - 1], [size], [2])
-    entering = _entering(op, total, local[-1], count)
-    h = op.Add(op.Concat(*local, axis=2), op.Mul(since, entering))
-    y = op.MatMul(chunks(C, groups, 1, states), h)  # [b, k, c, g, 1, d]
+
+    def positions(t: Value) -> tuple[Value, ...]:
+        return _split(op, t, size, 2)
+
+    def decays(t: Value) -> list[Value]:
+        return [op.Exp(op.Mul(one, slopes)) for one in positions(op.Reshape(t, by_state))]
+
+    by_B = positions(chunks(B, groups, states, 1))
+    each = zip(positions(chunks(drives, groups, 1, channels)), by_B, strict=True)
+    local = _walk(op, decays(steps), [op.Mul(u, b) for u, b in each])
+    since = decays(sums)
+    entering = _entering(op, since[-1], local[-1], count)
+    outputs = []
+    for h, a, c in zip(local, since, positions(chunks(C, groups, states, 1)), strict=True):
+        h = op.Add(h, op.Mul(a, entering))
+        outputs.append(op.ReduceSum(op.Mul(h, c), [4], keepdims=0))
+    y = op.Concat(*outputs, axis=2)  # [b, k, c, g, d]
     y = op.Reshape(y, [0, size * count, groups, channels])
     if size * count > length:
         y = op.Slice(y, [0], [length], [1])
     return y, op.Constant(value_float=0.0)
 
 
-def _walk(op: Any, decay: Value, drive: Value, count: int, axis: int) -> list[Value]:
-    """h = decay * h + drive along `axis`, from zero: a list over its positions."""
+def _walk(op: Any, decay: Sequence[Value], drive: Sequence[Value]) -> list[Value]:
+    """h = decay * h + drive from zero, at every position."""
     found: list[Value] = []
-    for a, u in zip(_split(op, decay, count, axis), _split(op, drive, count, axis), strict=True):
+    for a, u in zip(decay, drive, strict=True):
         found.append(op.Add(op.Mul(a, found[-1]), u) if found else u)
     return found
 
@@ -81,7 +91,8 @@ def _entering(op: Any, total: Value, last: Value, count: int) -> Value:
     """What each chunk begins with [b, k, 1, g, n, d], the first with zero."""
     if count == 1:
         return op.Mul(last, 0.0)
-    carried = op.Concat(*_walk(op, total, last, count, axis=1)[:-1], axis=1)
+    chunks = (_split(op, t, count, 1) for t in (total, last))
+    carried = op.Concat(*_walk(op, *chunks)[:-1], axis=1)
     return op.Pad(carried, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
