@@ -67,12 +67,11 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         "",
         "    python benchmarks/coverage.py --large 0 --write",
         "",
-        f"**{s['passed']} of {s['classifiers']} classifiers pass ({s['percent']} %).** "
-        f"{s['classes']} model classes of timm offer `forward_intermediates` (Vision Mamba, which "
-        f"this package adds, included); {s['looked_at']} were looked at, "
-        f"{s['looked_at'] - s['classifiers']} of them encoders without a classifier. Each class "
-        f"stands for its variant with the fewest parameters. {s['teachers']} also answered as a "
-        "teacher.",
+        f"**{s['looked_at']} of {s['classes']} model classes were looked at; of the "
+        f"{s['classifiers']} that classify, {s['passed']} pass ({s['percent']} %).** The classes "
+        "are timm's that offer `forward_intermediates`, and Vision Mamba, which this package adds. "
+        "Each stands for its variant with the fewest parameters. "
+        f"{s['teachers']} also answered as a teacher.",
         "",
         "A pass means: stages planned; two MLDR-KD steps with a finite loss (batch 8, bf16 "
         "autocast, real CIFAR-100 images brought to the side in the table, a fresh ResNet-10-T as "
@@ -87,7 +86,7 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         f"{s['max_relative']:.1e}.",
         "",
         f"{shallow} models were made shallower, where their class has an argument for it (four "
-        "blocks, or one a stage): the same layers, fewer of them; *arguments* says so. Seconds are "
+        "blocks, or one a stage): the same layers, fewer of them; *arguments* says so, the others ran as they are. Seconds are "
         "processor seconds of the ONNX export on one thread of a busy machine.",
         "",
         *(["## Not looked at yet", "", ", ".join(told["missing"]), ""] if told["missing"] else []),
