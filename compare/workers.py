@@ -6,11 +6,14 @@ one machine, or one on each of many machines with a shared file system, need no 
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..bundle.atomic import write_json
@@ -21,6 +24,7 @@ from .units import Unit
 
 _FAILED = "failed.json"
 _POLL_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Failures(MldrError):
@@ -69,7 +73,7 @@ def start_workers(
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=_pinned(mine) if mine else None,
+                    preexec_fn=_settled(mine),
                 )
             )
     return workers
@@ -78,25 +82,30 @@ def start_workers(
 def watch(
     workers: Sequence[subprocess.Popen[bytes]], units: Callable[[], Sequence[Unit]], bar: Progress
 ) -> None:
-    """Show how many runs are finished until all ``workers`` have ended; ends them on Ctrl-C."""
-    total, shown = len(units()), 0
-    bar.start("runs", total)
-    try:
-        while True:
-            running = [worker for worker in workers if worker.poll() is None]
-            done = sum(unit.finished for unit in units())
-            bar.advance(done - shown, workers=len(running))
-            shown = done
-            if not running:
-                return
-            time.sleep(_POLL_SECONDS)
-    finally:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.terminate()  # it writes a checkpoint first
-        for worker in workers:
-            worker.wait()
-        bar.finish()
+    """Show how many runs are finished until all ``workers`` have ended.
+
+    On Ctrl-C and SIGTERM they are asked to end, and write a checkpoint first; KeyboardInterrupt
+    then. ``units`` is asked again when all that it named are finished: there may be more by then.
+    """
+    known: Sequence[Unit] = ()
+    with _sigterm_interrupts():
+        try:
+            while running := [worker for worker in workers if worker.poll() is None]:
+                done = sum(unit.finished for unit in known)
+                if done == len(known) and len(now := units()) > len(known):
+                    known, shown = now, 0
+                    done = sum(unit.finished for unit in known)
+                    bar.start("runs", len(known))
+                bar.advance(done - shown, workers=len(running))
+                shown = done
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for worker in workers:
+                if worker.poll() is None:
+                    worker.terminate()
+            for worker in workers:
+                worker.wait()
+            bar.finish()
 
 
 def failure(unit: Unit) -> str | None:
@@ -144,8 +153,24 @@ def _told(failed: Sequence[Unit]) -> str:
     return f"{first.name} failed{more}: {failure(first)}; the same command tries again"
 
 
-def _pinned(cores: Sequence[int]) -> Callable[[], None]:
-    def pin() -> None:
-        os.sched_setaffinity(0, cores)
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which schedulers send, acts as Ctrl-C for the length of the block."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-    return pin
+
+def _settled(cores: Sequence[int]) -> Callable[[], None]:
+    """What a new worker does first: stay on ``cores``, and end in good order with its parent."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def settle() -> None:
+        if cores:
+            os.sched_setaffinity(0, cores)
+        if library is not None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return settle

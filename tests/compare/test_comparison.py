@@ -192,14 +192,18 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_figures(done: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers_and_loses_nothing(done: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent_and_lose_nothing(
+    done: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
     out = tmp_path / "out"
     process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
     while finished(out) < 1:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     told, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, told
+    assert process.returncode == (-9 if sent == signal.SIGKILL else 130), told
+    time.sleep(5)  # a worker whose parent was killed ends after its step
     there = finished(out)
     time.sleep(3)
     assert finished(out) == there  # no worker is left
