@@ -151,6 +151,25 @@ def test_a_constant_read_in_both_types_is_there_twice() -> None:
     np.testing.assert_allclose(run(half, inputs()), theirs, atol=2e-2, rtol=1e-3)
 
 
+def test_types_that_stand_in_nodes_are_converted_too() -> None:
+    body = """
+        half = Constant<value_float = 0.5>()
+        table = Constant<value = float[8] {1, 2, 3, 4, 5, 6, 7, 8}>()
+        whole = Cast<to = 7>(input)
+        again = Cast<to = 1>(whole)
+        a = Mul(again, half)
+        b = Mul(a, table)
+        logits = MatMul(b, weight)
+    """
+    proto = graph(body, {"weight": np.ones((8, 4), np.float32)})
+    half = to_half(proto, TensorProto.FLOAT16, set())
+    types = element_types(half)
+    assert {types[name] for name in ("half", "table", "again", "a", "b")} == {TensorProto.FLOAT16}
+    wide = np.trunc(inputs() * 3)
+    expected = (wide * 0.5 * np.arange(1, 9)).sum(axis=1, keepdims=True).repeat(4, axis=1)
+    np.testing.assert_allclose(run(half, inputs() * 3), expected, atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("body", "constants", "kind", "node", "reason"),
     [
