@@ -87,7 +87,7 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         "",
         f"{shallow} models were made shallower, where their class has an argument for it (four "
         "blocks, or one a stage): the same layers, fewer of them; *arguments* says so, the others "
-        "ran as they are. Seconds are processor seconds of the export on one thread of a busy machine.",
+        "ran as they are. Seconds are processor seconds of the export, one thread, a busy machine.",
         "",
         *(["## Not looked at yet", "", ", ".join(told["missing"]), ""] if told["missing"] else []),
         "## Failures",

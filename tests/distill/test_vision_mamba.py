@@ -1,4 +1,4 @@
-"""Vision Mamba as student and as teacher, MambaOut as student, through the real stages on digits."""
+"""Vision Mamba as student and as teacher, MambaOut as student, in the real stages on digits."""
 
 from __future__ import annotations
 
