@@ -65,7 +65,7 @@ def _told(fault: Fault, case: Case) -> bool:
 
 def _judged(recipe: Recipe, work: Path) -> bool:
     """Whether a healthy export raised an alarm."""
-    told = alarms(recipe, work / "healthy" / recipe.name)
+    told = alarms(recipe, work / recipe.name)
     _row(recipe.name, "; ".join(told.alarms) or "no alarm", told.figures)
     return bool(told.alarms)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _WIDE = ":fp32"  # suffix of a value cast to fp32
+_QUANTIZE = "QuantizeLinear"
 _LISTED = 8  # suspects and weights listed at most
 _TIGHTER = (1, 1e-1)  # a fault may be small where it starts: bands tried, times the gate's
 
@@ -63,7 +64,9 @@ def first_out_of_band(
     proto = onnx.load(str(artifact))
     produced = {name for node in proto.graph.node for name in node.output}
     rounding = emulable(load_graph(artifact))  # 16 bits are really 16 bits there; fp32 is as it is
-    actual = _onnx_values(rounding, sorted(produced & expected.keys()), inputs)
+    names, seen = sorted(produced & expected.keys()), _dequantised(proto)
+    fetched = _onnx_values(rounding, [seen.get(name, name) for name in names], inputs)
+    actual = {name: fetched[seen.get(name, name)] for name in names}
     for factor in _TIGHTER:
         for node, name in _outputs(proto):
             if name not in actual:
@@ -167,6 +170,19 @@ def _onnx_values(proto: Any, names: list[str], inputs: Floats) -> dict[str, NDAr
             f"the artifact does not run: {' '.join(str(error).split())[:300]}"
         ) from error
     return dict(zip(names, values, strict=True))
+
+
+def _dequantised(proto: Any) -> dict[str, str]:
+    """Value -> what its readers see of it, where Q and DQ stand between.
+
+    The range of a Q may end at zero in place of a ReLU, so that what is before it means nothing.
+    """
+    quantised = {n.output[0]: n.input[0] for n in proto.graph.node if n.op_type == _QUANTIZE}
+    return {
+        quantised[node.input[0]]: node.output[0]
+        for node in proto.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantised
+    }
 
 
 def _outputs(proto: Any) -> Iterator[tuple[Any, str]]:

@@ -33,6 +33,7 @@ from .latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
+from .scales import wrong_scales
 from .student import Student, load_student
 from .tensorrt.write import with_proof
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..data.split import Split
 
 _LATENCY_BATCH = 16
+_BATCH = 16  # calibration images at a time
 _VERSIONS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 
@@ -146,6 +148,8 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
         graph, ends = read_graph(path), _ends(job)
         claims = claims_of(precision, written.opset, ends, written.islands, written.quantization)
         wrong, computes = broken(graph, claims), graph.tally()
+    if written.quantization is not None:
+        wrong += wrong_scales(path, job.onnx(), job.calibration.batches(_BATCH))
     try:
         parity = _measured(job, key, runnable, test)
     except RunError as error:

@@ -35,7 +35,7 @@ class Calibration:
         count = min(config.images, len(train))
         chosen = np.random.default_rng(config.seed).choice(len(train), count, replace=False)
         self.rows: NDArray[np.int64] = np.sort(chosen)  # [N] positions in the training split
-        self._train, self._preprocessing = train, preprocessing
+        self._train, self.preprocessing = train, preprocessing
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,4 +44,4 @@ class Calibration:
         """The images in order, float32 [<= size, 3, H, W] at a time."""
         for start in range(0, len(self), size):
             images = [self._train.image(int(row)) for row in self.rows[start : start + size]]
-            yield preprocess(images, self._preprocessing)
+            yield preprocess(images, self.preprocessing)

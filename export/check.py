@@ -15,12 +15,14 @@ from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError, Unavailable
+from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import measure_again
 from .kinds import KINDS, ArtifactKind
 from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
+from .scales import wrong_scales
 from .student import bundled_model, first_difference
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..data.dataset import Dataset
 
+_BATCH = 16  # calibration images at a time
 _GOLDEN_SLACK = 1.2  # other kernels on another machine
 _WEIGHTS_TOLERANCE = 1e-3  # logits of the same weights in the same framework on another machine
 
@@ -106,6 +109,8 @@ def check_bundle(
         except Unavailable as error:
             findings.append(Finding(artifact.file, None, str(error)))
             continue
+        if artifact.quantization is not None:
+            findings.append(_scales(bundle, artifact, dataset))
         if model is None or dataset is None:
             why = "no data set given" if dataset is None else "torch is not installed"
             findings.append(Finding(f"{artifact.file} parity", None, why))
@@ -201,6 +206,23 @@ def _claims(bundle: Bundle, artifact: Artifact) -> Finding:
     wrong = broken(graph, claims)
     tally = ", ".join(f"{count} in {name}" for name, count in sorted(graph.tally().items()))
     return Finding(subject, not wrong, "; ".join(wrong) or f"opset {graph.opset}, {tally}")
+
+
+def _scales(bundle: Bundle, artifact: Artifact, dataset: Dataset | None) -> Finding:
+    """Whether a quantised artifact's scales are those of the images it says it was made with."""
+    manifest, subject = bundle.manifest, f"{artifact.file} scales"
+    assert artifact.quantization is not None
+    if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
+        return Finding(subject, None, "the data of the calibration are not given")
+    drawn = CalibrationConfig(
+        images=artifact.quantization.calibration_images,
+        seed=artifact.quantization.calibration_seed,
+    )
+    images = Calibration(dataset.train, manifest.preprocessing, drawn)
+    original = bundle.file(bundle.artifact("fp32"))
+    wrong = wrong_scales(bundle.file(artifact), original, images.batches(_BATCH))
+    detail = "; ".join(wrong) or f"as measured on {len(images)} training images"
+    return Finding(subject, not wrong, detail)
 
 
 def _parity(

@@ -64,13 +64,14 @@ def locate(
 ) -> Fault | None:
     """Bisect, for a report: None also when the artifact does not run on ``inputs`` at all.
 
-    The inputs are given as they are and in false colours: on grey images alone a node that mixes up
-    channels stays in band.
+    Where logits are gated one by one, the inputs are given in false colours too: on grey images
+    alone a node that mixes up channels stays in band. (They leave the ranges of int8.)
     """
     progress.start("bisect", None)
     try:
-        both = np.concatenate([inputs, false_colours(inputs)])
-        return bisect(model, artifact, both, config, gate)
+        if gate.max_dlogit is not None:
+            inputs = np.concatenate([inputs, false_colours(inputs)])
+        return bisect(model, artifact, inputs, config, gate)
     except RunError:
         return None
     finally:

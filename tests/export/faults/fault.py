@@ -8,6 +8,7 @@ from .harness import Inject
 
 EVIDENCE, CLASSES, READER = "evidence of training", "class names", "reader of the bundle"
 PARITY, GRAPH, GOLDEN = "parity", "graph's own claims", "golden logits"
+SCALES = "scales of the real images"
 LOADING = "loading in ONNX Runtime"
 NOT_EVALUATED = "is not what training evaluated"
 

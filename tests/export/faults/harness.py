@@ -15,11 +15,13 @@ from unittest import mock
 import onnx
 
 from mldr_deploy.bundle.atomic import sha256
+from mldr_deploy.bundle.preprocess import Floats, Preprocessing
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import bisect, kinds
 from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export.calibration import Calibration
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.job import Job, Written
 
@@ -88,6 +90,28 @@ def in_file(change: Callable[[Path], None], precision: str = "fp32") -> Inject:
 
     def inject(case: Case) -> Verdict:
         with written(case.healthy, {precision: change}):
+            return exported(case, case.subject.folder)
+
+    return inject
+
+
+def in_calibration(images: Callable[[Preprocessing, int], Floats], precision: str) -> Inject:
+    """The scales of ``precision`` are measured on other ``images`` than the manifest says."""
+
+    def measured(calibration: Calibration, size: int) -> Iterator[Floats]:
+        for start in range(0, len(calibration), size):
+            yield images(calibration.preprocessing, min(size, len(calibration) - start))
+
+    def inject(case: Case) -> Verdict:
+        key = ("onnx", precision)
+        kind = kinds.KINDS[key]
+
+        def write(job: Job) -> Written:
+            with mock.patch.object(Calibration, "batches", measured):
+                return kind.write(job)
+
+        instead = {key: dataclasses.replace(kind, write=write)}
+        with written(case.healthy, {}), mock.patch.dict(kinds.KINDS, instead):
             return exported(case, case.subject.folder)
 
     return inject

@@ -4,39 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.models.config import ModelConfig
 
-from .subjects import CNN, HALF, VIM, VIT, Recipe, train
+from .subjects import CNN, HALF, INT8, VIM, VIT, Recipe, train
 
 LARGER = DataConfig(image_size=64)
 
 HALVES = ("fp32", "fp16", "bf16")
 
+
+def _recipe(name: str, model: str, seed: int, **others: Any) -> Recipe:
+    return Recipe(name, ModelConfig(name=model), seed=seed, **{"steps": 12, **others})
+
+
 HEALTHY = [
     CNN,
     VIT,
     HALF,
+    INT8,
+    _recipe("cnn-untrained", "test_resnet", 19, steps=1),
+    _recipe("cnn-64", "test_resnet", 3, data=LARGER),
+    _recipe("cnn-half", "test_resnet", 5, precisions=HALVES),
+    _recipe("cnn-opset-18", "test_resnet", 4, opset=18),
+    _recipe("vit-half", "test_vit", 8, precisions=HALVES),
+    _recipe("vit-int8", "test_vit", 9, precisions=("fp32", "int8"), methods=("percentile",)),
+    _recipe("vit-64", "test_vit", 10, data=LARGER),
+    _recipe("vit-relative", "test_vit2", 16),
+    _recipe("efficientnet", "test_efficientnet", 11),
+    _recipe("efficientnet-int8", "test_efficientnet", 12, precisions=("fp32", "int8")),
+    _recipe("efficientnet-ln", "test_efficientnet_ln", 20),
+    _recipe("convnext", "test_convnext", 13),
+    _recipe("byobnet", "test_byobnet", 14),
+    _recipe("nfnet", "test_nfnet", 15),
+    _recipe("mambaout", "test_mambaout", 17),
     VIM,
-    Recipe("cnn-untrained", ModelConfig(name="test_resnet"), seed=19, steps=1),
-    Recipe("cnn-64", ModelConfig(name="test_resnet"), LARGER, seed=3, precisions=HALVES),
-    Recipe("cnn-opset-18", ModelConfig(name="test_resnet"), seed=4, opset=18),
-    Recipe("cnn-opset-23", ModelConfig(name="test_resnet"), seed=5, opset=23),
-    Recipe("cnn-small-stem", ModelConfig(name="test_resnet", stem="small"), seed=6),
-    Recipe("vit-half", ModelConfig(name="test_vit"), seed=8, precisions=HALVES),
-    Recipe("vit-64", ModelConfig(name="test_vit"), LARGER, seed=9),
-    Recipe("vit-patch-8", ModelConfig(name="test_vit", patch_size=8), seed=10, steps=20),
-    Recipe("vit-relative", ModelConfig(name="test_vit2"), seed=16),
-    Recipe("efficientnet", ModelConfig(name="test_efficientnet"), seed=11, precisions=HALVES),
-    Recipe("efficientnet-ln", ModelConfig(name="test_efficientnet_ln"), seed=20),
-    Recipe("convnext", ModelConfig(name="test_convnext"), seed=12, precisions=HALVES),
-    Recipe("convnext-64", ModelConfig(name="test_convnext2"), LARGER, seed=13),
-    Recipe("byobnet", ModelConfig(name="test_byobnet"), seed=14),
-    Recipe("nfnet", ModelConfig(name="test_nfnet"), seed=15),
-    Recipe("mambaout", ModelConfig(name="test_mambaout"), seed=17),
-    Recipe("edgenext", ModelConfig(name="edgenext_xx_small"), seed=18, steps=12),
 ]
 
 

@@ -174,6 +174,24 @@ def rounded(bits: int) -> Injury:
     return injure
 
 
+def activation_scales(change: Callable[[float], float], *, only: str = "") -> Injury:
+    """The scales of quantised activations, or of the one value ``only``, are changed."""
+
+    def injure(proto: Any) -> None:
+        constants = {tensor.name for tensor in proto.graph.initializer}
+        names = {
+            node.input[1]
+            for node in proto.graph.node
+            if node.op_type == "QuantizeLinear" and node.input[0] not in constants
+            if only in ("", node.input[0])
+        }
+        assert names
+        for name in sorted(names):
+            weight(name, lambda scale: np.full_like(scale, change(scale.item())))(proto)
+
+    return injure
+
+
 def opset(version: int) -> Injury:
     """The file says another operator set than its nodes were written in."""
 

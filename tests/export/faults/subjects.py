@@ -38,10 +38,18 @@ class Recipe:
     steps: int = 40
     precisions: tuple[str, ...] = ("fp32",)
     opset: int = 20
+    methods: tuple[str, ...] = ("minmax",)  # of calibration
 
     @property
     def export(self) -> ExportConfig:
-        return ExportConfig(max_batch=16, opset=self.opset, precisions=self.precisions)
+        return ExportConfig(
+            max_batch=16,
+            opset=self.opset,
+            precisions=self.precisions,
+            latency_seconds=0,
+            calibration={"images": 64},
+            quantize={"methods": self.methods},
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class Subject:
 CNN = Recipe("cnn", ModelConfig(name="test_resnet"))
 VIT = Recipe("vit", ModelConfig(name="test_vit"), seed=1, steps=80)
 HALF = Recipe("half", ModelConfig(name="test_resnet"), seed=3, precisions=("fp32", "fp16"))
+INT8 = Recipe(
+    "int8", ModelConfig(name="test_resnet"), seed=4, steps=80, precisions=("fp32", "int8")
+)
 VIM = Recipe(
     "vim",
     ModelConfig(name="vim_pico_patch8_64", options={"depth": 2, "embed_dim": 32}),
@@ -151,4 +162,4 @@ def _arrays(model: nn.Module) -> Tensors:
     return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
 
 
-SUBJECTS = {recipe.name: recipe for recipe in (CNN, VIT, HALF, VIM)}
+SUBJECTS = {recipe.name: recipe for recipe in (CNN, VIT, HALF, INT8, VIM)}

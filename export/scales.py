@@ -1,0 +1,190 @@
+"""Whether the scales of a Q/DQ graph are those of real images.
+
+Accuracy moves late: one wrong scale, or ranges measured on noise, can cost less than the gate
+allows on the images at hand. So every activation's range in the file is held against what the fp32
+graph's value of the same name does on the images that the manifest says it was calibrated on. No
+way of choosing a range goes beyond the largest value, and none cuts off more than a small share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.preprocess import Floats
+
+_BEYOND = 1.05  # part of the largest value that a range may end at: sums in another order
+_CUT = 0.02  # share of the values that a range may cut off: entropy calibration cuts most
+_STEP = 0.51  # of a quantised weight's scale: rounding to nearest, and float32
+_LISTED = 3  # complaints at most, and how many more there are
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "float8_e4m3fn": (-448, 448)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a QuantizeLinear node can tell apart, in units of its input."""
+
+    node: str
+    value: str
+    lowest: float
+    highest: float
+    step: float
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude that is not cut off."""
+        return max(-self.lowest, self.highest)
+
+
+def wrong_scales(artifact: Path, original: Path, batches: Iterable[Floats]) -> list[str]:
+    """Every scale of ``artifact`` that does not fit, in words.
+
+    ``original`` is the fp32 ONNX file that it was made from, ``batches`` the calibration images.
+    """
+    import onnx
+
+    quantised, plain = onnx.load(str(artifact)), onnx.load(str(original))
+    ranges = activation_ranges(quantised)
+    produced = {name for node in plain.graph.node for name in node.output}
+    produced |= {value.name for value in plain.graph.input}
+    ranges = [found for found in ranges if found.value in produced]
+    complaints = [*_wrong_weights(quantised, plain), *_wrong_ranges(plain, ranges, batches)]
+    more = len(complaints) - _LISTED
+    return complaints[:_LISTED] + ([f"{more} more scales do not fit"] if more > 0 else [])
+
+
+def activation_ranges(proto: Any) -> list[Range]:
+    """The range of every QuantizeLinear whose input is computed and whose scale is one number."""
+    constants = _constants(proto)
+    found = []
+    for node in proto.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] in constants:
+            continue
+        scale = constants.get(node.input[1])
+        zero = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros((), np.uint8)
+        limits = _LIMITS.get(str(getattr(zero, "dtype", "")))
+        if scale is None or scale.size != 1 or zero is None or limits is None:
+            continue
+        low, high = (scale.item() * (limit - float(zero.item())) for limit in limits)
+        found.append(Range(node.name, node.input[0], low, high, scale.item()))
+    return found
+
+
+def _wrong_ranges(plain: Any, ranges: list[Range], batches: Iterable[Floats]) -> list[str]:
+    if not ranges:
+        return []
+    largest = np.zeros(len(ranges))
+    cut, images = np.zeros(len(ranges)), 0
+    session = _measuring(plain, ranges)
+    for batch in batches:
+        values = session.run(None, {session.get_inputs()[0].name: batch})
+        largest = np.maximum(largest, np.array(values[0::2], np.float64))
+        cut += len(batch) * np.array(values[1::2], np.float64)
+        images += len(batch)
+    told, shared = [], dict.fromkeys(map(_bounds, ranges), 0.0)
+    for found, peak in zip(ranges, largest, strict=True):
+        shared[_bounds(found)] = max(shared[_bounds(found)], peak)
+    for found, peak, share in zip(ranges, largest, cut / max(images, 1), strict=True):
+        if share > _CUT:
+            told.append(
+                f"the scale of {found.node} cuts off {100 * share:.0f} % of {found.value} on the "
+                f"calibration images: its range ends at {found.reach:.3g}, they reach {peak:.3g}"
+            )
+        elif found.reach > _BEYOND * shared[_bounds(found)]:
+            told.append(
+                f"the scale of {found.node} is not of the calibration images: its range ends at "
+                f"{found.reach:.3g}, {found.value} reaches {peak:.3g} there"
+            )
+    return told
+
+
+def _bounds(found: Range) -> tuple[float, float]:
+    """Equal for values that share a scale, as what pooling takes and gives do."""
+    return found.lowest, found.highest
+
+
+def _wrong_weights(quantised: Any, plain: Any) -> list[str]:
+    """Dequantised weights that are not the fp32 ones to the nearest step, matched by name."""
+    codes, weights = _constants(quantised), _constants(plain)
+    told = []
+    for node in quantised.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in codes:
+            continue
+        weight = weights.get(node.input[0].removesuffix("_quantized"))
+        code, scale = codes[node.input[0]], codes.get(node.input[1])
+        uniform = np.issubdtype(code.dtype, np.integer)  # the steps of fp8 are not
+        if weight is None or scale is None or weight.shape != code.shape or not uniform:
+            continue
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        steps = _along(scale, axis, code.ndim)
+        zero = codes.get(node.input[2]) if len(node.input) > 2 else None
+        offset = 0.0 if zero is None else _along(zero, axis, code.ndim).astype(np.float64)
+        again = (code.astype(np.float64) - offset) * steps
+        worst = float((np.abs(again - weight) / steps).max(initial=0.0))
+        if worst > _STEP:
+            told.append(
+                f"the scale of {node.name} does not give back the weights: "
+                f"{node.input[0]} is off by {worst:.3g} steps"
+            )
+    return told
+
+
+def _along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
+    """One number, or one for each index of ``axis``, ready to be broadcast."""
+    if values.size == 1:
+        return values.reshape(())
+    shape = [1] * ndim
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+def _measuring(plain: Any, ranges: list[Range]) -> Any:
+    """A session whose outputs are, for each range, max |x| and the share of x outside of it."""
+    import onnx
+    import onnxruntime
+    from onnx import helper, numpy_helper
+
+    wide = onnx.ModelProto()
+    wide.CopyFrom(plain)
+    graph = wide.graph
+    del graph.output[:]
+    for k, found in enumerate(ranges):
+        name = f"range{k}"
+        slack = found.step / 2  # what is rounded to the last step is not cut off
+        bounds = {f"{name}/low": found.lowest - slack, f"{name}/high": found.highest + slack}
+        for key, bound in bounds.items():
+            graph.initializer.append(numpy_helper.from_array(np.array(bound, np.float32), key))
+        graph.node.extend(
+            [
+                helper.make_node("Abs", [found.value], [f"{name}/abs"]),
+                helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/peak"], keepdims=0),
+                helper.make_node("Clip", [found.value, *bounds], [f"{name}/held"]),
+                helper.make_node("Equal", [found.value, f"{name}/held"], [f"{name}/equal"]),
+                helper.make_node("Not", [f"{name}/equal"], [f"{name}/beyond"]),
+                helper.make_node(
+                    "Cast", [f"{name}/beyond"], [f"{name}/flags"], to=onnx.TensorProto.FLOAT
+                ),
+                helper.make_node("ReduceMean", [f"{name}/flags"], [f"{name}/cut"], keepdims=0),
+            ]
+        )
+        for output in ("peak", "cut"):
+            graph.output.append(
+                helper.make_tensor_value_info(f"{name}/{output}", onnx.TensorProto.FLOAT, [])
+            )
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _constants(proto: Any) -> dict[str, NDArray[Any]]:
+    from onnx import numpy_helper
+
+    return {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
