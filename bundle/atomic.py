@@ -83,6 +83,19 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
         _live.difference_update((temporary, aside))
 
 
+def require_folder(dest: Path, *, replaces: str) -> None:
+    """Raises the MldrError that ``atomic_folder`` would: before long work rather than after."""
+    dest = dest.resolve()
+    temporary = dest.with_name(_temporary_name(dest.name, "tmp"))
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        _require_ours(dest, replaces)
+        temporary.mkdir()
+        temporary.rmdir()
+    except OSError as error:
+        raise MldrError(unwritable(dest, error)) from error
+
+
 def _swap(temporary: Path, dest: Path, aside: Path) -> None:
     try:
         _fsync_tree(temporary)

@@ -21,6 +21,7 @@ COMMANDS = {
     "build-engine": "build_engine",
     "serve": "serve",
     "triton-repo": "triton_repo",
+    "profile": "profile",
     "models": "models",
     "doctor": "doctor",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +68,22 @@ def require_name(runtime: str) -> None:
         runtime_kind(runtime)
 
 
-def candidates(bundle: Bundle, artifact: str | None = None) -> list[Candidate]:
-    """What this machine can run of the bundle, by parity permitted; torch is not loaded for it."""
-    kinds = [kind for kind in RUNTIMES.values() if kind.automatic and kind.missing() is None]
+def candidates(
+    bundle: Bundle, artifact: str | None = None, runtimes: Sequence[str] = ()
+) -> list[Candidate]:
+    """What this machine can run of the bundle, by parity permitted; torch is not loaded for it.
+
+    ``runtimes`` names the ones to take, else all that ``auto`` may. Raises MldrError for an unknown
+    name and Unavailable for one that is not here.
+    """
+    if not runtimes:
+        kinds = [kind for kind in RUNTIMES.values() if kind.automatic and kind.missing() is None]
+        return list(_pairs(bundle, artifact, kinds))
+    kinds = [runtime_kind(name) for name in dict.fromkeys(runtimes)]
+    for kind in kinds:
+        reason = kind.missing()
+        if reason is not None:
+            raise Unavailable(reason)
     return list(_pairs(bundle, artifact, kinds))
 
 

@@ -1,0 +1,152 @@
+"""``mldr-deploy profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .console import progress
+
+
+def _numbers(kind: type[int] | type[float]) -> Any:
+    def parse(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+        try:
+            return tuple(kind(part) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no list of numbers like {param.default}") from (
+                None
+            )
+
+    return parse
+
+
+@click.command(name="profile")
+@click.argument("bundle", metavar="BUNDLE", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--compare",
+    metavar="A.json B.json",
+    nargs=2,
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Measure nothing; tell real changes between two reports from noise.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    default=Path("latency"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for report.json, report.html and summary.md; an earlier report is replaced.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    metavar="NAME",
+    multiple=True,
+    help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
+    "pytorch-compiled. May be given several times.  [default: all here but PyTorch's]",
+)
+@click.option(
+    "--artifact",
+    metavar="PRECISION|FILE",
+    default=None,
+    help="The only artifact to measure, for example int8.  [default: all]",
+)
+@click.option(
+    "--batches",
+    metavar="N,N,...",
+    default="1,2,4,8,16,32",
+    show_default=True,
+    callback=_numbers(int),
+    help="Batch sizes; 1 is always measured, and none above what parity was proven at.",
+)
+@click.option(
+    "--loads",
+    metavar="X,X,...",
+    default="0.5,0.8",
+    show_default=True,
+    callback=_numbers(float),
+    help="Poisson arrivals, as parts of full load at batch 1; empty for none.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="How often everything is loaded and measured anew; --compare needs 3.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Least measured time of a series, all rounds together.",
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(2, 1_000_000),
+    default=100,
+    show_default=True,
+    help="Least measured requests of a series, all rounds together.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    help="CPU threads that compute; 0: one per usable core.",
+)
+@click.option(
+    "--encoding",
+    type=click.Choice(["JPEG", "PNG"]),
+    default="JPEG",
+    show_default=True,
+    help="Form of the images that requests are decoded from.",
+)
+@click.option("--no-layers", is_flag=True, help="Do not measure the time per layer.")
+@click.option(
+    "--allow-failed", is_flag=True, help="Measure artifacts that failed parity, to look into them."
+)
+@options.quiet
+def command(
+    bundle: Path | None,
+    compare: tuple[Path, Path] | None,
+    out: Path,
+    no_layers: bool,
+    allow_failed: bool,
+    quiet: bool,
+    **chosen: Any,
+) -> None:
+    """Measure what every artifact of a bundle costs on this machine, and say which to ship.
+
+    Real images go through decoding, preprocessing, the way to the device, the network and back,
+    each timed apart: one request after another at several batch sizes, and arriving at random
+    (Poisson) with the queueing counted. Every latency stands beside the accuracy of the same file.
+
+    With --compare, two reports are compared instead; rounds and samples are resampled to judge
+    whether a difference is more than noise.
+
+    Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
+    read or written; 2 when this machine runs nothing of the bundle.
+    """
+    if compare is not None:
+        from ..serve.profile.compare import compare_files
+
+        click.echo(str(compare_files(*compare)))
+        return
+    if bundle is None:
+        raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
+    from ..serve.profile.job import profile_to
+
+    with progress(quiet) as bar:
+        told = profile_to(
+            bundle,
+            out,
+            {**chosen, "layers": not no_layers},
+            allow_failed=allow_failed,
+            progress=bar,
+        )
+    click.echo(told)

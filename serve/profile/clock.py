@@ -1,0 +1,32 @@
+"""The clock that everything is measured by; tests put a virtual one in its place."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+SPIN = 300_000  # ns before an arrival at which sleeping ends: sleep() wakes up late
+
+
+class Clock(Protocol):
+    """Time in nanoseconds from an arbitrary beginning."""
+
+    def now(self) -> int:
+        """The time, monotonic."""
+
+    def wait_until(self, moment: int) -> None:
+        """Return at ``moment`` or at once when it has passed."""
+
+
+class WallClock:
+    """The machine's monotonic clock of highest resolution."""
+
+    now = staticmethod(time.perf_counter_ns)
+
+    def wait_until(self, moment: int) -> None:
+        """Sleep, then spin for the last stretch."""
+        left = moment - time.perf_counter_ns()
+        if left > SPIN:
+            time.sleep((left - SPIN) / 1e9)
+        while time.perf_counter_ns() < moment:
+            pass

@@ -1,0 +1,14 @@
+"""How a figure is written for people."""
+
+from __future__ import annotations
+
+
+def figure(value: float) -> str:
+    """Three significant digits, trailing zeros kept: 0.045, 1.60, 23.5, 424."""
+    if value >= 100:
+        return f"{value:.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"

@@ -1,0 +1,110 @@
+"""The report as a page of Markdown: for a pull request, a terminal, a wiki."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .figures import figure
+from .report import Entry, Report
+
+MB = 1e6
+
+
+def markdown(report: Report) -> str:
+    """Recommendation, one table a question, warnings, machine."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    subject, pick = report.subject, report.recommendation
+    yield f"# Latency of {subject.model} ({subject.name})"
+    yield ""
+    if pick.file:
+        yield f"Ship **{pick.file}** in **{pick.runtime}**. {pick.reason}"
+    else:
+        yield pick.reason
+    yield ""
+    yield f"{report.machine}; {report.machine.system}; {report.created}."
+    yield from _section("Batch 1, one request after another, end to end", _first(report.entries))
+    yield from _section("Where the time goes at batch 1, mean ms", _stages(report.entries))
+    yield from _section("Batch sizes, end to end", _batches(report.entries))
+    if any(one.poisson for one in report.entries):
+        yield from _section(
+            "Poisson arrivals, latency from the scheduled arrival", _poisson(report)
+        )
+    for title, items in (("Warnings", report.warnings), ("Not run", report.left_out)):
+        if items:
+            yield from ("", f"## {title}", "")
+            yield from (f"- {item}" for item in items)
+    yield ""
+    yield (
+        "Percentiles by nearest rank over all rounds; "
+        + ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
+        + "."
+    )
+
+
+def _section(title: str, table: Iterable[list[str]]) -> Iterator[str]:
+    header, *rows = table
+    yield from ("", f"## {title}", "")
+    yield f"| {' | '.join(header)} |"
+    yield f"| --- |{' ---: |' * (len(header) - 1)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _first(entries: list[Entry]) -> Iterator[list[str]]:
+    yield ["artifact", "top-1 %", "MB", "p50 ms", "p90", "p95", "p99", "mean", "images/s", "CV %"]
+    for one in entries:
+        found = one.first.end_to_end
+        times = [figure(v) for v in (found.p50, found.p90, found.p95, found.p99, found.mean)]
+        yield [
+            _named(one),
+            f"{one.accuracy.top1:.2f}",
+            f"{one.bytes / MB:.2f}",
+            *times,
+            f"{one.first.throughput:.0f}",
+            f"{found.cv:.1f}",
+        ]
+
+
+def _stages(entries: list[Entry]) -> Iterator[list[str]]:
+    names = list(entries[0].first.summary)
+    yield ["artifact", "top-1 %", *(name.replace("_", " ") for name in names)]
+    for one in entries:
+        means = [figure(one.first.summary[name].mean) for name in names]
+        yield [_named(one), f"{one.accuracy.top1:.2f}", *means]
+
+
+def _batches(entries: list[Entry]) -> Iterator[list[str]]:
+    yield ["artifact", "top-1 %", "batch", "p50 ms", "p99 ms", "images/s", "compute p50 ms"]
+    for one in entries:
+        for closed in one.closed:
+            found = closed.end_to_end
+            yield [
+                _named(one),
+                f"{one.accuracy.top1:.2f}",
+                str(closed.batch),
+                figure(found.p50),
+                figure(found.p99),
+                f"{closed.throughput:.0f}",
+                figure(closed.summary["compute"].p50),
+            ]
+
+
+def _poisson(report: Report) -> Iterator[list[str]]:
+    yield ["artifact", "top-1 %", "load", "arrivals/s", "p50 ms", "p99 ms", "mean wait ms"]
+    for one in report.entries:
+        for found in one.poisson:
+            yield [
+                _named(one),
+                f"{one.accuracy.top1:.2f}",
+                f"{found.load:.0%}",
+                f"{found.rate:.0f}",
+                figure(found.latency.p50),
+                figure(found.latency.p99),
+                figure(found.waiting.mean),
+            ]
+
+
+def _named(one: Entry) -> str:
+    return one.name if one.status == "passed" else f"{one.name} (FAILED its gate)"
