@@ -122,6 +122,8 @@ def command(
 ) -> None:
     """Measure what every artifact of a bundle costs on this machine, and say which to ship.
 
+    BUNDLE is the folder that `export` wrote; `--compare` does without it.
+
     Real images go through decoding, preprocessing, the way to the device, the network and back,
     each timed apart: one request after another at several batch sizes, and arriving at random
     (Poisson) with the queueing counted. Every latency stands beside the accuracy of the same file.

@@ -52,6 +52,8 @@ import click
 def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **options: Any) -> None:
     """Write a bundle as a model repository of Triton Inference Server.
 
+    BUNDLE is the folder that `export` wrote, DIR the model repository.
+
     One model for each artifact (ONNX Runtime and TensorRT backends) and one for the Python backend
     that carries all it needs, each with dynamic batches, a bounded queue, labels and a warm-up on a
     real image. Start it with `tritonserver --model-repository=DIR`. The models take preprocessed
