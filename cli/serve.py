@@ -119,9 +119,9 @@ def command(bundle: Path, allow_failed: bool, quiet: bool, **options: Any) -> No
     of Triton and KServe, so their clients work; `/metrics` is for Prometheus, `/docs` for people.
     Requests are computed in batches; what does not fit the queue is refused with 503.
 
-    BUNDLE is the folder that `export` wrote; its hashes and golden images are verified first. SIGTERM and Ctrl-C finish what was
-    accepted. Exit code 1 when the bundle does not hold, its artifacts failed parity, or the port
-    cannot be had; 2 when a package is missing.
+    BUNDLE is the folder that `export` wrote; its hashes and golden images are verified first.
+    SIGTERM and Ctrl-C finish what was accepted. Exit code 1 when the bundle does not hold, its
+    artifacts failed parity, or the port cannot be had; 2 when a package is missing.
     """
     from ..pipeline.engines import ready_to_serve
     from ..serve.config import ServeConfig
