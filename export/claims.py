@@ -20,7 +20,7 @@ from ..errors import MldrError
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QGemm")
 # These move data and compute nothing: a precision is seen through them.
-_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather")
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather")
 _DRAWING = (
     "Bernoulli",
     "Multinomial",
@@ -244,7 +244,7 @@ def _computes(proto: Any) -> dict[str, str]:
 def _operand(name: str, producer: dict[str, Any], types: dict[str, str]) -> str:
     """The precision that a value carries: what it was dequantised from, if it was."""
     here = name
-    while (node := producer.get(here)) is not None and node.op_type in _MOVES:
+    while (node := producer.get(here)) is not None and node.op_type in MOVES:
         here = node.input[0]
     if node is not None and node.op_type == "DequantizeLinear":
         return types.get(node.input[0], "unknown")

@@ -24,6 +24,7 @@ from typing import Any
 from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress
 from ...errors import MldrError
+from ..claims import MOVES
 from .config import QuantizeConfig
 from .graph import load_graph
 
@@ -96,18 +97,38 @@ def layers(proto: Any, family: str) -> list[str]:
 def nodes_to_quantise(proto: Any, chosen: set[str], family: str, scheme: Scheme) -> list[str]:
     """The ``chosen`` layers and, in an affine CNN, what lies between them.
 
-    What a layer that was not chosen gives is read in float, so the node behind it is left too.
+    What a layer that was not chosen gives is read in float, so the node behind it is left too, as
+    is what a product of two activations (attention in a CNN) reads.
     """
     if family != "cnn" or scheme.symmetric:
         return sorted(chosen)
-    left = set(layers(proto, family)) - chosen
-    from_left = {name for node in proto.graph.node if node.name in left for name in node.output}
+    own = set(layers(proto, family))
+    from_left = {
+        name for node in proto.graph.node if node.name in own - chosen for name in node.output
+    }
+    multiplied = _feeding_products(proto, own)
     between = {
         node.name
         for node in proto.graph.node
         if node.op_type in _BETWEEN and not from_left & set(node.input)
     }
-    return sorted(chosen | between)
+    return sorted(chosen | between - multiplied)
+
+
+def _feeding_products(proto: Any, own: set[str]) -> set[str]:
+    """Nodes whose results reach a product of two activations with nothing but moves between."""
+    producer = {name: node for node in proto.graph.node for name in node.output}
+    found = set()
+    for product in proto.graph.node:
+        if product.op_type not in _WEIGHTED or product.name in own:
+            continue
+        for name in product.input:
+            while (node := producer.get(name)) is not None:
+                found.add(node.name)
+                if node.op_type not in MOVES:
+                    break
+                name = node.input[0]
+    return found
 
 
 def calibrate(

@@ -21,6 +21,7 @@ from mldr_deploy.data.split import Split
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.family import family
 from mldr_deploy.models.registry import create_model
 
 Tensors = dict[str, NDArray[Any]]
@@ -103,7 +104,7 @@ def train(recipe: Recipe, folder: Path) -> Subject:
         image_size=side,
         classes=[*dataset.classes],
         preprocessing=spec,
-        family="cnn",
+        family=family(model),
         parameters=sum(p.numel() for p in model.parameters()),
         data=recipe.data.model_dump(mode="json"),
         data_fingerprint=dataset.fingerprint,

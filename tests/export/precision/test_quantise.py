@@ -175,6 +175,26 @@ def test_what_follows_a_layer_left_out_is_left_in_float_too(path: Path) -> None:
     assert set(nodes_to_quantise(proto, every, "transformer", AFFINE)) == every
 
 
+def test_what_a_product_of_two_activations_reads_is_left_in_float() -> None:
+    """Attention inside a CNN: its scaled query, and its key behind a transposition."""
+    names = {
+        "conv": ("Conv", ["input", "w"], "c"),
+        "relu": ("Relu", ["c"], "r"),
+        "query": ("Mul", ["r", "half"], "q"),
+        "key": ("Mul", ["r", "half"], "k"),
+        "turn": ("Transpose", ["k"], "t"),
+        "product": ("MatMul", ["q", "t"], "logits"),
+    }
+    nodes = [onnx.helper.make_node(o, i, [out], name) for name, (o, i, out) in names.items()]
+    constants = [
+        numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w"),
+        numpy_helper.from_array(np.float32(0.5), "half"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "attention", [], [], constants)
+    found = nodes_to_quantise(onnx.helper.make_model(graph), {"conv"}, "cnn", AFFINE)
+    assert found == ["conv", "relu"]
+
+
 def job(run: Any, folder: Path, **changes: Any) -> Job:
     config = ExportConfig(
         max_batch=32,
