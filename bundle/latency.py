@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from .manifest import Artifact, Manifest
 
-_FASTER = 1.05  # less is noise
+_FASTER = 1.05  # less is noise; and so is a gain at one batch size alone
 
 
 class Latency(BaseModel):
@@ -37,29 +37,41 @@ class Recommendation:
 
 
 def recommend(manifest: Manifest) -> Recommendation | None:
-    """The fastest artifact that passed; fp32 where nothing is faster than it.
+    """The fastest artifact that passed; fp32 where nothing is faster at both batch sizes.
 
     None where no artifact that passed has a latency. Artifacts that were proven by emulation are
     not considered: this machine would not run them so.
     """
-    timed = [
-        (artifact, artifact.latency.ms_single)
+    timed = {
+        artifact.file: (artifact, artifact.latency)
         for artifact in manifest.artifacts
         if artifact.status == "passed" and artifact.latency is not None and not artifact.emulated
-    ]
+    }
     if not timed:
         return None
-    base = next((pair for pair in timed if pair[0].precision == "fp32"), timed[0])
-    best = min(timed, key=lambda pair: pair[1])
-    if best[0] is base[0] or base[1] / best[1] < _FASTER:
-        others = [
-            f"{artifact.precision} {base[1] / ms:.2f}x"
-            for artifact, ms in timed
-            if artifact is not base[0]
-        ]
-        reason = f"nothing that passed is faster here ({', '.join(others)})" if others else ""
-        return Recommendation(base[0].file, reason or "the only one measured here")
-    return Recommendation(best[0].file, _why(best[0], base[1] / best[1]))
+    base, own = next(
+        (pair for pair in timed.values() if pair[0].precision == "fp32"), _first(timed)
+    )
+    others = {
+        artifact.precision: (artifact, own.ms_single / ms.ms_single, own.ms_batch / ms.ms_batch)
+        for artifact, ms in timed.values()
+        if artifact is not base
+    }
+    if not others:
+        return Recommendation(base.file, "the only one measured here")
+    faster = [each for each in others.values() if min(each[1:]) >= _FASTER]
+    if not faster:
+        ratios = ", ".join(
+            f"{p} {one:.2f}x and {many:.2f}x" for p, (_, one, many) in others.items()
+        )
+        reason = f"nothing that passed is faster here at batch 1 and {own.batch} ({ratios})"
+        return Recommendation(base.file, reason)
+    best, speedup, _ = max(faster, key=lambda each: each[1])
+    return Recommendation(best.file, _why(best, speedup))
+
+
+def _first(timed: dict[str, tuple[Artifact, Latency]]) -> tuple[Artifact, Latency]:
+    return next(iter(timed.values()))
 
 
 def _why(artifact: Artifact, speedup: float) -> str:

@@ -30,7 +30,11 @@ def manifest(folder: Path, *artifacts: dict[str, Any]) -> Manifest:
     ("artifacts", "file", "reason"),
     [
         ([("fp32", 2.0), ("int8", 1.0)], "int8", "2.00x as fast as fp32 at batch 1"),
-        ([("fp32", 1.0), ("int8", 1.6)], "fp32", "nothing that passed is faster here (int8 0.62x)"),
+        (
+            [("fp32", 1.0), ("int8", 1.6)],
+            "fp32",
+            "faster here at batch 1 and 16 (int8 0.62x and 0.62x)",
+        ),
         ([("fp32", 1.0), ("int8", 0.97)], "fp32", "nothing that passed is faster here"),
         ([("fp32", 1.0), ("fp16", 3.0), ("int8", 0.5)], "int8", "top-1 -1.00 points"),
         ([("fp32", 1.0)], "fp32", "the only one measured here"),
@@ -44,6 +48,18 @@ def test_int8_is_shipped_only_where_it_is_faster(
     assert advice is not None
     assert advice.file == f"student.{file}.onnx"
     assert reason in str(advice)
+
+
+def test_a_gain_at_one_batch_size_alone_is_not_enough(bundle_folder: Path) -> None:
+    held = manifest(
+        bundle_folder, {"precision": "fp32", "ms": 2.0}, {"precision": "int8", "ms": 1.0}
+    )
+    base, fast = held.artifacts
+    slow = fast.latency.model_copy(update={"ms_batch": 1.95})  # type: ignore[union-attr]
+    fast = fast.model_copy(update={"latency": slow})
+    advice = recommend(held.model_copy(update={"artifacts": [base, fast]}))
+    assert advice is not None and advice.file == "student.fp32.onnx"
+    assert "int8 2.00x and 1.03x" in advice.reason
 
 
 def test_what_failed_or_was_only_emulated_is_not_shipped(bundle_folder: Path) -> None:
