@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,9 @@ def _strip(proto: Any) -> None:
         item.doc_string = ""
 
 
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")  # of terminals
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter talks to the authors of exporters; its failures still raise."""
@@ -108,6 +112,10 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _first_line(error: BaseException) -> str:
+    """Of what was raised first: the exporter wraps it into advice to its own authors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    plain = _COLOUR.sub("", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]

@@ -111,6 +111,7 @@ def test_a_model_that_does_not_export_is_named(tmp_path: Path) -> None:
     with pytest.raises(MldrError, match="export: Undecided cannot be written as ") as caught:
         export_onnx(Undecided(), 32, tmp_path / "m.onnx", CONFIG)
     told = str(caught.value)
+    assert "data-dependent" in told and "\x1b" not in told  # the cause, in plain text
     assert "\n" not in told and told.endswith(
         "choose another student, or another export.opset (18 to 23)"
     )
