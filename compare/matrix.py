@@ -135,7 +135,7 @@ class Matrix(BaseModel):
     def teaching(self, teacher: str) -> Recipe:
         """A recipe that trains ``teacher`` and depends on nothing but it and its data."""
         pair = next(name for name, table in self.pairs.items() if table.get("teacher") == teacher)
-        recipe = self.section(pair, "scratch" if "scratch" in METHODS else self.methods[0], 0)
+        recipe = self.section(pair, "scratch", 0)
         assert recipe.teacher is not None
         return Recipe(
             name=f"teacher {teacher}",

@@ -7,6 +7,7 @@ one machine, or one on each of many machines with a shared file system, need no 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -110,8 +111,6 @@ def watch(
 
 def failure(unit: Unit) -> str | None:
     """Why ``unit`` failed the last time, if it did."""
-    import json
-
     path = unit.folder / _FAILED
     if unit.finished or not path.is_file():
         return None

@@ -15,6 +15,7 @@ from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
+from .parity import log_softmax
 from .runner import Runner, TorchRunner
 from .student import Student, first_difference
 
@@ -94,7 +95,4 @@ def measure_again(
 
 def _cross_entropy(logits: Floats, labels: NDArray[np.int64]) -> float:
     """Sum over the batch of -log softmax(logits)[label]."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    own = wide[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(wide).sum(axis=1)) - own).sum())
+    return -float(log_softmax(logits)[np.arange(len(labels)), labels].sum())

@@ -125,7 +125,7 @@ class Tally:
             self.worst_index = self.seen + int(np.flatnonzero(finite)[worst.argmax()])
         top = np.concatenate([self._top, difference.ravel()])
         self._top = np.partition(top, len(top) - keep)[-keep:] if len(top) > keep else top
-        ours, theirs = _log_softmax(reference[finite]), _log_softmax(artifact[finite])
+        ours, theirs = log_softmax(reference[finite]), log_softmax(artifact[finite])
         self.kl += float((np.exp(ours) * (ours - theirs)).sum())
         self.compared += int(finite.sum())
 
@@ -294,7 +294,8 @@ def _within_top5(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
     return np.asarray(rank < 5)
 
 
-def _log_softmax(logits: Floats) -> NDArray[np.float64]:
+def log_softmax(logits: Floats) -> NDArray[np.float64]:
+    """[..., C] in float64, along the last axis."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

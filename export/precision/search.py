@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...bundle.preprocess import Floats
 from ...bundle.quantization import Quantization, Trial
 from ...errors import MldrError
 from ..job import Job
+from ..parity import log_softmax
 from ..runner import OnnxRunner
 from .graph import load_graph
 from .judge import GraphRunner, Judge
@@ -156,11 +156,5 @@ def _mean_kl(expected: Floats, logits: Floats) -> float:
     """Infinite where a logit is not finite, so that such a layer is the first to be left out."""
     if not np.isfinite(logits).all():
         return float("inf")
-    ours, theirs = _log_softmax(expected), _log_softmax(logits)
+    ours, theirs = log_softmax(expected), log_softmax(logits)
     return float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
-
-
-def _log_softmax(logits: Floats) -> NDArray[np.float64]:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))
