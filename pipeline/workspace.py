@@ -101,7 +101,8 @@ class Workspace:
     def difference(self) -> str | None:
         """How the recipe that the folder holds a run of differs from this one, if it does.
 
-        Keys that did not exist when it was written count as their defaults.
+        Keys that did not exist when it was written count as their defaults; those of the export
+        count once something was exported.
         """
         path = self.out / _RECIPE
         try:
@@ -113,7 +114,8 @@ class Workspace:
             )
         there, here = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
         for key in sorted(there.keys() | here.keys()):
-            indifferent = key in _INDIFFERENT or is_idle(self.recipe, key)
+            idle = is_idle(self.recipe, key) or (key.startswith("export.") and not self.bundle())
+            indifferent = key in _INDIFFERENT or idle
             if not indifferent and there.get(key) != here.get(key):
                 return (
                     f"{self.out} holds a run with {key} = {there.get(key, 'unset')}, not "

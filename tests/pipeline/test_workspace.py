@@ -40,7 +40,6 @@ def test_the_same_recipe_goes_on_whatever_its_data_lie_in(out: Path) -> None:
     [
         ("train.epochs=99", f"train.epochs = {recipe().train.epochs}, not 99"),
         ("student.patch_size=2", "student.patch_size = unset, not 2"),
-        ("export.max_batch=8", "export.max_batch = 64, not 8"),
     ],
 )
 def test_another_recipe_is_refused_by_its_first_difference(
@@ -53,6 +52,14 @@ def test_another_recipe_is_refused_by_its_first_difference(
         f"{out} holds a run with {difference}: choose another --out, or --restart"
     )
     assert (out / "student").is_dir()
+
+
+def test_keys_of_the_export_count_once_something_was_exported(out: Path) -> None:
+    claim(out, recipe("export.max_batch=8"))
+    (out / "bundle").mkdir()
+    (out / "bundle" / "manifest.json").write_text("{}")
+    with pytest.raises(MldrError, match=r"holds a run with export\.max_batch = 8, not 64: choose"):
+        claim(out, recipe())
 
 
 def test_restart_throws_the_other_run_away(out: Path) -> None:
