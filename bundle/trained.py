@@ -93,6 +93,13 @@ def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:
             f"{RECORD}'s): restore it or train again"
         )
     for name, tensor in tensors.items():
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+        if not _is_sound(tensor):
             raise MldrError(f"{folder / WEIGHTS}: tensor {name} holds NaN or infinity: train again")
     return record, tensors
+
+
+def _is_sound(tensor: NDArray[Any]) -> bool:
+    """Whether it holds numbers; a single infinite one is a layer's bound that nothing reaches."""
+    if not np.issubdtype(tensor.dtype, np.floating):
+        return True
+    return not np.isnan(tensor).any() and (tensor.size == 1 or bool(np.isfinite(tensor).all()))

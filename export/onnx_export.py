@@ -53,7 +53,7 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
     example = torch.zeros(2, 3, image_size, image_size)  # a batch of 1 would be specialised
     batch = torch.export.Dim("batch", min=1, max=config.max_batch)
     try:
-        with _quiet():
+        with _quiet(), _plain_attention(model):
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -91,6 +91,23 @@ def _strip(proto: Any) -> None:
         for key, value in kept:
             item.metadata_props.add(key=key, value=value)
         item.doc_string = ""
+
+
+@contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """timm's attention written out: softmax(q k^T + mask) v.
+
+    The exporter takes PyTorch's fused attention apart into a third more nodes, and refuses masks
+    of windows, biases of position and inputs of other than four dimensions.
+    """
+    fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
 
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")  # of terminals

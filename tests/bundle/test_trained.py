@@ -83,10 +83,16 @@ def test_truncated_weights(folder: Path) -> None:
         load_trained(folder)
 
 
-def test_weights_that_are_not_numbers(folder: Path) -> None:
-    save_trained(folder, record(), {"a.w": np.array([1, np.nan], np.float32)})
+@pytest.mark.parametrize("values", [[1, np.nan], [np.nan], [1, np.inf]])
+def test_weights_that_are_not_numbers(folder: Path, values: list[float]) -> None:
+    save_trained(folder, record(), {"a.w": np.array(values, np.float32)})
     with pytest.raises(MldrError, match=r"tensor a\.w holds NaN or infinity"):
         load_trained(folder)
+
+
+def test_an_infinite_bound_of_a_layer_is_sound(folder: Path) -> None:
+    save_trained(folder, record(), {"a.output_min": np.array(-np.inf, np.float32)})
+    assert load_trained(folder)[1]["a.output_min"] == -np.inf
 
 
 def test_truncated_record(folder: Path) -> None:

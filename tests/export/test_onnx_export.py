@@ -23,6 +23,11 @@ SMALL = [  # timm's tiny test models: one of each kind of block
     ModelConfig(name="test_convnext"),
     ModelConfig(name="test_mambaout"),
     ModelConfig(name="test_vit", patch_size=8),
+    ModelConfig(
+        name="beit_base_patch16_224",
+        patch_size=8,
+        options={"depth": 1, "embed_dim": 48, "num_heads": 3},
+    ),
     ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 1, "embed_dim": 32}),
     ModelConfig(name="resmlp_12_224", patch_size=8, options={"num_blocks": 1, "embed_dim": 32}),
 ]
@@ -32,6 +37,8 @@ PUBLISHED = [
     ModelConfig(name="test_efficientnet"),
     ModelConfig(name="deit_tiny_patch16_224", patch_size=8),
     ModelConfig(name="swin_tiny_patch4_window7_224", patch_size=2, options={"window_size": 4}),
+    ModelConfig(name="twins_svt_small", options={"depths": [1, 1, 1, 1]}),
+    ModelConfig(name="nest_tiny"),
     ModelConfig(name="mixer_s16_224", patch_size=8),
     ModelConfig(name="convnext_tiny"),
     ModelConfig(name="vim_nano_patch4_32"),
@@ -63,6 +70,12 @@ def test_logits_equal_pytorch_at_every_batch(config: ModelConfig, tmp_path: Path
     export_onnx(model, 32, tmp_path / "m.onnx", CONFIG)
     for batch in (1, 2, 5, 32):
         assert largest_difference(model, tmp_path / "m.onnx", batch) < 2e-5
+
+
+def test_the_model_keeps_its_fused_attention(tmp_path: Path) -> None:
+    model = student(ModelConfig(name="test_vit", patch_size=8))
+    export_onnx(model, 32, tmp_path / "m.onnx", CONFIG)
+    assert {m.fused_attn for m in model.modules() if hasattr(m, "fused_attn")} == {True}
 
 
 @pytest.mark.slow
