@@ -100,7 +100,7 @@ def _plain_attention(model: nn.Module) -> Iterator[None]:
     The exporter takes PyTorch's fused attention apart into a third more nodes, and refuses masks
     of windows, biases of position and inputs of other than four dimensions.
     """
-    fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
+    fused: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False) is True]
     for module in fused:
         module.fused_attn = False
     try:
