@@ -57,8 +57,7 @@ def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **opt
     One model for each artifact (ONNX Runtime and TensorRT backends) and one for the Python backend
     that carries all it needs, each with dynamic batches, a bounded queue, labels and a warm-up on a
     real image. Start it with `tritonserver --model-repository=DIR`. The models take preprocessed
-    tensors, as `/v2` of `serve` does. The Python model needs onnxruntime in Triton's Python, and
-    numpy<2 where Triton is as old as 2.51, which misreads the arrays of NumPy 2.
+    tensors, as `/v2` of `serve` does. The Python model needs onnxruntime in Triton's Python.
 
     Exit code 1 when the bundle does not hold, nothing in it passed parity, or DIR holds other
     files.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import socket
 import threading
@@ -24,16 +23,9 @@ LIMITS = ("--runtime", "onnxruntime-cpu", "--max-megapixels", "8", "--body-timeo
 
 
 @pytest.fixture(scope="module")
-def hostile() -> ModuleType:
-    """The generator beside this file; tests are no package to import it from."""
-    import sys
-
-    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hostile"] = module
-    spec.loader.exec_module(module)
-    return module
+def hostile(beside: Callable[[str], ModuleType]) -> ModuleType:
+    """The generator of attacks."""
+    return beside("hostile")
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""The service as clients see it: the protocol with Triton's own client, uploads, metrics."""
+"""The service as clients see it: the protocol's JSON, uploads, metrics, documents."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from PIL import Image
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle
 
-triton = pytest.importorskip("tritonclient.http")
-
 MODEL = "test_resnet"
 
 
@@ -32,58 +30,13 @@ def call(
         return error.code, json.loads(error.read()), error.headers
 
 
-@pytest.fixture
-def client(live: Any) -> Any:
-    with triton.InferenceServerClient(f"127.0.0.1:{live.port}", network_timeout=30) as made:
-        yield made
-
-
-def test_tritons_client_finds_server_and_model(client: Any, bundle: Bundle) -> None:
-    assert client.is_server_live() and client.is_server_ready()
-    assert client.is_model_ready(MODEL) and client.is_model_ready(MODEL, "1")
-    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
-    told = client.get_model_metadata(MODEL)
-    assert told["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
-    assert told["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [-1, 10]}]
-    assert told["platform"] == "onnxruntime-cpu" and told["parameters"]["parity"] == "passed"
-    assert not client.is_model_ready("another") and not client.is_model_ready(MODEL, "2")
-    with pytest.raises(triton.InferenceServerException, match="there is only model test_resnet"):
-        client.get_model_metadata("another")
-
-
-@pytest.mark.parametrize("binary_in", [True, False])
-@pytest.mark.parametrize("binary_out", [True, False, None])
-def test_tritons_client_gets_the_students_logits(
-    client: Any, bundle: Bundle, binary_in: bool, binary_out: bool | None
-) -> None:
-    inputs = bundle.golden.inputs[2:5]
-    tensor = triton.InferInput("input", list(inputs.shape), "FP32")
-    tensor.set_data_from_numpy(inputs, binary_data=binary_in)
-    outputs = (
-        None
-        if binary_out is None
-        else [triton.InferRequestedOutput("logits", binary_data=binary_out)]
-    )
-    result = client.infer(MODEL, [tensor], outputs=outputs, request_id="mine", model_version="1")
-    np.testing.assert_allclose(result.as_numpy("logits"), bundle.golden.logits[2:5], atol=1e-4)
-    answer = result.get_response()
-    assert answer["id"] == "mine" and answer["model_name"] == MODEL
-    raw = "binary_data_size" in answer["outputs"][0].get("parameters", {})
-    assert raw == (binary_out is not False)
-
-
-def test_tritons_client_many_at_once(live: Any, bundle: Bundle) -> None:
-    inputs, logits = bundle.golden.inputs, bundle.golden.logits
-    with triton.InferenceServerClient(f"127.0.0.1:{live.port}", concurrency=16) as client:
-        pending = []
-        for k in range(64):
-            rows = np.arange(k, k + 1 + k % 3) % len(inputs)
-            tensor = triton.InferInput("input", [len(rows), 3, 32, 32], "FP32")
-            tensor.set_data_from_numpy(inputs[rows])
-            pending.append((rows, client.async_infer(MODEL, [tensor])))
-        for rows, request in pending:
-            got = request.get_result().as_numpy("logits")
-            np.testing.assert_allclose(got, logits[rows], atol=1e-4)
+def test_metadata_tells_what_is_served(live: Any) -> None:
+    _, told, _ = call(f"{live.url}/v2/models/{MODEL}")
+    assert told["platform"] == "onnxruntime-cpu"
+    parity = {"artifact": "student.onnx", "precision": "fp32", "max_batch": 16, "parity": "passed"}
+    assert told["parameters"] == parity
+    status, answer, _ = call(f"{live.url}/v2/models/another")
+    assert status == 404 and "there is only model test_resnet, version 1" in answer["error"]
 
 
 def test_nested_json_data_is_taken(live: Any, bundle: Bundle) -> None:
