@@ -49,7 +49,7 @@ class Differences:
 
 
 def load_weights(model: nn.Module, source: str | Path, *, fresh_head: bool = False) -> None:
-    """Load `source` into `model`: a .safetensors, .pth or .pt file, or a trained folder.
+    """Load `source` into `model`: a .safetensors, .pth or .pt file, or what training left.
 
     Names that wrappers prefixed are stripped. Where names or shapes still differ, timm's own
     conversion for that architecture is tried: official checkpoints, and position embeddings
@@ -72,13 +72,14 @@ def load_weights(model: nn.Module, source: str | Path, *, fresh_head: bool = Fal
 
 
 def read_state(path: Path) -> State:
-    """Tensors by name from a file, or from the `weights.safetensors` of a trained folder.
+    """Tensors by name from a file, or from the folder of a training run or its `trained/`.
 
     Raises:
         MldrError: nothing there, or not a file of tensors.
     """
     if path.is_dir():
-        path = path / "weights.safetensors"
+        inner = path / "trained"
+        path = (inner if inner.is_dir() else path) / "weights.safetensors"
     if not path.is_file():
         raise MldrError(f"there are no weights at {path}")
     try:

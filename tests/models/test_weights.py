@@ -62,10 +62,12 @@ def test_averaged_weights_come_first(tmp_path: Path) -> None:
     assert same(loaded, model(1))
 
 
-def test_safetensors_file_and_trained_folder(tmp_path: Path) -> None:
-    save_file(STATE, tmp_path / "weights.safetensors")
-    (tmp_path / "model.json").write_text("{}")
-    for source in (tmp_path, tmp_path / "weights.safetensors"):
+def test_safetensors_file_and_folders_of_training(tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    save_file(STATE, trained / "weights.safetensors")
+    (trained / "model.json").write_text("{}")
+    for source in (tmp_path, trained, trained / "weights.safetensors"):
         config = ModelConfig(name="test_resnet", weights=str(source))
         assert same(create_model(config, num_classes=3, image_size=32), model(1))
 
