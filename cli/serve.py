@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .console import progress
 
@@ -109,15 +110,76 @@ from .console import progress
     help="Seconds that accepted requests have to finish after Ctrl-C or SIGTERM.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: this process. ray: replicas on Ray Serve, in processes of their own, on one "
+    "machine or many; the options below are for it.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Replicas that are always there, each with --threads CPUs (0: one).",
+)
+@click.option(
+    "--max-replicas",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="Most replicas when load grows; 0: no more than --replicas.",
+)
+@click.option(
+    "--max-ongoing",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default=True,
+    help="Requests that a replica holds at a time; 0: twice its largest batch.",
+)
+@click.option(
+    "--max-queued-requests",
+    type=click.IntRange(1, 1_000_000),
+    default=256,
+    show_default=True,
+    help="Most requests that wait at a proxy for a replica; then 503 with Retry-After.",
+)
+@click.option(
+    "--gpus",
+    type=click.FloatRange(0, 16),
+    default=0.0,
+    show_default=True,
+    help="GPUs of each replica; a part of one is shared.",
+)
+@click.option(
+    "--address",
+    default=None,
+    help="A running Ray cluster, where BUNDLE has the same path on every machine; auto: the one of "
+    "this machine.  [default: Ray is started here and stopped at the end]",
+)
+@click.option(
     "--allow-failed", is_flag=True, help="Serve artifacts that failed parity, to look into them."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing; errors only.")
-def command(bundle: Path, allow_failed: bool, quiet: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    bundle: Path,
+    engine: str,
+    allow_failed: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Serve a bundle over HTTP: image uploads and the Open Inference Protocol v2.
 
     `POST /classify` takes an image and answers labels with probabilities; `/v2` speaks the protocol
     of Triton and KServe, so their clients work; `/metrics` is for Prometheus, `/docs` for people.
     Requests are computed in batches; what does not fit the queue is refused with 503.
+
+    With --engine ray the same service runs as replicas, and one that dies loses no request without
+    a 503 that the client can repeat. Ray trusts its network: keep its machines behind a firewall.
 
     BUNDLE is the folder that `export` wrote; its hashes and golden images are verified first.
     SIGTERM and Ctrl-C finish what was accepted. Exit code 1 when the bundle does not hold, its
@@ -125,8 +187,35 @@ def command(bundle: Path, allow_failed: bool, quiet: bool, **options: Any) -> No
     """
     from ..pipeline.engines import ready_to_serve
     from ..serve.config import ServeConfig
-    from ..serve.server import serve
 
+    on_ray = {name: options.pop(name) for name in _ON_RAY}
+    if engine == "local":
+        _require_untouched(ctx)
     with progress(quiet) as bar:
         ready_to_serve(bundle, options["runtime"], options["artifact"], progress=bar)
-        serve(bundle, ServeConfig(**options), allow_failed=allow_failed, progress=bar)
+        config = ServeConfig(**options)
+        if engine == "local":
+            from ..serve.server import serve
+
+            serve(bundle, config, allow_failed=allow_failed, progress=bar)
+        else:
+            from ..pipeline.validation import validated
+            from ..serve.ray.config import RayConfig
+            from ..serve.ray.run import serve_on_ray
+
+            serve_on_ray(
+                bundle,
+                config,
+                validated(RayConfig, on_ray, "ray"),
+                allow_failed=allow_failed,
+                progress=bar,
+            )
+
+
+_ON_RAY = ("replicas", "max_replicas", "max_ongoing", "max_queued_requests", "gpus", "address")
+
+
+def _require_untouched(ctx: click.Context) -> None:
+    for name in _ON_RAY:
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --engine ray.")

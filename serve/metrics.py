@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from .batcher import BatchTimes
 
@@ -12,9 +15,14 @@ _SECONDS = (
 
 
 class Metrics:
-    """One service's counters; they are its own, so that two services in a process stay apart."""
+    """One service's counters; they are its own, so that two services in a process stay apart.
 
-    def __init__(self) -> None:
+    With ``replica`` every sample carries it as a label: behind a proxy each reading of ``/metrics``
+    comes from one of several services, and their counters must not be taken for one.
+    """
+
+    def __init__(self, replica: str | None = None) -> None:
+        self._replica = replica
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "mldr_requests",
@@ -67,4 +75,14 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition that ``/metrics`` answers."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus-client asks a registry for."""
+        for metric in self._registry.collect():
+            if self._replica is not None:
+                metric.samples = [
+                    sample._replace(labels={**sample.labels, "replica": self._replica})
+                    for sample in metric.samples
+                ]
+            yield metric

@@ -40,15 +40,16 @@ class Prepared:
 class Service:
     """Everything between a request's bytes and its logits.
 
-    ``runtime`` is loaded and stays the caller's. ``start`` in the event loop, ``stop`` at the end.
+    ``runtime`` is loaded and stays the caller's; ``replica`` names this one among several.
+    ``start`` in the event loop, ``stop`` at the end.
     """
 
-    def __init__(self, runtime: Runtime, config: ServeConfig) -> None:
+    def __init__(self, runtime: Runtime, config: ServeConfig, replica: str | None = None) -> None:
         self.runtime = runtime
         self.config = config
         self.manifest = runtime.bundle.manifest
         self.model = config.name or str(self.manifest.model.get("name", "student"))
-        self.metrics = Metrics()
+        self.metrics = Metrics(replica)
         self.budget = ByteBudget(config.max_in_flight)
         proven = self.manifest.max_batch
         self.max_batch = min(config.max_batch or proven, proven)

@@ -253,6 +253,19 @@ def live(served: Path) -> Iterator[Live]:
     assert code == 0 and "Traceback" not in said, said
 
 
+@pytest.fixture(scope="session")
+def on_ray(served: Path) -> Iterator[Live]:
+    """Two replicas on Ray Serve, which hold and queue little."""
+    pytest.importorskip("ray", reason='Ray is not here: pip install "mldr-deploy[ray]"')
+    few = ("--max-ongoing", "8", "--max-queued-requests", "8")
+    server = launched(
+        served, "--runtime", "onnxruntime-cpu", "--engine", "ray", "--replicas", "2", *few
+    )
+    yield server
+    code, said = server.stop(timeout=180)
+    assert code == 0 and "Traceback" not in said, said
+
+
 def encoded(pixels: Any, form: str = "PNG", **options: Any) -> bytes:
     """An image file of an array or Pillow image."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)

@@ -1,0 +1,1 @@
+"""The same application on Ray Serve: replicas, on one machine or many."""

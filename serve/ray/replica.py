@@ -1,0 +1,42 @@
+"""One replica: the bundle, opened and proven where it runs, behind the application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...bundle.reader import open_bundle
+from ..app import create_app
+from ..config import ServeConfig
+from ..runtimes.base import RuntimeOptions
+from ..runtimes.choose import open_runtime, prove_golden
+from ..service import Service
+
+
+class Replica:
+    """Ray Serve makes it in a process of its own and hands it requests.
+
+    The bundle is verified and its golden images are computed on the machine of the replica: a
+    replica that would answer wrongly does not start.
+    """
+
+    def __init__(self, path: str, config: dict[str, Any], allow_failed: bool) -> None:
+        from ray import serve
+
+        told = ServeConfig(**config)
+        bundle = open_bundle(Path(path), allow_failed=allow_failed)
+        options = RuntimeOptions(threads=told.threads)
+        runtime = open_runtime(bundle, told.runtime, told.artifact, options)
+        runtime.load()  # for as long as the process lives
+        prove_golden(runtime)
+        name = serve.get_replica_context().replica_id.unique_id
+        self._service = Service(runtime, told, replica=name)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """What Ray Serve starts, calls and, when the replica is drained, stops."""
+        return create_app(self._service)
+
+    def check_health(self) -> None:
+        """Raises when nothing is computed any more: Ray Serve then replaces the replica."""
+        if not self._service.batcher.alive:
+            raise RuntimeError("the runtime's thread has ended")

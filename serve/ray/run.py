@@ -1,0 +1,178 @@
+"""From a bundle's folder to replicas on Ray, and back when a signal says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ...bundle.progress import Progress, Silent
+from ...bundle.reader import Bundle, open_bundle
+from ...errors import MldrError, Unavailable
+from ..config import ServeConfig
+from ..runtimes.base import RuntimeOptions, one_line
+from ..runtimes.choose import open_runtime, require_name
+from ..server import listen, require_packages
+from .config import RayConfig
+
+_NAME = "mldr-deploy"
+_OBJECT_STORE = 100 << 20  # bytes; requests do not pass through it
+# Read by Ray when it is imported and by the processes that it starts. A busy machine needs longer
+# than Ray's few seconds to bring up a proxy; replicas are no background work (Ray's niceness is
+# 15); and Ray's own ports, which ask nobody for a password, are for this machine only (but for one
+# of each replica): what Ray has for that is named after the systems where it is the default.
+_ENVIRONMENT = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mldr_deploy.serve.ray.proxy:middlewares",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_OWN = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def serve_on_ray(
+    path: Path,
+    config: ServeConfig,
+    ray_config: RayConfig,
+    *,
+    allow_failed: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Serve the bundle at ``path`` by replicas until SIGINT or SIGTERM.
+
+    Raises MldrError as ``serve`` does, and when the cluster cannot hold the replicas or they do not
+    start; Unavailable where packages are missing.
+    """
+    progress = progress or Silent()
+    require_packages()
+    require_ray()
+    require_name(config.runtime)
+    bundle = open_bundle(path, allow_failed=allow_failed)
+    with listen(config.host, config.port) as listening:  # given back: Ray listens itself
+        port = int(listening.getsockname()[1])
+    config = config.model_copy(update={"port": port, "threads": config.threads or 1})
+    if ray_config.address is None:
+        config = _chosen(bundle, config, progress)
+    with _ray(ray_config, config) as replicas:
+        _deploy(bundle, config, ray_config, allow_failed)
+        progress.note(
+            f"{replicas} of {bundle.path} on http://{config.host}:{port}  "
+            f"(/docs, /classify, /v2, /metrics; Ctrl-C stops)"
+        )
+        _await_signal()
+
+
+def require_ray() -> None:
+    """Raises Unavailable when the extra `ray` is not installed."""
+    if find_spec("ray") is None:
+        raise Unavailable('--engine ray needs Ray Serve: pip install "mldr-deploy[serve,ray]"')
+
+
+def _chosen(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeConfig:
+    """Runtime and artifact decided once, where all replicas run on this machine."""
+    options = RuntimeOptions(threads=config.threads)
+    runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
+    artifact = runtime.artifact.file if runtime.artifact else None
+    return config.model_copy(update={"runtime": runtime.name, "artifact": artifact})
+
+
+@contextmanager
+def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
+    """Ray with an HTTP proxy, here or in the cluster; what is asked of it, in words."""
+    for name, value in (_ENVIRONMENT | ({} if ray_config.address else _OWN)).items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if ray_config.address is None:
+            ray.init(
+                **quiet,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+            )
+        else:
+            ray.init(address=ray_config.address, **quiet)
+    except Exception as error:
+        raise MldrError(f"Ray does not start: {one_line(error)}") from error
+    try:
+        asked = _require_room(ray.cluster_resources(), ray_config, config.threads)
+        timeout = config.body_timeout + config.deadline + 5
+        options = {"host": config.host, "port": config.port, "request_timeout_s": timeout}
+        serve.start(
+            proxy_location="EveryNode", http_options=options, logging_config={"log_level": "ERROR"}
+        )
+        yield asked
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+def _require_room(held: dict[str, float], ray_config: RayConfig, threads: int) -> str:
+    """Raises MldrError when the replicas would wait for room for ever."""
+    for name, each in (("CPU", threads), ("GPU", ray_config.gpus)):
+        needed, there = ray_config.replicas * each, held.get(name, 0)
+        if needed > there:
+            raise MldrError(
+                f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {there:g}: take "
+                "fewer --replicas, --threads or --gpus, or add machines to the cluster"
+            )
+    count = str(ray_config.replicas)
+    if ray_config.max_replicas > ray_config.replicas:
+        count += f" to {ray_config.max_replicas}"
+    return f"{count} replicas of {threads} threads"
+
+
+def deployment_options(
+    ray_config: RayConfig, config: ServeConfig, max_batch: int
+) -> dict[str, Any]:
+    """What Ray Serve's ``deployment`` is given; ``max_batch`` is what parity was proven at."""
+    ongoing = ray_config.max_ongoing or 2 * min(config.max_batch or max_batch, max_batch)
+    options: dict[str, Any] = {
+        "name": _NAME,
+        "max_ongoing_requests": ongoing,
+        "max_queued_requests": ray_config.max_queued_requests,
+        "backpressure_config": {"retry_after_s": 1},
+        "graceful_shutdown_timeout_s": float(config.grace),
+        "ray_actor_options": {"num_cpus": config.threads, "num_gpus": ray_config.gpus},
+    }
+    if ray_config.max_replicas > ray_config.replicas:
+        options["autoscaling_config"] = {
+            "min_replicas": ray_config.replicas,
+            "max_replicas": ray_config.max_replicas,
+            "target_ongoing_requests": max(1, ongoing // 2),
+        }
+    else:
+        options["num_replicas"] = ray_config.replicas
+    return options
+
+
+def _deploy(bundle: Bundle, config: ServeConfig, ray_config: RayConfig, allow_failed: bool) -> None:
+    """Start the replicas; back when they answer. Raises MldrError when they do not start."""
+    from ray import serve
+
+    from .replica import Replica
+
+    options = deployment_options(ray_config, config, bundle.manifest.max_batch)
+    deployment = serve.deployment(serve.ingress()(Replica), **options)
+    bound = deployment.bind(str(bundle.path.resolve()), config.model_dump(), allow_failed)
+    try:
+        serve.run(bound, name=_NAME, route_prefix="/")
+    except RuntimeError as error:
+        raise MldrError(f"the replicas do not start: {one_line(error)}") from error
+
+
+def _await_signal() -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopped.set())
+    stopped.wait()
