@@ -82,7 +82,7 @@ class Comparison:
             self.matrix,
             teachers(self.matrix, self.out),
             runs,
-            chosen(self.matrix, [trial for trial in trials if trial.finished]),
+            trials,
             {unit.name: why for unit in self.runs() if (why := failure(unit))},
             milliseconds=timed,
             progress=progress,
@@ -94,7 +94,7 @@ class Comparison:
         trials = tuning(self.matrix, self.out)
         if not all(trial.finished for trial in trials):
             return students(self.matrix, self.out, {})
-        return students(self.matrix, self.out, chosen(self.matrix, trials))
+        return students(self.matrix, self.out, chosen(trials))
 
     def _exports(self) -> list[ExportRun]:
         return exports(self.matrix, self._students())

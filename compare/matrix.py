@@ -37,11 +37,10 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$"  # names become folders
 
 
 class Tuning(BaseModel):
-    """Choices among which each method's settings are taken, by validation accuracy on one pair."""
+    """Choices among which each method's settings are taken, by validation accuracy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pair: str = Field(description="The pair that settings are chosen on, for all pairs.")
     seed: int = Field(default=1000, ge=0, lt=2**32, description="Its seed; not one of `seeds`.")
     recipe: Table = Field(
         default_factory=dict,
@@ -78,7 +77,9 @@ class Matrix(BaseModel):
         default_factory=dict, description="[teacher] tables by a name of your own."
     )
     pairs: dict[str, Table] = Field(
-        min_length=1, description="`teacher`: one of [teachers]; beside it sections of a recipe."
+        min_length=1,
+        description="`teacher`: one of [teachers]; `tuned_on`: the pair whose tuning counts here "
+        "too, else the pair is tuned itself; beside them sections of a recipe.",
     )
     variants: dict[str, Table] = Field(
         default_factory=dict,
@@ -95,6 +96,9 @@ class Matrix(BaseModel):
         for name, pair in self.pairs.items():
             if "teacher" in pair:
                 _require(pair["teacher"], tuple(self.teachers), f"pairs.{name}.teacher")
+            _require(self.tuned_on(name), tuple(self.pairs), f"pairs.{name}.tuned_on")
+            if self.tuned_on(self.tuned_on(name)) != self.tuned_on(name):
+                raise ValueError(f"pairs.{name}.tuned_on names a pair that is not tuned itself")
         for what in (self.methods, self.seeds):
             if len(set(what)) < len(what):
                 raise ValueError(f"{list(what)} names something twice")
@@ -104,7 +108,6 @@ class Matrix(BaseModel):
     def _equal_effort(self) -> Self:
         if self.tuning is None:
             return self
-        _require(self.tuning.pair, tuple(self.pairs), "tuning.pair")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed = {self.tuning.seed} is one of seeds: choose another")
         for method in self.tuning.choices:
@@ -115,6 +118,11 @@ class Matrix(BaseModel):
             raise ValueError(f"tuning.choices must be equally many for all methods, not {told}")
         return self
 
+    def tuned_on(self, pair: str) -> str:
+        """The pair on which the settings of ``pair`` are chosen."""
+        found: str = self.pairs[pair].get("tuned_on", pair)
+        return found
+
     def section(self, pair: str, method: str, seed: int, *over: Table) -> Recipe:
         """The recipe of one run; ``over`` are sections laid over everything else.
 
@@ -122,6 +130,7 @@ class Matrix(BaseModel):
         """
         table = dict(self.pairs[pair])
         teacher = table.pop("teacher", None)
+        table.pop("tuned_on", None)
         if teacher is not None:
             table["teacher"] = self.teachers[teacher]
         own = self.variants.get(method, {"method": {"name": method}})
@@ -161,12 +170,11 @@ def load_matrix(path: Path) -> Matrix:
     except tomllib.TOMLDecodeError as error:
         raise MldrError(f"{path} is not valid TOML: {error}") from error
     matrix = validated(Matrix, table, str(path))
+    choices = matrix.tuning.choices if matrix.tuning else {}
     for pair in matrix.pairs:
         for method in matrix.methods:
-            matrix.section(pair, method, matrix.seeds[0])
-    for method, choices in matrix.tuning.choices.items() if matrix.tuning else ():
-        for choice in choices:
-            matrix.section(matrix.tuning.pair, method, 0, choice)  # type: ignore[union-attr]
+            for choice in ({}, *choices.get(method, ())):
+                matrix.section(pair, method, matrix.seeds[0], choice)
     _same_data(matrix)
     return matrix
 

@@ -18,9 +18,9 @@ from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
 from .paired import Comparison, Hits, compare
-from .units import StudentRun, TeacherRun, test_classes
+from .units import StudentRun, TeacherRun, TuningRun, chosen, test_classes
 
-SCHEMA = 1
+SCHEMA = 2  # 2: `tuning` holds every choice tried
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,24 @@ class PairResult:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One choice of a method's settings, tried on one pair."""
+
+    pair: str
+    method: str
+    choice: int
+    sections: dict[str, Any]  # of a recipe; {} is the default
+    val_top1: float  # per cent of the validation split
+    taken: bool
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that results.json holds."""
 
     matrix: Matrix
     pairs: tuple[PairResult, ...]
-    chosen: dict[str, int]  # tuned methods' choices
+    trials: tuple[Trial, ...]  # how settings were chosen
     missing: tuple[str, ...]  # runs that are not finished
     failed: dict[str, str]  # run -> why
     test_images: int
@@ -99,7 +111,7 @@ class Results:
             | {name: version(name) for name in ("torch", "timm")},
             "test_images": self.test_images,
             "matrix": self.matrix.model_dump(mode="json"),
-            "chosen": self.chosen,
+            "tuning": [asdict(trial) for trial in self.trials],
             "pairs": pairs,
             "missing": list(self.missing),
             "failed": self.failed,
@@ -110,13 +122,13 @@ def collect(
     matrix: Matrix,
     teachers: dict[str, TeacherRun],
     runs: Sequence[StudentRun],
-    chosen: dict[str, int],
+    trials: Sequence[TuningRun],
     failed: dict[str, str],
     *,
     milliseconds: dict[str, float],
     progress: Progress,
 ) -> Results:
-    """The results of the ``runs`` that are finished."""
+    """The results of the ``runs`` and of the tuning ``trials`` that are finished."""
     finished = [run for run in runs if run.finished]
     labels: dict[str, Any] = {}
     for run in finished:
@@ -131,10 +143,27 @@ def collect(
     return Results(
         matrix=matrix,
         pairs=tuple(pairs),
-        chosen=chosen,
+        trials=_trials(matrix, [trial for trial in trials if trial.finished]),
         missing=tuple(run.name for run in runs if not run.finished),
         failed=failed,
         test_images=max((len(some) for some in labels.values()), default=0),
+    )
+
+
+def _trials(matrix: Matrix, runs: list[TuningRun]) -> tuple[Trial, ...]:
+    if matrix.tuning is None:
+        return ()
+    best, choices = chosen(runs), matrix.tuning.choices
+    return tuple(
+        Trial(
+            pair=run.pair,
+            method=run.method,
+            choice=run.choice,
+            sections=choices[run.method][run.choice],
+            val_top1=run.result["val_top1"],
+            taken=best[run.pair][run.method] == run.choice,
+        )
+        for run in runs
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from ..pipeline.workspace import flat
 from .paired import ALPHA
-from .results import PairResult, Results, Score
+from .results import PairResult, Results, Score, Trial
 
 
 def markdown(results: Results) -> str:
@@ -19,19 +23,46 @@ def markdown(results: Results) -> str:
         f"`*`: McNemar's exact test on the same test images gives p < {ALPHA} with every seed, all "
         "in the same direction (and, of three seeds or more, so does a paired t-test over seeds).",
     ]
-    if results.chosen:
-        tuned = ", ".join(f"{method} {choice}" for method, choice in results.chosen.items())
-        assert matrix.tuning is not None
-        count = len(next(iter(matrix.tuning.choices.values())))
-        notes.append(
-            f"Settings: the best of {count} for each tuned method, by validation accuracy on pair "
-            f"{matrix.tuning.pair} (choice by number: {tuned})."
-        )
     if results.missing:
         notes.append(f"Not finished: {'; '.join(results.missing)}.")
     notes += [f"Failed: {name}: {why}" for name, why in results.failed.items()]
     title = f"# {matrix.name}\n\n" + (f"{matrix.description}\n\n" if matrix.description else "")
-    return title + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+    parts = ["\n".join(lines), *notes]
+    if results.trials:
+        parts += ["## Settings", _SETTINGS, "\n".join(_settings(results.trials))]
+    return title + "\n\n".join(parts) + "\n"
+
+
+_SETTINGS = (
+    "The same number of choices for every tuned method, each trained once with a seed of its own; "
+    "the best by validation top-1, in bold, is what the table above was trained with."
+)
+
+
+def _settings(trials: Sequence[Trial]) -> list[str]:
+    """A line a pair and method, a cell a choice."""
+    by_line: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        by_line.setdefault((trial.pair, trial.method), []).append(trial)
+    width = max(trial.choice for trial in trials) + 1
+    lines = [_line(["tuned on", "method", *[f"choice {n}" for n in range(width)]])]
+    lines.append(_line(["---", "---", *["---:"] * width]))
+    for (pair, method), tried in by_line.items():
+        cells = ["-"] * width
+        for trial in tried:
+            shown = f"{trial.val_top1:.2f}"
+            what = _told(trial.sections)
+            cells[trial.choice] = f"{what}: **{shown}**" if trial.taken else f"{what}: {shown}"
+        lines.append(_line([pair, method, *cells]))
+    return lines
+
+
+def _told(sections: dict[str, Any]) -> str:
+    """Sections of a recipe in a few words: the last part of each key."""
+    keys = flat(sections)
+    return (
+        ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in keys.items()) or "default"
+    )
 
 
 def _cells(pair: PairResult, results: Results) -> list[str]:

@@ -3,7 +3,7 @@
 OUT/teachers/NAME/              a teacher's run and its result.json
 OUT/runs/PAIR/METHOD/seed-N/    a student's run, its result.json and test.safetensors; of one
                                 student a pair also bundle/ and latency.json
-OUT/tuning/METHOD/N/            a tuning run and its result.json
+OUT/tuning/PAIR/METHOD/N/       a tuning run and its result.json
 """
 
 from __future__ import annotations
@@ -192,41 +192,48 @@ def teachers(matrix: Matrix, out: Path) -> dict[str, TeacherRun]:
     }
 
 
+Settings = dict[str, dict[str, int]]  # pair -> method -> the number of the choice
+
+
 def tuning(matrix: Matrix, out: Path) -> list[TuningRun]:
     """The runs that settings are chosen by."""
     plan = matrix.tuning
     if plan is None:
         return []
     by_name, runs = teachers(matrix, out), []
-    for method, choices in plan.choices.items():
-        for number, choice in enumerate(choices):
-            recipe = matrix.section(plan.pair, method, plan.seed, plan.recipe, choice)
-            runs.append(
-                TuningRun(
-                    f"tuning {method} {number}",
-                    out / "tuning" / method / str(number),
-                    recipe,
-                    *_taught(matrix, plan.pair, recipe, by_name),
-                    pair=plan.pair,
-                    method=method,
-                    seed=plan.seed,
-                    choice=number,
+    for pair in dict.fromkeys(matrix.tuned_on(name) for name in matrix.pairs):
+        for method, choices in plan.choices.items():
+            for number, choice in enumerate(choices):
+                recipe = matrix.section(pair, method, plan.seed, plan.recipe, choice)
+                runs.append(
+                    TuningRun(
+                        f"tuning {pair} {method} {number}",
+                        out / "tuning" / pair / method / str(number),
+                        recipe,
+                        *_taught(matrix, pair, recipe, by_name),
+                        pair=pair,
+                        method=method,
+                        seed=plan.seed,
+                        choice=number,
+                    )
                 )
-            )
     return runs
 
 
-def chosen(matrix: Matrix, runs: list[TuningRun]) -> dict[str, int]:
-    """The choice with the best validation accuracy for each tuned method; the first of equals."""
-    best: dict[str, TuningRun] = {}
+def chosen(runs: list[TuningRun]) -> Settings:
+    """By pair and method the choice with the best validation accuracy; the first of equals."""
+    best: dict[tuple[str, str], TuningRun] = {}
     for run in runs:
-        there = best.get(run.method)
+        there = best.get((run.pair, run.method))
         if there is None or run.result["val_top1"] > there.result["val_top1"]:
-            best[run.method] = run
-    return {method: run.choice for method, run in best.items()}
+            best[run.pair, run.method] = run
+    settings: Settings = {}
+    for (pair, method), run in best.items():
+        settings.setdefault(pair, {})[method] = run.choice
+    return settings
 
 
-def students(matrix: Matrix, out: Path, settings: dict[str, int]) -> list[StudentRun]:
+def students(matrix: Matrix, out: Path, settings: Settings) -> list[StudentRun]:
     """Every pair x method x seed: the first seed first, and in it the focus."""
     by_name = teachers(matrix, out)
     choices = matrix.tuning.choices if matrix.tuning else {}
@@ -235,7 +242,8 @@ def students(matrix: Matrix, out: Path, settings: dict[str, int]) -> list[Studen
     for seed in matrix.seeds:
         for method in order:
             for pair in matrix.pairs:
-                over = [choices[method][settings[method]]] if method in settings else []
+                number = settings.get(matrix.tuned_on(pair), {}).get(method)
+                over = [] if number is None else [choices[method][number]]
                 recipe = matrix.section(pair, method, seed, *over)
                 runs.append(
                     StudentRun(

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TUNED = """
 [tuning]
-pair = "vit"
 choices = { kd = [{}, { method = { kd = { temperature = 4 } } }] }
 """
 
@@ -81,13 +80,20 @@ def test_the_table_says_the_same(done: Path) -> None:
 def test_tuning_takes_what_does_best_on_validation(done: Path) -> None:
     out = done / "out"
     tops = [
-        json.loads((out / "tuning" / "kd" / str(number) / "result.json").read_text())["val_top1"]
+        json.loads((out / "tuning/vit/kd" / str(number) / "result.json").read_text())["val_top1"]
         for number in (0, 1)
     ]
-    chosen = json.loads((out / "results.json").read_text())["chosen"]
-    assert chosen == {"kd": int(tops[1] > tops[0])}
+    best = int(tops[1] > tops[0])
+    trials = json.loads((out / "results.json").read_text())["tuning"]
+    assert [(t["method"], t["val_top1"], t["taken"]) for t in trials] == [
+        ("kd", tops[0], best == 0),
+        ("kd", tops[1], best == 1),
+    ]
     recipe = (out / "runs" / "vit" / "kd" / "seed-1" / "recipe.toml").read_text()
-    assert f"temperature = {(1.0, 4.0)[chosen['kd']]}" in recipe.partition("[method.kd]")[2]
+    assert f"temperature = {(1.0, 4.0)[best]}" in recipe.partition("[method.kd]")[2]
+    cells = [f"default: {tops[0]:.2f}", f"temperature 4: {tops[1]:.2f}"]
+    cells[best] = f"{cells[best].partition(': ')[0]}: **{tops[best]:.2f}**"
+    assert f"| vit | kd | {cells[0]} | {cells[1]} |" in (out / "table.md").read_text()
 
 
 def test_pictures_and_one_exported_student_are_there(done: Path) -> None:

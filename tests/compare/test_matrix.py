@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mldr_deploy.compare.matrix import load_matrix
-from mldr_deploy.compare.units import students, teachers
+from mldr_deploy.compare.units import students, teachers, tuning
 from mldr_deploy.errors import MldrError
 
 
@@ -51,20 +51,25 @@ def test_a_teacher_is_one_run_whatever_learns_from_it(matrix: Path, tmp_path: Pa
 def test_tuned_settings_are_laid_over_the_methods_runs(matrix: Path, tmp_path: Path) -> None:
     matrix.write_text(
         matrix.read_text()
-        + """[tuning]
-pair = "vit"
+        + """[pairs.other]
+teacher = "resnet"
+tuned_on = "vit"
+student = { name = "test_resnet" }
 [tuning.choices]
 kd = [{}, { method = { kd = { temperature = 3 } } }]
 mldr-kd = [{}, { method = { mldr_kd = { alpha = 1 } } }]
 """
     )
-    runs = students(load_matrix(matrix), tmp_path, {"kd": 1, "mldr-kd": 0})
-    used = {run.method: run.recipe.method.used for run in runs}
-    assert used["kd"].temperature == 3  # type: ignore[attr-defined]
-    assert used["mldr-kd"].alpha == 2  # type: ignore[attr-defined]
+    found = load_matrix(matrix)
+    assert {trial.pair for trial in tuning(found, tmp_path)} == {"vit"}
+    runs = students(found, tmp_path, {"vit": {"kd": 1, "mldr-kd": 0}})
+    used = {(run.pair, run.method): run.recipe.method.used for run in runs}
+    for pair in ("vit", "other"):
+        assert used[pair, "kd"].temperature == 3  # type: ignore[attr-defined]
+        assert used[pair, "mldr-kd"].alpha == 2  # type: ignore[attr-defined]
 
 
-TUNING = '[tuning]\npair = "vit"\n[tuning.choices]\n'
+TUNING = "[tuning.choices]\n"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,16 @@ TUNING = '[tuning]\npair = "vit"\n[tuning.choices]\n'
         ("seeds = [0, 1]", "seeds = []", r"seeds = .* is not allowed"),
         ("seeds = [0, 1]", "seeds = [0, 1]\nfocus = 'ofa'", r"focus: unknown name 'ofa'"),
         ('teacher = "resnet"', 'teacher = "swin"', r"pairs.vit.teacher: unknown name 'swin'"),
+        (
+            "[pairs.vit]",
+            "[pairs.vit]\ntuned_on = 'deit'",
+            r"pairs.vit.tuned_on: unknown name 'deit'",
+        ),
+        (
+            "[pairs.vit]",
+            "[pairs.b]\ntuned_on = 'c'\n[pairs.c]\ntuned_on = 'vit'\n[pairs.vit]",
+            r"pairs.b.tuned_on names a pair that is not tuned itself",
+        ),
         ("epochs = 1\n", "epochs = 0\n", r"pair vit, method scratch: train.epochs = 0 is not"),
         ('name = "test_vit"', 'name = "test_vit", nam = 1', r"pair vit, .*unknown key student.nam"),
         ("seeds =", "sedes =", r"unknown key sedes; did you mean seeds\?"),
