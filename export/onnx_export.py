@@ -41,7 +41,10 @@ def export_onnx(model: nn.Module, image_size: int, path: Path, config: ExportCon
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise MldrError(f"{path}: the ONNX checker refuses it: {_first_line(error)}") from error
+        raise MldrError(
+            f"export: what PyTorch's exporter made of {type(model).__name__} is no valid ONNX "
+            f"({_first_line(error)}); choose another student, or another export.opset (18 to 23)"
+        ) from error
 
 
 def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgram:
