@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from .body import Drained
 from .classify import classify_routes
+from .docs_page import docs_routes
 from .inference import infer_path, infer_tensors, inference_routes
 from .refusal import Refusal
 from .service import Service
@@ -37,9 +38,12 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         summary="Image classification: uploads, and the Open Inference Protocol v2.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from another host
+        redoc_url=None,
     )
     app.include_router(inference_routes(service))
     app.include_router(classify_routes(service))
+    app.include_router(docs_routes(service))
     app.add_api_route(
         "/metrics",
         lambda: Response(service.metrics.text(), media_type="text/plain; version=0.0.4"),

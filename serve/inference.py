@@ -30,6 +30,7 @@ def inference_routes(service: Service) -> APIRouter:
     """``/v2`` and what lies below it."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
     missing: Responses = {404: ERRORS[404]}
+    sides = ", ".join(str(side) for side in service.manifest.input.shape[1:])
 
     @router.get("", summary="About the server")
     async def server() -> ServerMetadata:
@@ -69,7 +70,7 @@ def inference_routes(service: Service) -> APIRouter:
         router.post(
             f"{below}/infer",
             summary="Logits of preprocessed images",
-            description=f"Input: {DATATYPE} [n, {service.manifest.input.shape[1:]}], "
+            description=f"Input: {DATATYPE} [n, {sides}], "
             "preprocessed as the bundle's manifest says. With the header "
             f"`{HEADER_LENGTH}`, raw little-endian tensors follow the JSON part.",
             response_class=Response,
