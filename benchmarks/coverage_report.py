@@ -65,7 +65,7 @@ def _page(told: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         f"{told['date']}; {told['machine']}; Python {told['python']}, {versions}. Raw figures: "
         "[coverage.json](coverage.json).",
         "",
-        "    python benchmarks/coverage.py --large 0 --write",
+        "    python benchmarks/coverage.py --large 0 --memory 6 --write",
         "",
         f"**{s['looked_at']} of {s['classes']} model classes were looked at; of the "
         f"{s['classifiers']} that classify, {s['passed']} pass ({s['percent']} %).** The classes "

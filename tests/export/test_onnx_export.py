@@ -116,6 +116,20 @@ def test_another_opset(opset: int, tmp_path: Path) -> None:
     assert largest_difference(model, tmp_path / "m.onnx", 3) < 2e-5
 
 
+def test_a_graph_that_the_checker_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise onnx.checker.ValidationError("Nodes in a graph must be topologically sorted")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(
+        MldrError, match=r"made of \w+ is no valid ONNX \(Nodes .*; choose"
+    ) as caught:
+        export_onnx(student(SMALL[0]), 32, tmp_path / "m.onnx", CONFIG)
+    assert str(tmp_path) not in str(caught.value)
+
+
 def test_a_model_that_does_not_export_is_named(tmp_path: Path) -> None:
     class Undecided(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
