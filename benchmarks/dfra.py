@@ -1,17 +1,24 @@
-"""DFRA in closed form beside its textbook form: time and peak memory, forward and backward.
+"""DFRA beside its textbook form and beside the machine's bounds: time and peak memory.
 
-    python benchmarks/dfra.py [THREADS]
+    python benchmarks/dfra.py [--threads 1] [--device cpu]
 
-Six heads (logits, four stages, their fusion) against one teacher, as in a step of MLDR-KD. The
-textbook form makes the softmaxes of the explicit outer products anew for every head, as the
-published code does, and runs backward head by head, which is kind to its memory. Every form and
-size is measured in a process of its own: the two in turn, medians, peak of the resident memory
-over what the process held before. `exp` is the floor that both stand on: the time of as many
-exponentials as the closed form needs, over a block in cache. The last line is JSON.
+Six heads (logits, four stages, their fusion) against one teacher, forward and backward, as in a
+step of MLDR-KD. The textbook form makes the softmaxes of the explicit outer products anew for every
+head, as the published code does, and runs backward head by head, which is kind to its memory.
+`exponentials` is the closed form that makes them one by one, `closed` what training calls (on a CPU
+the power series, on a GPU the Triton kernels).
+
+Every form and size is measured in a process of its own. On a CPU time is processor time, which
+other work on the machine disturbs least; medians. Memory is the peak over what was held before.
+Bounds: `exp` is the time of as many exponentials as the closed form needs without the series, at
+the rate of this machine (measured on a block in cache; on a GPU 16 a clock and multiprocessor);
+`bytes` is the logits read and the gradients written once, at the bandwidth of a copy. The last line
+is JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -22,74 +29,109 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".src"))
 
 HEADS = 6
-SIZES = {(128, 100): 9, (128, 200): 5, (256, 1000): 1}  # (batch, classes): runs
-FORMS = ("textbook", "closed")
+SIZES = {  # (batch, classes): runs on a CPU; 0: only a GPU has time for it
+    (128, 100): 11,
+    (128, 200): 7,
+    (256, 1000): 1,
+    (1024, 1000): 0,
+    (64, 21841): 0,
+}
+FORMS = {"cpu": ("textbook", "exponentials", "closed"), "cuda": ("textbook", "closed")}
 
 
-def main(threads: int) -> None:
+def main(device: str, threads: int) -> None:
     """Measure every size in fresh processes, print a table and the JSON line."""
     rows = []
-    print(f"{HEADS} heads, forward and backward, float32, {threads} threads")
-    print(f"{'size':14}{'form':10}{'time':>12}{'memory':>12}{'exp floor':>12}")
-    for batch, classes in SIZES:
-        found = {form: measured(form, batch, classes, threads) for form in FORMS}
+    print(f"{HEADS} heads, forward and backward, float32, {device}, {threads} threads")
+    print(f"{'size':15}{'form':14}{'time':>13}{'memory':>12}{'exp bound':>13}{'bytes bound':>14}")
+    for (batch, classes), runs in SIZES.items():
+        if device == "cpu" and not runs:
+            continue
+        found = {form: measured(form, batch, classes, device, threads) for form in FORMS[device]}
         for form, one in found.items():
-            size = f"B{batch} C{classes}" if form == FORMS[0] else ""
-            times = f"{one['milliseconds']:9.1f} ms{one['peak_mib']:8.0f} MiB"
-            print(f"{size:14}{form:10}{times}{one['exp_milliseconds']:9.1f} ms")
-        faster = found["textbook"]["milliseconds"] / found["closed"]["milliseconds"]
-        print(f"{'':14}{'':10}{faster:9.2f} x")
-        rows.append({"batch": batch, "classes": classes, "faster": round(faster, 2), **found})
-    print(json.dumps({"heads": HEADS, "threads": threads, "sizes": rows}))
+            size = f"B{batch} C{classes}" if form == FORMS[device][0] else ""
+            print(f"{size:15}{form:14}{told(one)}")
+        faster = ratio(found, "milliseconds")
+        print(f"{'':29}{faster if faster is None else round(faster, 1)!s:>11} x")
+        rows.append({"batch": batch, "classes": classes, "faster": faster, **found})
+    print(json.dumps({"device": device, "heads": HEADS, "threads": threads, "sizes": rows}))
 
 
-def measured(form: str, batch: int, classes: int, threads: int) -> dict[str, float]:
+def told(one: dict[str, Any]) -> str:
+    """One form's figures as columns."""
+    if one["milliseconds"] is None:
+        return f"{'out of memory':>13}"
+    keys = ("exp_milliseconds", "bytes_milliseconds")
+    bounds = "".join(f"{one[key]:11.3f} ms" if one[key] else f"{'?':>14}" for key in keys)
+    return f"{one['milliseconds']:10.3f} ms{one['peak_mib']:8.0f} MiB{bounds}"
+
+
+def ratio(found: dict[str, dict[str, Any]], key: str) -> float | None:
+    """The textbook form's figure over the closed form's."""
+    if found["textbook"][key] is None:
+        return None
+    return round(found["textbook"][key] / found["closed"][key], 2)
+
+
+def measured(form: str, batch: int, classes: int, device: str, threads: int) -> dict[str, Any]:
     """One form at one size, in a process of its own."""
-    command = [sys.executable, __file__, str(threads), form, str(batch), str(classes)]
+    command = [sys.executable, __file__, "--device", device, "--threads", str(threads)]
+    command += ["--only", form, str(batch), str(classes)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def measure(form: str, batch: int, classes: int, threads: int) -> dict[str, float]:
-    """Median milliseconds and peak MiB of one form, and the floor."""
+def measure(form: str, batch: int, classes: int, device: str, threads: int) -> dict[str, Any]:
+    """Median milliseconds and peak MiB of one form, and the bounds."""
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    students = [(2 * torch.randn(batch, classes)).requires_grad_() for _ in range(HEADS)]
-    teacher = 3 * torch.randn(batch, classes)
-    step = {"textbook": textbook_step, "closed": closed_step}[form]
-    step([head[:4, :4].detach().requires_grad_() for head in students], teacher[:4, :4])
-    before = peak()
-    step(students, teacher)
-    used = peak() - before
-    runs = SIZES[batch, classes]
-    taken = median(lambda: step(students, teacher), runs)
+    spread = {"requires_grad": True, "device": device}
+    students = [(2 * torch.randn(batch, classes)).to(device).requires_grad_() for _ in range(HEADS)]
+    teacher = 3 * torch.randn(batch, classes).to(device)
+    step = FORM_STEPS[form]
+    step([torch.zeros(4, 4, **spread) for _ in range(HEADS)], teacher[:4, :4])
+    before = peak(device)
+    try:
+        step(students, teacher)
+    except torch.OutOfMemoryError:
+        return {"milliseconds": None}
+    used = peak(device) - before
+    taken = median(lambda: step(students, teacher), SIZES[batch, classes] or 11, device)
     exponentials = (HEADS + 1) * (batch * classes**2 + classes * batch**2)
-    block = torch.randn(1 << 20)
-    floor = median(lambda: torch.exp(block, out=block).clamp_(max=1), 20)
-    return {
-        "milliseconds": taken,
-        "peak_mib": used,
-        "exp_milliseconds": floor * exponentials / block.numel(),
+    moved = (2 * HEADS + 1) * batch * classes * 4
+    bounds = {
+        "exp_milliseconds": exponentials / exponential_rate(device) * 1000,
+        "bytes_milliseconds": moved / bandwidth(device) * 1000,
     }
+    return {"milliseconds": taken, "peak_mib": used, **bounds}
 
 
-def closed_step(students: list, teacher: object) -> None:  # type: ignore[type-arg]
+def closed_step(students: list, teacher: Any) -> None:  # type: ignore[type-arg]
     """All heads together through `dfra_losses`."""
     from mldr_deploy.distill.dfra import dfra_losses
 
     sum(terms.total for terms in dfra_losses(students, teacher)).backward()  # type: ignore
 
 
-def textbook_step(students: list, teacher) -> None:  # type: ignore
+def exponentials_step(students: list, teacher: Any) -> None:  # type: ignore[type-arg]
+    """The same without the power series."""
+    from mldr_deploy.distill import relations
+
+    relations.terms_needed = lambda student, *_: (0, student.dtype)  # type: ignore
+    closed_step(students, teacher)
+
+
+def textbook_step(students: list, teacher: Any) -> None:  # type: ignore[type-arg]
     """Head by head through softmaxes of the explicit relations."""
     import torch
     import torch.nn.functional as F
@@ -106,24 +148,79 @@ def textbook_step(students: list, teacher) -> None:  # type: ignore
         (loss + 2 * probability).backward()
 
 
-def median(work: Callable[[], object], runs: int) -> float:
+FORM_STEPS: dict[str, Callable[[list, Any], None]] = {  # type: ignore[type-arg]
+    "textbook": textbook_step,
+    "exponentials": exponentials_step,
+    "closed": closed_step,
+}
+
+
+def median(work: Callable[[], object], runs: int, device: str) -> float:
     """Median milliseconds of ``runs`` after one to warm up (none where one run is all)."""
     taken = []
     for _ in range(runs + (runs > 1)):
-        began = time.perf_counter()
+        began = now(device)
         work()
-        taken.append(1000 * (time.perf_counter() - began))
+        taken.append(1000 * (now(device) - began))
     return statistics.median(taken[runs > 1 :])
 
 
-def peak() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def now(device: str) -> float:
+    """Seconds: of the processor's work on a CPU; on a GPU when all of its work is done."""
+    if device == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def exponential_rate(device: str) -> float | None:
+    """Exponentials a second."""
+    import torch
+
+    if device == "cpu":
+        block = torch.randn(1 << 16)
+        work = lambda: [torch.exp(block, out=block).clamp_(max=1) for _ in range(50)]  # noqa: E731
+        taken = median(work, 9, device)
+        return 50 * block.numel() / taken * 1000
+    card = torch.cuda.get_device_properties(0)
+    return card.multi_processor_count * 16 * clock_rate()
+
+
+def clock_rate() -> float:
+    """Hertz that the GPU's multiprocessors may reach."""
+    query = ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[0]) * 1e6
+
+
+def bandwidth(device: str) -> float:
+    """Bytes a second that a copy reads and writes."""
+    import torch
+
+    block = torch.ones(1 << 26, device=device)
+    other = torch.empty_like(block)
+    return 2 * block.nbytes / median(lambda: other.copy_(block), 9, device) * 1000
+
+
+def peak(device: str) -> float:
+    """Largest memory of this process so far, MiB: resident, or the GPU's."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        form, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-        print(json.dumps(measure(form, batch, classes, int(sys.argv[1]))))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs=3, metavar=("FORM", "BATCH", "CLASSES"))
+    given = parser.parse_args()
+    if given.only:
+        form, batch, classes = given.only
+        print(json.dumps(measure(form, int(batch), int(classes), given.device, given.threads)))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else os.cpu_count() or 1)
+        main(given.device, given.threads)

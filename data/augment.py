@@ -43,10 +43,11 @@ class Augment:
         batch, _, height, width = pixels.shape
         flip = (_uniform(batch, generator) < config.flip).to(pixels.device, non_blocking=True)
         if config.crop == "random-resized":
-            boxes = crop_boxes(height, width, batch, config, generator).to(pixels.device)
+            boxes = crop_boxes(height, width, batch, config, generator)
+            boxes = boxes.to(pixels.device, non_blocking=True)
             return resized_crop(pixels, boxes, side, config.interpolation, flip)
         if (height, width) != (side, side):
-            boxes = centre_boxes(height, width, batch).to(pixels.device)
+            boxes = centre_boxes(height, width, batch).to(pixels.device, non_blocking=True)
             still = torch.zeros_like(flip)
             pixels = resized_crop(pixels, boxes, side, config.interpolation, still)
         padding = config.pad if config.crop == "pad" else 0

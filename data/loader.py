@@ -95,8 +95,8 @@ class TrainBatches:
         return per_process[start_step:, self._rank]
 
     def _index(self, resident: Tensor, shares: NDArray[np.int64]) -> Iterator[Batch]:
-        indices = torch.from_numpy(np.ascontiguousarray(shares)).to(self.device)
-        for share in indices:
+        indices = torch.from_numpy(np.ascontiguousarray(shares))
+        for share in indices.to(self.device, non_blocking=True):
             yield Batch(resident[share], self._labels[share], share)
 
     def _stream(self, epoch: int, shares: NDArray[np.int64]) -> Iterator[Batch]:

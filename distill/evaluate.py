@@ -80,7 +80,12 @@ def evaluate(
 def _counts(logits: Tensor, labels: Tensor) -> Tensor:
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="sum")
-    values = [best.new_tensor(len(labels), dtype=torch.float64), best[:, 0].sum(), best.sum(), loss]
+    values = [
+        best.new_full((), len(labels), dtype=torch.float64),
+        best[:, 0].sum(),
+        best.sum(),
+        loss,
+    ]
     return torch.stack([value.double() for value in values])
 
 

@@ -24,6 +24,14 @@ def free_bytes(device: torch.device) -> int | None:
     return int(kibibytes[0]) * 1024 if kibibytes else None
 
 
+def make_ready(device: torch.device) -> None:
+    """Set the process up for many steps of one shape on ``device``."""
+    if device.type == "cpu":
+        keep_pages()
+    elif device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+
+
 def keep_pages() -> None:
     """Let this process keep the pages of tensors that it frees.
 

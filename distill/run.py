@@ -36,7 +36,7 @@ from ..models.registry import create_model, normalisation
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
-from .memory import keep_pages
+from .memory import make_ready
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
@@ -164,7 +164,7 @@ def identity_of(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _fit(
+def trainer_of(
     job: Job,
     config: ModelConfig,
     model: nn.Module,
@@ -172,11 +172,10 @@ def _fit(
     method: Method,
     teacher: Teacher | None,
     training: Training,
-) -> Path:
-    """Run the trainer and write what it leaves."""
+) -> Trainer:
+    """A trainer of ``model`` by ``method``, ready to run; a teacher's cache is filled first."""
     accelerator = job.accelerator
-    if accelerator.device.type == "cpu":
-        keep_pages()
+    make_ready(accelerator.device)
     place: dict[str, Any] = {
         "device": accelerator.device,
         "rank": accelerator.process_index,
@@ -185,7 +184,7 @@ def _fit(
     preprocessing = preprocessing_of(config, model, job)
     smoothing = training.train.label_smoothing
     views = _views(job, training, place)
-    trainer = Trainer(
+    return Trainer(
         Task(model, plan, method, preprocessing, label_smoothing=smoothing),
         teacher,
         views,
@@ -199,6 +198,20 @@ def _fit(
         identity=job.identity,
         progress=job.progress,
     )
+
+
+def _fit(
+    job: Job,
+    config: ModelConfig,
+    model: nn.Module,
+    plan: StagePlan,
+    method: Method,
+    teacher: Teacher | None,
+    training: Training,
+) -> Path:
+    """Run the trainer and write what it leaves."""
+    accelerator = job.accelerator
+    trainer = trainer_of(job, config, model, plan, method, teacher, training)
     tensors, state = trainer.run()
     trained = job.folder / TRAINED
     if accelerator.is_main_process:
@@ -207,7 +220,7 @@ def _fit(
             num_classes=len(job.dataset.classes),
             image_size=job.data.image_size,
             classes=list(job.dataset.classes),
-            preprocessing=preprocessing,
+            preprocessing=trainer.val_batches.preprocessing,
             family=family(model),
             parameters=sum(p.numel() for p in model.parameters()),
             data=job.data.model_dump(mode="json"),

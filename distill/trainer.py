@@ -9,7 +9,6 @@ and ends with the same bits (on a CPU; on a GPU up to its kernels' own non-deter
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..bundle.progress import Progress
 from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.stages import StageOutput
+from .average import MovingAverage
 from .checkpoint import (
     Tensors,
     TrainingState,
@@ -81,9 +80,11 @@ class Trainer:
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.task = task.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.teacher = teacher and teacher.to(self.device, train)
-        self.ema = _moving_average(self.task.student, train.ema)
+        self.ema = MovingAverage(self.task.student, train.ema) if train.ema else None
         self.optimizer = create_optimizer(self.task, optimizer)
-        self.step_module = self._distributed(_compiled(task) if train.compile else task)
+        self.step_module = self._distributed(
+            _compiled(task, self.device) if train.compile else task
+        )
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
         self.best: Tensors = {}
@@ -164,7 +165,7 @@ class Trainer:
         parts = min(self.config.accumulate, len(images))
         split = [tensor.tensor_split(parts) for tensor in (images, view.targets, view.indices)]
         answers = [None] * parts if known is None else known.tensor_split(parts)
-        done = torch.tensor(self.state.step / self.steps)
+        done = torch.full((), self.state.step / self.steps, device=self.device)
         means: dict[str, Tensor] = {}
         for number, (some, wanted, where) in enumerate(zip(*split, strict=True)):
             last = number == parts - 1
@@ -198,6 +199,8 @@ class Trainer:
             stages, features = method.needs_teacher_stages, method.needs_features
             answers = self.teacher(images, stages=stages, features=features)
         bf16 = self.config.precision == "bf16"
+        if self.config.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # earlier steps' outputs may be overwritten
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
@@ -307,15 +310,8 @@ class Trainer:
         return prepared
 
 
-def _compiled(module: nn.Module) -> nn.Module:
-    compiled: nn.Module = torch.compile(module)  # type: ignore[assignment]
+def _compiled(module: nn.Module, device: torch.device) -> nn.Module:
+    """One graph of student, projectors and losses; replayed as CUDA graphs on an NVIDIA GPU."""
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    compiled: nn.Module = torch.compile(module, mode=mode)  # type: ignore[assignment]
     return compiled
-
-
-def _moving_average(student: nn.Module, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    average = AveragedModel(
-        copy.deepcopy(student), multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-    )
-    return average.requires_grad_(False)
