@@ -62,7 +62,8 @@ class Service:
         )
         self.metrics.queue.set_function(lambda: self.batcher.waiting)
         self._preparing = 0
-        self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
+        decoders = max(2, usable_cores())  # so that a large image does not hold up all others
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
     @property
     def max_tensor(self) -> int:

@@ -13,7 +13,7 @@ from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle, refusal
 from ...errors import MldrError, Unavailable
 from ..runtimes.base import RuntimeOptions
-from ..runtimes.choose import candidates
+from ..runtimes.choose import candidates, not_computed
 from .clock import Clock, WallClock
 from .config import ProfileConfig
 from .machine import this_machine
@@ -43,8 +43,8 @@ def profile(
     bundle = open_bundle(path, allow_failed=allow_failed)
     chosen = candidates(bundle, config.artifact, config.runtimes)
     if not chosen:
-        raise Unavailable(f"{path} holds nothing that this machine runs: see mldr-deploy doctor")
-    left_out = [*_failed(bundle, config)]
+        raise Unavailable(_nothing(bundle, config))
+    left_out = [*_left_out(bundle, config)]
     requests = golden_requests(bundle, config.encoding)
     machine = this_machine(
         [one.kind.name for one in chosen], RuntimeOptions(threads=config.threads)
@@ -63,6 +63,14 @@ def profile(
         warnings=[*warnings(entries, config, requests)],
         recommendation=recommend(entries),
     )
+
+
+def _nothing(bundle: Bundle, config: ProfileConfig) -> str:
+    for artifact in bundle.manifest.artifacts:
+        asked = config.artifact in (artifact.precision, artifact.file)
+        if asked and (reason := not_computed(artifact)):
+            return reason
+    return f"{bundle.path} holds nothing that this machine runs: see mldr-deploy doctor"
 
 
 def _rounds(
@@ -100,11 +108,14 @@ def _entries(sessions: list[Session], progress: Progress) -> list[Entry]:
     return list(found.values())
 
 
-def _failed(bundle: Bundle, config: ProfileConfig) -> Iterator[str]:
-    if not bundle.allow_failed and config.artifact is None:
-        for artifact in bundle.manifest.artifacts:
-            if artifact.status == "failed":
-                yield refusal(bundle.path, artifact)
+def _left_out(bundle: Bundle, config: ProfileConfig) -> Iterator[str]:
+    if config.artifact is not None:
+        return
+    for artifact in bundle.manifest.artifacts:
+        if artifact.status == "failed" and not bundle.allow_failed:
+            yield refusal(bundle.path, artifact)
+        elif reason := not_computed(artifact):
+            yield reason
 
 
 def _subject(bundle: Bundle, requests: Requests) -> Subject:

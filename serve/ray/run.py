@@ -111,8 +111,13 @@ def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
         serve.start(
             proxy_location="EveryNode", http_options=options, logging_config={"log_level": "ERROR"}
         )
-        yield asked
-        serve.shutdown()
+        try:
+            yield asked
+        finally:
+            if ray_config.address is None:
+                serve.shutdown()
+            else:  # others may serve there too
+                serve.delete(_NAME)
     finally:
         ray.shutdown()
 

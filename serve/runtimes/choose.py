@@ -172,7 +172,7 @@ def _pairs(bundle: Bundle, artifact: str | None, kinds: list[RuntimeKind]) -> It
         if not kind.formats and artifact is None:
             yield Candidate(kind, None)
         for held in _artifacts(bundle, artifact):
-            if held.format in kind.formats:
+            if kind.runs(held):
                 yield Candidate(kind, held)
 
 
@@ -189,7 +189,24 @@ def _artifacts(bundle: Bundle, wanted: str | None) -> list[Artifact]:
     return passed
 
 
+def not_computed(artifact: Artifact) -> str | None:
+    """Why none of this machine's runtimes may run ``artifact``, if its precision is the reason."""
+    here = [kind for kind in RUNTIMES.values() if kind.missing() is None]
+    if any(kind.runs(artifact) for kind in here):
+        return None
+    lacking = [kind.name for kind in here if artifact.precision in kind.lacks]
+    if not lacking:
+        return None
+    return (
+        f"{artifact.file} computes in {artifact.precision}, which {', '.join(lacking)} cannot; its "
+        "parity was proven by emulation: take another --artifact here, or a machine with a GPU"
+    )
+
+
 def _nothing(bundle: Bundle, artifact: str | None, runtime: str) -> str:
+    reasons = [not_computed(held) for held in _artifacts(bundle, artifact)]
+    if reasons and reasons[0] is not None and None not in reasons:
+        return f"{bundle.path}: {reasons[0]}"
     formats = sorted({held.format for held in bundle.manifest.artifacts})
     what = f"artifact {artifact!r}" if artifact else f"artifacts ({', '.join(formats)})"
     if runtime == AUTO:

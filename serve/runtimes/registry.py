@@ -23,6 +23,11 @@ class RuntimeKind:
     package: str  # what must be importable
     remedy: str  # what to do when it is not
     automatic: bool = True  # whether `auto` may take it
+    lacks: tuple[str, ...] = ()  # precisions that it loads wrongly, or not at all
+
+    def runs(self, artifact: Artifact) -> bool:
+        """Whether it computes what parity was proven of."""
+        return artifact.format in self.formats and artifact.precision not in self.lacks
 
     def missing(self) -> str | None:
         """Why it cannot run here, as far as that is known without loading it; None: it can."""
@@ -43,6 +48,8 @@ class RuntimeKind:
         return made
 
 
+# No CPU kernels: bf16 does not load, fp8 is fused into something else. Parity emulated both.
+_NO_CPU = ("bf16", "fp8")
 _GPU = "install onnxruntime-gpu instead of onnxruntime, on a machine with an NVIDIA GPU"
 
 RUNTIMES: dict[str, RuntimeKind] = {
@@ -55,6 +62,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "onnxruntime",
             "pip install onnxruntime",
+            lacks=_NO_CPU,
         ),
         RuntimeKind(
             "onnxruntime-cuda",
@@ -71,6 +79,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "openvino",
             'pip install "mldr-deploy[openvino]"',
+            lacks=_NO_CPU,
         ),
         RuntimeKind(
             "tensorrt",

@@ -112,6 +112,29 @@ def second_artifact(content: dict[str, Any], folder: Path) -> None:
     content["artifacts"].append(other | {"precision": "fp16"})
 
 
+def emulated_second(precision: str) -> Callable[[dict[str, Any], Path], None]:
+    def change(content: dict[str, Any], folder: Path) -> None:
+        second_artifact(content, folder)
+        content["artifacts"][1] |= {"precision": precision, "emulated": True}
+
+    return change
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_what_no_cpu_computes_is_not_served_from_one(
+    copied: Path, edit: Edit, precision: str
+) -> None:
+    """The file here would run: it is what the manifest says of it that must keep it out."""
+    bundle = open_bundle(edit(copied, lambda c: emulated_second(precision)(c, copied)))
+    named = {one.artifact.file for one in candidates(bundle) if one.artifact}
+    if all(RUNTIMES[name].missing() for name in ("onnxruntime-cuda", "tensorrt")):
+        assert named == {"student.onnx"}
+        told = f"other.onnx computes in {precision}, which onnx.* proven by emulation: take another"
+        for runtime in ("auto", "onnxruntime-cpu"):
+            with pytest.raises(MldrError, match=told):
+                open_runtime(bundle, runtime, precision)
+
+
 def test_auto_takes_the_fastest_once(
     copied: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,46 @@ main()
 """
 
 
+SLOW_DECODE = """
+import time
+from pathlib import Path
+from mldr_deploy.serve import service
+opened = service.open_image
+def slow(data, most):
+    while data.endswith(b"slow") and not Path({gate!r}).exists():
+        time.sleep(0.02)
+    return opened(data, most)
+service.open_image = slow
+from mldr_deploy.cli import main
+main()
+"""
+
+
+def test_a_slow_decode_stalls_nobody_else(
+    served: Path, launch: Callable[..., Any], good: bytes, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    options = ("--runtime", "onnxruntime-cpu", "--deadline", "300")
+    live = launch(served, *options, python=SLOW_DECODE.format(gate=str(gate)))
+    answers: list[str] = []
+
+    def ask(image: bytes, name: str) -> None:
+        with urllib.request.urlopen(f"{live.url}/classify", image, timeout=300) as answer:
+            answers.append(f"{name} {answer.status}")
+
+    slow = threading.Thread(target=ask, args=(good + b"slow", "slow"))
+    slow.start()
+    others = [threading.Thread(target=ask, args=(good, "other")) for _ in range(8)]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join()
+    assert answers == ["other 200"] * 8
+    gate.touch()
+    slow.join()
+    assert answers[-1] == "slow 200"
+
+
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_the_end(
     served: Path, launch: Callable[..., Any], good: bytes, by: int

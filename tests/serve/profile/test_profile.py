@@ -205,6 +205,24 @@ def test_accuracy_stays_with_its_file(copied: Path, edit: Edit, out: Path) -> No
     assert found == {"student.onnx": 90, "student.fp16.onnx": 89.5}
 
 
+def test_what_no_cpu_computes_is_left_out_and_said(copied: Path, edit: Edit, out: Path) -> None:
+    def second(content: dict[str, Any]) -> None:
+        other = json.loads(json.dumps(content["artifacts"][0]))
+        other |= {"precision": "fp8", "emulated": True, "file": "student.fp8.onnx"}
+        (copied / "student.fp8.onnx").write_bytes((copied / "student.onnx").read_bytes())
+        content["artifacts"].append(other)
+
+    edit(copied, second)
+    words = [str(copied), *QUICK, "--runtime", "onnxruntime-cpu", "--out", str(out), "-q"]
+    quick = ["--batches", "1", "--loads", "", "--no-layers"]
+    assert run(*words, *quick).exit_code == 0
+    report = read_report(out)
+    assert [one.file for one in report.entries] == ["student.onnx"]
+    if RUNTIMES["onnxruntime-cuda"].missing():
+        assert "student.fp8.onnx computes in fp8" in report.left_out[0]
+        refused(run(*words, "--artifact", "fp8"), 2, "computes in fp8", "proven by emulation")
+
+
 def test_pillow_images_decode_to_the_golden_sources(bundle: Bundle) -> None:
     """PNG requests are the golden images bit for bit."""
     from mldr_deploy.serve.profile.stages import golden_requests
