@@ -4,10 +4,11 @@
 
 `ours` is the profiler's request with its time stamps; `plain` is an independent harness: Pillow,
 the bundle's preprocessing and an ONNX Runtime session of its own, run() without binding, one clock
-reading before and one after. Both answer the same images, one request each in turn and in changing
-order, so that a busy machine disturbs both alike. `runtime` (to the device, compute, back) is
-held against run() alone. Overhead is the profiler's own work a request (stamps, rotation,
-storing), measured with stages that do nothing. The last line is JSON.
+reading before and one after; `polygraphy`, where it is installed, is NVIDIA's OnnxrtRunner with its
+own timing of inference. All answer the same images, one request each in turn and in changing order,
+so that a busy machine disturbs all alike. `runtime` (to the device, compute, back) is held against
+run() alone and against Polygraphy's figure. Overhead is the profiler's own work a request (stamps,
+rotation, storing), measured with stages that do nothing. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +43,57 @@ def main(path: Path, seconds: float) -> None:
     """Measure both in turn, print medians and p99, and the JSON line."""
     bundle = open_bundle(path)
     requests = stages.golden_requests(bundle, "JPEG")
-    whole, alone = plain(bundle)
     options = RuntimeOptions(threads=1)
-    ours: list[tuple[float, float]] = []
-    theirs: list[tuple[float, float]] = []
     with open_runtime(bundle, "onnxruntime-cpu", "fp32", options) as runtime:
         call = calls_of(runtime, requests, 1, WallClock())
-        for k in range(WARM_UP):
-            call(k), whole(requests.files[0])
-        began, k = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds or k < 1000:
-            for first in (k % 2, 1 - k % 2):
-                if first:
-                    marks = call(k)
-                    ours.append((marks[-1] - marks[0], marks[5] - marks[2]))
-                else:
-                    file = requests.files[k % len(requests.files)]
-                    theirs.append((whole(file), alone()))
-            k += 1
+
+        def ours(k: int) -> tuple[int, int]:
+            marks = call(k)
+            return marks[-1] - marks[0], marks[5] - marks[2]
+
+        harnesses = {"ours": ours, "plain": plain(bundle, requests)}
+        if find_spec("polygraphy") is not None:
+            harnesses["polygraphy"] = polygraphy(bundle, requests)
+        found = in_turn(harnesses, seconds)
         cost = overhead()
-    report(np.array(ours), np.array(theirs), cost)
+    report(found, cost)
 
 
-def report(ours: Any, theirs: Any, cost: float) -> None:
+Harness = Callable[[int], tuple[int, int]]  # request number -> ns end to end, ns of the runtime
+
+
+def in_turn(harnesses: dict[str, Harness], seconds: float) -> dict[str, Any]:
+    """Times [N, 2] of each, after a warm-up; who begins changes with every request."""
+    names = [*harnesses]
+    taken: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
+    began, k = time.perf_counter(), -WARM_UP
+    while k < 1000 or time.perf_counter() - began < seconds:
+        first = k % len(names)
+        for name in names[first:] + names[:first]:
+            times = harnesses[name](k)
+            if k >= 0:
+                taken[name].append(times)
+        k += 1
+    return {name: np.array(times) for name, times in taken.items()}
+
+
+def report(taken: dict[str, Any], cost: float) -> None:
     """Tables for people, then JSON."""
-    found: dict[str, Any] = {"requests": len(ours)}
-    print(f"{'':14}{'ours':>12}{'plain':>12}{'ratio':>9}   ({len(ours)} requests each, in turn)")
+    requests = len(taken["ours"])
+    found: dict[str, Any] = {"requests": requests}
+    print(f"{requests} requests each, in turn; ms, and ours over theirs")
     for column, name in enumerate(("end_to_end", "runtime")):
         for percent in (50, 99):
-            pair = [
-                float(np.percentile(one[:, column], percent, method="inverted_cdf")) / 1e6
-                for one in (ours, theirs)
-            ]
-            ratio = pair[0] / pair[1]
-            print(f"{name} p{percent:<3}{pair[0]:9.4f} ms{pair[1]:9.4f} ms{ratio:9.4f}")
-            found[f"{name}_p{percent}_ratio"] = round(ratio, 4)
-    median = float(np.median(ours[:, 0]))
+            row = {
+                who: float(np.percentile(times[:, column], percent, method="inverted_cdf")) / 1e6
+                for who, times in taken.items()
+            }
+            shown = "".join(f"{who:>12}{ms:9.4f}" for who, ms in row.items())
+            ratios = {who: row["ours"] / ms for who, ms in row.items() if who != "ours"}
+            print(f"{name} p{percent:<3}{shown}   {' '.join(f'{r:.4f}' for r in ratios.values())}")
+            for who, ratio in ratios.items():
+                found[f"{name}_p{percent}_over_{who}"] = round(ratio, 4)
+    median = float(np.median(taken["ours"][:, 0]))
     print(f"overhead {cost / 1e3:.2f} us a request, {100 * cost / median:.3f} % of the median")
     found |= {
         "median_ms": round(median / 1e6, 4),
@@ -85,28 +102,51 @@ def report(ours: Any, theirs: Any, cost: float) -> None:
     print(json.dumps(found))
 
 
-def plain(bundle: Bundle) -> tuple[Callable[[bytes], int], Callable[[], int]]:
-    """(time of a whole request, time of run() on the input of the last one), ns."""
+def session_of(bundle: Bundle) -> Any:
+    """An ONNX Runtime session of its own, one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     file = bundle.file(bundle.artifact("fp32"))
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    name, spec = session.get_inputs()[0].name, bundle.manifest.preprocessing
-    taken = [0]
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    def whole(data: bytes) -> int:
+
+def plain(bundle: Bundle, requests: stages.Requests) -> Harness:
+    """Two readings of the clock around the whole, two around run()."""
+    session = session_of(bundle)
+    name, spec = session.get_inputs()[0].name, bundle.manifest.preprocessing
+
+    def whole(k: int) -> tuple[int, int]:
         begin = time.perf_counter_ns()
-        inputs = preprocess([Image.open(io.BytesIO(data)).convert("RGB")], spec)
+        image = Image.open(io.BytesIO(requests(k, 1)[0])).convert("RGB")
+        inputs = preprocess([image], spec)
         run = time.perf_counter_ns()
         session.run(None, {name: inputs})
         end = time.perf_counter_ns()
-        taken[0] = end - run
-        return end - begin
+        return end - begin, end - run
 
-    return whole, lambda: taken[0]
+    return whole
+
+
+def polygraphy(bundle: Bundle, requests: stages.Requests) -> Harness:
+    """The same, with inference and its time by Polygraphy's runner."""
+    from polygraphy.backend.onnxrt import OnnxrtRunner
+
+    session = session_of(bundle)
+    name, spec = session.get_inputs()[0].name, bundle.manifest.preprocessing
+    runner = OnnxrtRunner(session)
+    runner.activate()
+
+    def whole(k: int) -> tuple[int, int]:
+        begin = time.perf_counter_ns()
+        image = Image.open(io.BytesIO(requests(k, 1)[0])).convert("RGB")
+        runner.infer({name: preprocess([image], spec)}, check_inputs=False)
+        end = time.perf_counter_ns()
+        return end - begin, round(1e9 * runner.last_inference_time())
+
+    return whole
 
 
 def overhead(calls: int = 20_000, repeats: int = 7) -> float:
