@@ -23,6 +23,7 @@ from .session import Session
 from .stages import Requests, golden_requests
 
 _FEW_IMAGES = 8
+_BUSIER = 1.3  # than planned, under arrivals: beyond what chance does to 100 of them
 
 
 def profile(
@@ -153,8 +154,21 @@ def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) ->
         )
     if len(requests.files) < _FEW_IMAGES:
         yield f"only {len(requests.files)} distinct images: caches may flatter the figures"
-    for one in entries:
+    yield from _outrun(entries)
+    for one in {one.file: one for one in entries}.values():
         if one.accuracy.emulated:
             yield f"{one.file}: parity was proven by emulated {one.precision}, not by a runtime"
         if one.status == "failed":
             yield f"{one.file} failed its parity gate: do not ship it"
+
+
+def _outrun(entries: list[Entry]) -> Iterator[str]:
+    found = [(p.busy, p.load, one.name) for one in entries for p in one.poisson]
+    outrun = [one for one in found if one[0] > _BUSIER * one[1]]
+    if outrun:
+        busy, load, name = max(outrun)
+        yield (
+            f"under arrivals the machine was slower than one request after another in "
+            f"{len(outrun)} of {len(found)} series (worst: {name}, planned {load:.0%} busy, was "
+            f"{busy:.0%}): their queues say more of its other work than of the model"
+        )

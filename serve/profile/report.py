@@ -147,10 +147,20 @@ class Poisson(BaseModel):
     model_config = _RECORD
 
     load: float = Field(gt=0, lt=1, description="Part of the closed loop's throughput at batch 1.")
-    rate: float = Field(gt=0, description="Arrivals a second.")
+    rate: float = Field(
+        gt=0,
+        description="Arrivals a second, mean over rounds: each round's follow from its own closed "
+        "loop, so that a machine that changes keeps the load.",
+    )
     rounds: list[ArrivalRound] = Field(min_length=1, description="The samples.")
     latency: Summary = Field(description="Scheduled arrival to answer: queueing is counted.")
     waiting: Summary = Field(description="Of that, before work on it began.")
+
+    @property
+    def busy(self) -> float:
+        """Part of the time that requests were worked on; as planned, it is ``load``."""
+        worked = sum(sum(one.latency) - sum(one.waiting) for one in self.rounds)
+        return worked / max(sum(one.spent for one in self.rounds), 1)
 
     @classmethod
     def of(cls, load: float, rate: float, rounds: list[ArrivalRound]) -> Poisson:

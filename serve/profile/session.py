@@ -32,7 +32,7 @@ class Session:
         self.artifact = candidate.artifact
         self._closed: dict[int, list[Round]] = defaultdict(list)
         self._arrived: dict[float, list[ArrivalRound]] = defaultdict(list)
-        self._rates: dict[float, float] = {}
+        self._rates: dict[float, list[float]] = defaultdict(list)
         self._golden = 0.0
 
     @property
@@ -66,13 +66,12 @@ class Session:
         self._closed[batch].append(Round.of(marks, warmed.calls, warmed.seconds, warmed.stable))
 
     def _arrive(self, call: Call, load: float) -> None:
-        if load not in self._rates:  # of the first round, for all of them
-            alone = np.concatenate([one.samples(END_TO_END) for one in self._closed[1]])
-            self._rates[load] = load * 1e9 / float(alone.mean())
+        rate = load * 1e9 / float(self._closed[1][-1].samples(END_TO_END).mean())  # this round's
+        self._rates[load].append(rate)
         number = len(self._arrived[load])
         rng = np.random.default_rng([self.config.seed, number, round(1000 * load)])
         seconds, iterations = self._share()
-        arrivals = schedule(self._rates[load], seconds, iterations, rng)
+        arrivals = schedule(rate, seconds, iterations, rng)
         found = serve_arrivals(call, arrivals, self.clock)
         self._arrived[load].append(
             ArrivalRound(
@@ -101,7 +100,10 @@ class Session:
             accuracy=accuracy(self.bundle, artifact),
             golden_difference=self._golden,
             closed=[Closed.of(batch, rounds) for batch, rounds in sorted(self._closed.items())],
-            poisson=[Poisson.of(k, self._rates[k], found) for k, found in self._arrived.items()],
+            poisson=[
+                Poisson.of(k, float(np.mean(self._rates[k])), found)
+                for k, found in self._arrived.items()
+            ],
             layers=layers.rows if layers else [],
             layers_note=layers.note if layers else "not asked for",
         )

@@ -39,6 +39,7 @@ class OnnxRuntimeCpu(Runtime):
         self._output = self._session.get_outputs()[0].name
         self._binding = self._session.io_binding()
         self._buffers: dict[int, Floats] = {}
+        self._bound = 0  # batch size that the output is bound for
 
     def unload(self) -> None:
         self._session = self._binding = None
@@ -47,16 +48,14 @@ class OnnxRuntimeCpu(Runtime):
     def feed(self, inputs: Floats) -> None:
         inputs = np.ascontiguousarray(inputs, np.float32)
         self._fed = inputs  # ONNX Runtime keeps the address only
-        self._logits = self._buffer(len(inputs))
         self._binding.bind_cpu_input(self._input, inputs)
-        self._binding.bind_output(
-            self._output,
-            "cpu",
-            0,
-            np.float32,
-            self._logits.shape,
-            self._logits.ctypes.data,
-        )
+        if len(inputs) != self._bound:
+            self._bind_output(len(inputs))
+
+    def _bind_output(self, batch: int) -> None:
+        self._bound, self._logits = batch, self._buffer(batch)
+        address = self._logits.ctypes.data
+        self._binding.bind_output(self._output, "cpu", 0, np.float32, self._logits.shape, address)
 
     def compute(self) -> None:
         try:

@@ -121,11 +121,12 @@ def _card(title: str, told: str, drawing: str, legend: Sequence[tuple[str, str]]
 def _layers(report: Report) -> Iterator[str]:
     if not any(one.layers for one in report.entries):
         return
-    yield '<h2>Time per layer, batch 1</h2><div class="grid">'
-    for k, one in enumerate(report.entries):
-        if one.layers:
-            yield _card(one.name, one.layers_note, rows.layer_bars(one.layers, k))
-    yield "</div>"
+    for title, told in (("operator", rows.by_operator), ("layer", list)):
+        yield f'<h2>Time per {title}, batch 1</h2><div class="grid">'
+        for k, one in enumerate(report.entries):
+            if one.layers:
+                yield _card(one.name, one.layers_note, rows.layer_bars(told(one.layers), k, 8))
+        yield "</div>"
     for one in report.entries:
         if one.layers:
             yield f"<details><summary>All layers of {escape(one.name)}</summary>"

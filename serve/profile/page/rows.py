@@ -32,7 +32,7 @@ def distribution(entries: Sequence[Entry]) -> str:
     parts = [*_frame(scale, bottom, "ms end to end, batch 1")]
     for k, (one, found) in enumerate(zip(entries, samples, strict=True)):
         summary, base = one.first.end_to_end, _TOP + _ROW * (k + 1) - 4
-        told = f"p50 {figure(summary.p50)} p99 {figure(summary.p99)} ms"
+        told = f"p50 {figure(summary.p50)}, p99 {figure(summary.p99)} ms"
         parts += _words(k, one.name, told)
         outline = _density(found, scale, base)
         parts.append(path(outline, f"{colour(k)} area", close=True))
@@ -86,21 +86,35 @@ def arrivals(entries: Sequence[Entry]) -> str:
 def layer_bars(layers: Sequence[Layer], index: int, most: int = 12) -> str:
     """The layers that take longest, and all others together."""
     shown, rest = layers[:most], layers[most:]
-    longest = max([*(one.share for one in shown), sum(one.share for one in rest)])
-    scale = from_zero(longest, _LEFT, _RIGHT)
-    rows = [(_layer_name(one), one.share, one.milliseconds) for one in shown]
-    if rest:
-        share, spent = (sum(getattr(r, a) for r in rest) for a in ("share", "milliseconds"))
-        rows.append((f"{len(rest)} others", share, spent))
-    bottom = _TOP + 34.0 * len(rows)
+    scale = from_zero(max(one.share for one in shown), _LEFT, _RIGHT)
+    bottom = _TOP + 34.0 * len(shown) + (22 if rest else 0)
     parts = [*_frame(scale, bottom, "% of all layers' time")]
-    for k, (name, share, spent) in enumerate(rows):
+    for k, one in enumerate(shown):
         y = _TOP + 34 * k
-        kind = colour(index) if k < len(shown) else "rest"
-        parts.append(text(_LEFT, y + 13, _cut(name, 44), "label"))
-        parts.append(text(_RIGHT, y + 13, f"{share:.1f} %", "tick", "end"))
-        parts.append(rect(_LEFT, y + 18, scale(share) - _LEFT, 9, kind, f"{short(spent)} ms"))
+        tip = f"{short(one.milliseconds)} ms"
+        parts.append(text(_LEFT, y + 13, _cut(_layer_name(one), 44), "label"))
+        parts.append(text(_RIGHT, y + 13, f"{one.share:.1f} %", "tick", "end"))
+        parts.append(rect(_LEFT, y + 18, scale(one.share) - _LEFT, 9, colour(index), tip))
+    if rest:  # without a bar: hundreds of small ones would dwarf those that are named
+        parts.append(text(_LEFT, bottom - 8, f"{len(rest)} others", "label"))
+        share = sum(one.share for one in rest)
+        parts.append(text(_RIGHT, bottom - 8, f"{share:.1f} %", "tick", "end"))
     return picture(bottom + 40, parts, "Layers that take longest")
+
+
+def by_operator(layers: Sequence[Layer]) -> list[Layer]:
+    """One row an operator and precision, longest first: what hundreds of small layers add up to."""
+    rows: dict[tuple[str, str], Layer] = {}
+    for one in layers:
+        held = rows.get((one.kind, one.precision))
+        rows[one.kind, one.precision] = Layer(
+            name="",
+            kind=one.kind or one.name,
+            precision=one.precision,
+            milliseconds=one.milliseconds + (held.milliseconds if held else 0),
+            share=min(one.share + (held.share if held else 0), 100.0),
+        )
+    return sorted(rows.values(), key=lambda row: -row.milliseconds)
 
 
 def _samples(closed: Closed) -> np.ndarray:

@@ -24,7 +24,7 @@ p{margin:0 0 10px;max-width:78ch}
 .pick{padding:18px 20px;margin:22px 0 16px;border-left:5px solid var(--good);background:var(--pick)}
 .pick.none{border-left-color:var(--bad)}
 .pick strong{font-size:18px}
-.tiles{display:flex;flex-wrap:wrap;gap:10px 34px;margin:14px 0 2px}
+.tiles{display:flex;flex-wrap:wrap;gap:10px 34px;margin:14px 0 12px}
 .tiles div{min-width:84px}.tiles b{display:block;font-size:23px;line-height:1.2;font-weight:650;
 font-variant-numeric:tabular-nums;white-space:nowrap}.tiles span{color:var(--dim);font-size:13px}
 .warn{background:var(--warn);border-color:var(--warnline);padding:10px 16px}
