@@ -13,6 +13,7 @@ rotation, storing), measured with stages that do nothing. The last line is JSON.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import sys
@@ -138,6 +139,7 @@ def polygraphy(bundle: Bundle, requests: stages.Requests) -> Harness:
     name, spec = session.get_inputs()[0].name, bundle.manifest.preprocessing
     runner = OnnxrtRunner(session)
     runner.activate()
+    atexit.register(runner.deactivate)
 
     def whole(k: int) -> tuple[int, int]:
         begin = time.perf_counter_ns()

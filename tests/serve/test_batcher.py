@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -143,6 +145,36 @@ def test_the_deadline_answers_even_while_the_runtime_hangs() -> None:
         assert np.allclose((await batcher.submit(image(3), later())).logits, 3)
 
     assert run(body)[0].batches == [1, 1]  # nobody waited for the second: not computed
+
+
+def test_what_was_answered_is_kept_no_longer() -> None:
+    """Not even until its deadline: that is 10 s of everybody's images."""
+
+    async def body(batcher: Batcher, fake: Fake) -> None:
+        inputs = image(1)
+        held = weakref.ref(inputs)
+        await batcher.submit(inputs, later())
+        del inputs
+        await batcher.submit(image(2), later())  # the thread holds its last batch until the next
+        gc.collect()
+        assert held() is None
+
+    run(body)
+
+
+def test_the_time_of_an_image_follows_the_runtime() -> None:
+    async def body(batcher: Batcher, fake: Fake) -> None:
+        await batcher.submit(image(0), later())
+        before = batcher._seconds_per_image
+        fake.gate.clear()
+        task = asyncio.create_task(batcher.submit(image(0), later()))
+        await started(fake, 2)
+        await asyncio.sleep(20 * before + 0.05)
+        fake.gate.set()
+        await task
+        assert batcher._seconds_per_image > 1.5 * before
+
+    run(body)
 
 
 def test_a_failing_runtime_fails_its_batch_only() -> None:

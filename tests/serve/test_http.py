@@ -238,6 +238,12 @@ def test_metrics_count_what_happened(live: Any, good: bytes) -> None:
     for stage in ("decode", "preprocess", "queue", "compute", "host_to_device", "device_to_host"):
         assert grown(f"mldr_stage_seconds_count{stage}") == 1
     assert after["mldr_queue_images"] == 0
+    three = {"shape": [3, 3, 32, 32], "data": [0] * 9216}
+    assert call(f"{live.url}/v2/models/{MODEL}/infer", tensor(**three))[0] == 200
+    before, after = after, counted()
+    assert grown("mldr_images_total") == 3 and grown("mldr_batch_images_sum") == 3
+    assert grown("mldr_requests_total/v2/models/{model}/infer200") == 1
+    assert grown("mldr_stage_seconds_counttotal") == 1
 
 
 def test_the_api_describes_itself(live: Any) -> None:

@@ -19,9 +19,12 @@ from mldr_deploy.serve.profile.change import changed
 from mldr_deploy.serve.profile.compare import compare, compare_files
 from mldr_deploy.serve.profile.page.curves import pareto
 from mldr_deploy.serve.profile.page.page import page
+from mldr_deploy.serve.profile.page.rows import by_operator
 from mldr_deploy.serve.profile.page.scale import fitted, linear_ticks, log_ticks
+from mldr_deploy.serve.profile.profiler import warnings
 from mldr_deploy.serve.profile.recommend import recommend
 from mldr_deploy.serve.profile.report import Report, read_report
+from mldr_deploy.serve.profile.stages import Requests
 from mldr_deploy.serve.profile.write import write_report
 
 MakeReport = Callable[..., Report]
@@ -159,6 +162,42 @@ def test_no_latency_without_accuracy(report: MakeReport, out: Path) -> None:
         found = re.findall(row, text, flags=re.MULTILINE)
         assert len(found) >= 12
         assert all("88.86" in one or "88.3" in one or "88.84" in one for one in found)
+
+
+def test_operators_add_up_to_their_layers(report: MakeReport) -> None:
+    layers = report(0).entries[0].layers
+    other = layers[3].model_copy(update={"kind": "Gemm", "share": 1.0})
+    found = by_operator([*layers, other])
+    assert [one.kind for one in found] == ["Conv", "Gemm"]
+    assert found[0].milliseconds == pytest.approx(sum(one.milliseconds for one in layers))
+    assert found[0].share == pytest.approx(min(sum(one.share for one in layers), 100))
+    text = page(report(0))
+    assert "Time per operator" in text and "Conv · fp32" in text and "12 others" in text
+
+
+def test_arrivals_that_outran_the_machine_are_said(report: MakeReport) -> None:
+    made = report(0, kinds=[("student.onnx", "onnxruntime-cpu", "fp32", 2.0, 88.86)])
+    images = Requests((b"",) * 16, "JPEG")
+
+    def told(slower: float) -> list[str]:
+        """The same requests in a time that makes the server ``slower`` times as busy."""
+        [one] = made.entries
+        poisson = []
+        for p in one.poisson:
+            rounds = [
+                r.model_copy(
+                    update={"spent": round((sum(r.latency) - sum(r.waiting)) / p.load / slower)}
+                )
+                for r in p.rounds
+            ]
+            poisson.append(p.model_copy(update={"rounds": rounds}))
+            assert poisson[-1].busy == pytest.approx(p.load * slower, rel=0.01)
+        entry = one.model_copy(update={"poisson": poisson})
+        return [line for line in warnings([entry], made.config, images) if "arrivals" in line]
+
+    assert told(1.0) == [] and told(1.2) == []
+    [line] = told(1.5)
+    assert "in 2 of 2 series" in line and "planned 80% busy, was 120%" in line
 
 
 def test_pareto_line() -> None:
