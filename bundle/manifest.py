@@ -125,6 +125,9 @@ class Manifest(BaseModel):
     )
     weights: FileEntry = Field(description="The trained weights, safetensors.")
     golden: FileEntry = Field(description="Real images as fed and their logits.")
+    card: FileEntry | None = Field(
+        default=None, description="The model card for people; bundles before it have none."
+    )
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -155,7 +158,8 @@ class Manifest(BaseModel):
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
-        return [*self.artifacts, *beside, self.weights, self.golden]
+        card = [] if self.card is None else [self.card]
+        return [*self.artifacts, *beside, self.weights, self.golden, *card]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

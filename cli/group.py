@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "serve",
     "triton-repo": "triton_repo",
     "profile": "profile",
+    "demo": "demo",
     "models": "models",
     "doctor": "doctor",
 }

@@ -1,1 +1,1 @@
-"""The Gradio demo comes with the next release; there is nothing to start here yet."""
+"""The browser demo: a Gradio page over a bundle, on this machine and without the network."""

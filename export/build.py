@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, unwritable, write_json
+from ..bundle.atomic import atomic_folder, unwritable, write_json, write_text
+from ..bundle.card import FILE as CARD
+from ..bundle.card import model_card
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.manifest import FILE as MANIFEST
@@ -89,6 +91,8 @@ def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> 
     artifacts = [both[key] for key in KINDS if key in (both := held | made)]
     artifacts = _timed(job, artifacts, golden.inputs)
     manifest = _manifest(job, artifacts, unavailable, provenance)
+    write_text(folder / CARD, model_card(manifest))
+    manifest = manifest.model_copy(update={"card": describe(folder, CARD)})
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 

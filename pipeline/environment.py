@@ -29,8 +29,8 @@ REQUIRED = (
 # Extras of pyproject.toml and what each brings (a test holds the two together).
 EXTRAS = {
     "serve": ("fastapi", "httptools", "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
+    "ray": ("ray",),
     "openvino": ("openvino",),
-    "demo": ("gradio",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
@@ -38,6 +38,7 @@ EXTRAS = {
         "fastapi",
         "hypothesis",
         "mypy",
+        "playwright",
         "prometheus-client",
         "pytest",
         "python-multipart",

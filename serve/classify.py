@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Request
 
 from .batcher import Answer
 from .body import declared_length, read_body
-from .service import Prepared, Service, probabilities
+from .service import Prepared, Service
+from .shares import probabilities
 from .uploads import FORMATS
 from .wire import CLASSIFY_BODY, ERRORS, Classification, Milliseconds, Prediction
 

@@ -51,10 +51,10 @@ def serve(
 
             service = Service(runtime, config)
             progress.note(
-                f"model {service.model} on {_url(listening)}  "
+                f"model {service.model} on {url_of(listening)}  "
                 f"(/docs, /classify, /v2, /metrics; Ctrl-C stops)"
             )
-            _run(create_app(service), listening, config)
+            run_app(create_app(service), listening, config.grace)
 
 
 def require_packages() -> None:
@@ -91,12 +91,14 @@ def _unbound(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on port {port} of {host} ({error.strerror}): choose another --host"
 
 
-def _url(listening: socket.socket) -> str:
+def url_of(listening: socket.socket) -> str:
+    """What a browser on this machine is given."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _run(app: object, listening: socket.socket, config: ServeConfig) -> None:
+def run_app(app: object, listening: socket.socket, grace: int) -> None:
+    """Serve ``app`` until SIGINT or SIGTERM; then what runs has ``grace`` seconds to finish."""
     import uvicorn
     from PIL import Image
 
@@ -108,7 +110,7 @@ def _run(app: object, listening: socket.socket, config: ServeConfig) -> None:
             app,  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
-            timeout_graceful_shutdown=config.grace,
+            timeout_graceful_shutdown=grace,
             server_header=False,
             proxy_headers=False,
         )

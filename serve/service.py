@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from ..bundle.preprocess import Floats
 from ..errors import MldrError
 from .batcher import Answer, Batcher
@@ -19,7 +17,7 @@ from .config import ServeConfig
 from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
-from .refusal import Refusal, overloaded
+from .refusal import overloaded
 from .runtimes.base import Runtime, usable_cores
 from .uploads import open_image, unsuitable
 
@@ -141,12 +139,3 @@ class Service:
 
     def _prepared(self) -> None:
         self._preparing -= 1
-
-
-def probabilities(logits: Floats) -> Floats:
-    """Softmax of one image's logits [C]. Raises Refusal where they are not finite."""
-    if not np.isfinite(logits).all():
-        raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    shares: Floats = (shifted / shifted.sum()).astype(np.float32)
-    return shares

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
 # version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between `serve` and
-# `demo`, and `serve` over `models`: the PyTorch runtime rebuilds the student (loading torch then).
+# `demo`; `serve` and `demo` over `models`: PyTorch rebuilds student and teacher (torch loads then).
 # `engine` (TensorRT where an engine runs) lies below `export` and `serve`, which both need it.
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
@@ -29,7 +29,7 @@ FLOORS: dict[str, set[str]] = {
     "serve": {"bundle", "data", "models", "engine"},
     "pipeline": {"bundle", "data", "models", "distill", "engine", "export", "serve"},
     "compare": {"bundle", "data", "models", "distill", "export", "pipeline"},
-    "demo": {"bundle", "serve"},
+    "demo": {"bundle", "models", "serve"},
     "cli": {
         "bundle",
         "data",

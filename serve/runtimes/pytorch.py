@@ -25,16 +25,19 @@ class PyTorch(Runtime):
     def load(self) -> None:
         import torch
 
-        from ...models.rebuild import rebuild
-
-        manifest = self.bundle.manifest
-        where, classes = str(self.bundle.path), len(manifest.labels)
-        model = rebuild(manifest.model, classes, manifest.image_size, self.bundle.weights(), where)
+        model = self._rebuilt()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self.options.cores)  # of the whole process; put back in unload
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", self.options.device) if on_gpu else torch.device("cpu")
         self._model = self._prepared(model.to(self._device))
+
+    def _rebuilt(self) -> Any:
+        from ...models.rebuild import rebuild
+
+        manifest = self.bundle.manifest
+        where, classes = str(self.bundle.path), len(manifest.labels)
+        return rebuild(manifest.model, classes, manifest.image_size, self.bundle.weights(), where)
 
     def unload(self) -> None:
         import torch

@@ -44,11 +44,11 @@ def test_json_holds_the_installed_versions() -> None:
 
 
 def test_missing_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(environment.EXTRAS, "demo", ("no-such-package",))
+    monkeypatch.setitem(environment.EXTRAS, "openvino", ("no-such-package",))
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0, result.output
     assert "missing no-such-package" in result.stdout
-    assert 'pip install "mldr-deploy[demo]"' in result.stdout.replace("\n", " ")
+    assert 'pip install "mldr-deploy[openvino]"' in result.stdout.replace("\n", " ")
 
 
 def test_missing_requirement_is_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,9 @@ CONFIG = ExportConfig(max_batch=32)
 def test_what_is_in_a_bundle(run: Any, exported: Bundle) -> None:
     assert exported
     names = {path.name for path in exported.path.iterdir()}
-    assert names == {"manifest.json", "student.onnx", "weights.safetensors", "golden.npz"}
+    files = {"student.onnx", "weights.safetensors", "golden.npz", "MODEL_CARD.md"}
+    assert names == {"manifest.json", *files}
+    assert {entry.file for entry in exported.manifest.files} == files
     manifest = open_bundle(exported.path).manifest
     assert manifest.labels == [*run.dataset.classes]
     assert manifest.input.shape == ["batch", 3, 32, 32]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mldr_deploy.bundle.card import model_card
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained, save_trained
@@ -61,8 +62,15 @@ def test_all_precisions_pass_and_are_what_they_are_called(every_precision: Bundl
         "manifest.json",
         "weights.safetensors",
         "golden.npz",
+        "MODEL_CARD.md",
         *(artifact.file for artifact in artifacts.values()),
     }
+
+
+def test_the_card_has_every_precision_that_was_added(every_precision: Bundle) -> None:
+    card = (every_precision.path / "MODEL_CARD.md").read_text()
+    assert card == model_card(every_precision.manifest)
+    assert all(f"| {a.file} | {a.precision} |" in card for a in every_precision.manifest.artifacts)
 
 
 def test_check_proves_every_precision_again(run: Any, every_precision: Bundle) -> None:

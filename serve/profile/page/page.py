@@ -31,6 +31,16 @@ def _document(report: Report) -> Iterator[str]:
         f"{subject.parameters / 1e6:.2f} M parameters, {subject.classes} classes, input {size}. "
         f"{escape(str(report.machine))}. {escape(report.created)}.</p>"
     )
+    yield from _sections(report)
+    yield "</main></body></html>"
+
+
+def sections(report: Report) -> str:
+    """Everything below the title, for a page that has style.RULES and its colours."""
+    return "\n".join(_sections(report))
+
+
+def _sections(report: Report) -> Iterator[str]:
     yield from _pick(report)
     if report.warnings or report.left_out:
         items = [*report.warnings, *(f"Not run: {reason}" for reason in report.left_out)]
@@ -43,7 +53,6 @@ def _document(report: Report) -> Iterator[str]:
     yield from _section("Batch sizes", _batches(report))
     yield from _layers(report)
     yield from _details(report)
-    yield "</main></body></html>"
 
 
 def _pick(report: Report) -> Iterator[str]:

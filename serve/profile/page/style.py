@@ -1,15 +1,18 @@
-"""The page's style sheet: system fonts, two colour schemes, one to three columns."""
+"""The page's style sheet: system fonts, two colour schemes, one to three columns.
 
-CSS = """
-:root{color-scheme:light dark;--bg:#f4f5f7;--card:#fff;--ink:#1b1f24;--dim:#59636e;--line:#dfe3e8;
+``LIGHT`` and ``DARK`` are the colours, ``RULES`` all that uses them.
+"""
+
+LIGHT = """--bg:#f4f5f7;--card:#fff;--ink:#1b1f24;--dim:#59636e;--line:#dfe3e8;
 --axis:#8b949e;--good:#1a7f37;--bad:#b42318;--warn:#fff6dd;--warnline:#e3b341;--pick:#eaf4ec;
 --c0:#2266b3;--c1:#c2550a;--c2:#0b7a6f;--c3:#8a3fa0;--c4:#9a7400;--c5:#c02658;--c6:#55771b;--c7:#59636e;
---t0:#c9ced6;--t1:#8d99a8;--t2:#e3a008;--t3:#3b5b8c;--t4:#d0517a}
-@media(prefers-color-scheme:dark){:root{--bg:#0f1216;--card:#171b21;--ink:#e6e9ed;--dim:#9aa4af;
+--t0:#c9ced6;--t1:#8d99a8;--t2:#e3a008;--t3:#3b5b8c;--t4:#d0517a"""
+DARK = """--bg:#0f1216;--card:#171b21;--ink:#e6e9ed;--dim:#9aa4af;
 --line:#2a3038;--axis:#6b7580;--good:#4cc36b;--bad:#ff7b6e;--warn:#2b2412;--warnline:#8a6d1c;
 --pick:#13241a;--c0:#66a8ef;--c1:#f0944d;--c2:#45bfb1;--c3:#c98be0;--c4:#d8b13c;--c5:#f2799f;
 --c6:#a3c85c;--c7:#9aa4af;
---t0:#59636e;--t1:#8d99a8;--t2:#e3b341;--t3:#7fa6dd;--t4:#ef7fa5}}
+--t0:#59636e;--t1:#8d99a8;--t2:#e3b341;--t3:#7fa6dd;--t4:#ef7fa5"""
+RULES = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5
@@ -57,9 +60,13 @@ svg line.range{stroke-width:3;opacity:.55}
 .front{fill:none;stroke:var(--axis);stroke-width:1.5;stroke-dasharray:5 4}
 .area{opacity:.42}.hollow{fill:var(--card)!important;stroke-width:2}.rest{fill:var(--axis)}
 """
-CSS += "".join(f".t{k}{{fill:var(--t{k})}}i.t{k}{{background:var(--t{k})}}" for k in range(5))
-CSS += "".join(
+RULES += "".join(f".t{k}{{fill:var(--t{k})}}i.t{k}{{background:var(--t{k})}}" for k in range(5))
+RULES += "".join(
     f".c{k}{{fill:var(--c{k})}}i.c{k}{{background:var(--c{k})}}"
     f"svg .sc{k}{{stroke:var(--c{k})!important}}"
     for k in range(8)
+)
+CSS = (
+    f":root{{color-scheme:light dark;{LIGHT}}}"
+    f"@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}{RULES}"
 )

@@ -1,0 +1,91 @@
+"""The page: head and five tabs over one loaded bundle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..bundle.reader import Bundle
+from ..serve.profile.report import Report
+from .about import header
+from .batch import Batch
+from .batch_tab import batch_tab
+from .classify import Classify
+from .classify_tab import classify_tab, samples
+from .config import HOST, DemoConfig
+from .look import Viewer
+from .other_tabs import about_tab, latency_tab, proof_tab
+from .student import Student
+from .teacher import Teacher
+from .theme import head, theme
+
+_FILES_KEPT = 3600  # seconds that uploads stay on this machine
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that the page is drawn from; models are loaded."""
+
+    bundle: Bundle
+    student: Student
+    teacher: Teacher | None
+    report: Report | None
+    config: DemoConfig
+    folder: Path  # for uploads and CSV files; the caller's to remove
+
+
+def offline(folder: Path) -> None:
+    """Tell Gradio, before it is imported, to ask nobody anything and where files may lie."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["GRADIO_SSR_MODE"] = "False"
+
+
+def build_page(stage: Stage) -> Any:
+    """The Blocks."""
+    import gradio as gr
+
+    viewer = Viewer(stage.student, stage.teacher)
+    own = samples(stage.bundle.golden, stage.folder / "samples")
+    title = f"{stage.bundle.manifest.model.get('name', 'student')} - mldr-deploy"
+    with gr.Blocks(
+        title=title, analytics_enabled=False, delete_cache=(_FILES_KEPT, _FILES_KEPT)
+    ) as page:
+        gr.HTML(header(stage.bundle, stage.teacher), elem_id="md-header")
+        with gr.Tabs(elem_id="md-tabs"):
+            with gr.Tab("Classify", id="classify"):
+                artifact = classify_tab(page, Classify(viewer, stage.config), own)
+            with gr.Tab("Batch", id="batch"):
+                batch_tab(Batch(viewer, stage.config, stage.folder), own, artifact)
+            with gr.Tab("Proof", id="proof"):
+                proof_tab(stage.student)
+            with gr.Tab("Latency", id="latency"):
+                latency_tab(stage.bundle, stage.config, stage.report)
+            with gr.Tab("About", id="about"):
+                about_tab(stage.bundle, stage.teacher)
+    return page
+
+
+def create_app(stage: Stage) -> Any:
+    """The page as an ASGI application, with nothing in it that is fetched from elsewhere."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    return gr.mount_gradio_app(
+        FastAPI(),
+        build_page(stage).queue(default_concurrency_limit=4),
+        path="/",
+        server_name=HOST,
+        footer_links=["api"],
+        run_history=False,
+        show_error=True,
+        max_file_size=stage.config.max_upload,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        head=head(),
+    )

@@ -1,0 +1,135 @@
+"""Images of a folder upload or a zip archive, read in memory: nothing is ever unpacked to disk.
+
+A path inside an archive is a name for the table and, by its last folder, a label; it is never
+opened. Sizes are held against the limits while bytes come out, so that what an archive *says* of
+its sizes is not believed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..serve.refusal import Refusal
+from .config import DemoConfig
+from .uploads import too_large
+
+_BLOCK = 1 << 16
+_IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file: its bytes, or why there are none."""
+
+    name: str
+    data: bytes = b""
+    problem: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds it: the label, where it is one."""
+        return PurePosixPath(self.name).parent.name
+
+
+def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> Iterator[Picture]:
+    """The images in uploaded files (name, path), of which zip archives are looked into.
+
+    A path of None is a file that was too large to be uploaded. Raises Refusal for what cannot be an
+    upload at all: no image, too many, a damaged or encrypted archive, one that unpacks to more
+    than is allowed.
+    """
+    count = 0
+    for name, path in files:
+        for found in _within(name, path, config):
+            count += 1
+            if count > config.max_files:
+                raise Refusal(
+                    413, "files", f"more than {config.max_files} images: upload them in parts"
+                )
+            yield found
+    if not count:
+        raise Refusal(
+            400,
+            "no_images",
+            f"no image in the upload (taken are {', '.join(sorted(_IMAGES))}, and zip archives of "
+            "them)",
+        )
+
+
+def _within(name: str, path: Path | None, config: DemoConfig) -> Iterator[Picture]:
+    if path is not None and name.lower().endswith(".zip"):
+        yield from _unpacked(path, config)
+    elif is_picture(name):
+        yield _single(name, path, config)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is worth reading, by its name: not what systems leave in folders."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    folders = [part for part in path.parts if part != ".."]
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in folders)
+    return not hidden and path.suffix.lower() in _IMAGES
+
+
+def _single(name: str, path: Path | None, config: DemoConfig) -> Picture:
+    if path is None:
+        return Picture(name, problem=f"not uploaded: more than {config.max_upload_mib:g} MiB?")
+    size = path.stat().st_size
+    if size > config.max_upload:
+        return Picture(name, problem=str(too_large(size, config.max_upload)))
+    return Picture(name, path.read_bytes())
+
+
+def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
+    left = config.max_unpacked
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.is_dir() or not is_picture(entry.filename):
+                    continue
+                if entry.flag_bits & _ENCRYPTED:
+                    raise Refusal(400, "encrypted", "the archive has a password: pack it without")
+                found = _member(archive, entry, min(left, config.max_upload))
+                left -= len(found.data)
+                if left <= 0:
+                    raise _bomb(config)
+                yield found
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise Refusal(
+            400, "archive", f"the zip archive is damaged ({reason}): pack it again"
+        ) from (None)
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> Picture:
+    """One file, read no further than ``limit`` bytes."""
+    name = entry.filename
+    if _leaves(name):
+        return Picture(name, problem="its path leads out of the archive: not read")
+    blocks: list[bytes] = []
+    size = 0
+    with archive.open(entry) as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            if size > limit:
+                return Picture(name, problem=f"unpacks to more than {limit / 2**20:.3g} MiB")
+            blocks.append(block)
+    return Picture(name, b"".join(blocks))
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+
+
+def _bomb(config: DemoConfig) -> Refusal:
+    return Refusal(
+        413,
+        "unpacked",
+        f"the archive unpacks to more than {config.max_unpacked_mib:g} MiB: upload it in parts",
+    )

@@ -1,0 +1,102 @@
+"""One image in, HTML or JSON out: what the Classify tab and its API endpoint call."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import MldrError
+from ..serve.refusal import Refusal
+from .answers import answers, comparison
+from .config import DemoConfig
+from .drawing import decoded, draws, scanned
+from .html import notice
+from .look import Answer, Look, Viewer, nothing_runs
+from .uploads import opened
+
+EMPTY = '<p class="md-empty">Choose a picture: upload, paste, camera, or an example below.</p>'
+
+
+class Classify:
+    """What the tab's events call; each gives the HTML of the answer and of the comparison."""
+
+    def __init__(self, viewer: Viewer, config: DemoConfig) -> None:
+        self.viewer, self.config = viewer, config
+        manifest = viewer.manifest
+        self._sizes = {name: form.artifact.bytes for name, form in viewer.student.forms.items()}
+        self.draws = draws(manifest)
+
+    def picture(self, path: str | None, artifact: str | None) -> tuple[str, str]:
+        """An uploaded file."""
+        if not path:
+            return EMPTY, ""
+        return self._shown(lambda: self.look(path, artifact, compare=True), artifact)
+
+    def drawn(self, url: str, artifact: str | None) -> tuple[str, str]:
+        """A drawing, as a data URL."""
+        if not url:
+            return '<p class="md-empty">Draw a digit: the answer comes when you stop.</p>', ""
+        return self._shown(lambda: self._drawing(url, artifact), artifact)
+
+    def answer(self, path: str | None, artifact: str | None) -> dict[str, Any]:
+        """The same for programs. Raises gradio.Error, whose words reach the caller."""
+        import gradio
+
+        try:
+            if not path:
+                raise Refusal(400, "empty", "no image was sent")
+            return as_json(self.look(path, artifact))
+        except (Refusal, MldrError) as error:
+            raise gradio.Error(str(error), print_exception=False) from None
+
+    def look(self, path: str, artifact: str | None, *, compare: bool = False) -> Look:
+        """The answer to an uploaded file. Raises MldrError and Refusal."""
+        image, seconds = opened(Path(path), self.config)
+        return self.viewer.look(image, self._named(artifact), seconds, compare=compare)
+
+    def _drawing(self, url: str, artifact: str | None) -> Look:
+        began = time.perf_counter()
+        image = decoded(url, self.config.max_upload, self.config.max_pixels)
+        seconds = time.perf_counter() - began
+        return self.viewer.look(scanned(image), self._named(artifact), seconds, compare=True)
+
+    def _named(self, artifact: str | None) -> str:
+        name = artifact or self.viewer.student.first
+        if name is None:
+            raise MldrError(nothing_runs(self.viewer.student))
+        return name
+
+    def _shown(self, look: Any, artifact: str | None) -> tuple[str, str]:
+        try:
+            found = look()
+            return answers(found), comparison(found, self._sizes, self._named(artifact))
+        except Refusal as refusal:
+            return notice(f"Not taken: {refusal}.", "bad"), ""
+        except MldrError as error:
+            return notice(str(error), "bad"), ""
+
+
+def as_json(look: Look) -> dict[str, Any]:
+    """What the API answers."""
+    return {
+        "student": _answer(look.student),
+        "teacher": None if look.teacher is None else _answer(look.teacher),
+        "agree": look.agree,
+        "label": look.truth,
+        "milliseconds": {
+            "decode": round(1000 * look.decode, 3),
+            "preprocess": round(1000 * look.preprocess, 3),
+            "compute": round(1000 * look.student.seconds, 3),
+        },
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "name": answer.name,
+        "predictions": [
+            {"label": p.label, "index": p.index, "probability": p.probability} for p in answer.top
+        ],
+        "milliseconds": round(1000 * answer.seconds, 3),
+    }

@@ -1,0 +1,145 @@
+"""One image through the student, and the teacher where there is one."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels, upright_rgb
+from ..errors import MldrError
+from ..serve.shares import probabilities
+from ..serve.uploads import unsuitable
+from .student import Form, Student
+from .teacher import Teacher
+
+TOP = 5
+CALLS = 7  # of each artifact, for the comparison
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and the probability that the softmax gives it, 0 to 1."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says to one image."""
+
+    name: str  # of the model or the artifact
+    detail: str  # what runs it
+    top: list[Prediction]
+    shares: Floats  # [C]
+    seconds: float  # compute
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image, answered."""
+
+    seen: Pixels  # [H, W, 3] after resize and crop: what the network is given
+    student: Answer
+    teacher: Answer | None
+    truth: str | None  # label of a known image
+    decode: float  # seconds
+    preprocess: float
+    others: list[Answer] = field(default_factory=list)  # every artifact, for the comparison
+
+    @property
+    def agree(self) -> bool | None:
+        """Whether student and teacher name the same class; None without a teacher."""
+        if self.teacher is None:
+            return None
+        return self.student.top[0].index == self.teacher.top[0].index
+
+
+class Viewer:
+    """Answers images with the models that are loaded."""
+
+    def __init__(self, student: Student, teacher: Teacher | None) -> None:
+        self.student, self.teacher = student, teacher
+        self.manifest = student.bundle.manifest
+        golden = student.bundle.golden
+        self._truth = {
+            _key(source if source.size else golden.pixels[k]): self.manifest.labels[int(label)]
+            for k, (source, label) in enumerate(zip(golden.sources, golden.label, strict=True))
+        }
+
+    def form(self, name: str) -> Form:
+        """The artifact ``name``. Raises MldrError that says why it is not there."""
+        if name in self.student.forms:
+            return self.student.forms[name]
+        if name in self.student.left_out:
+            raise MldrError(self.student.left_out[name])
+        raise MldrError(f"there is no artifact {name!r}: choose {', '.join(self.student.forms)}")
+
+    def look(self, image: Image.Image, name: str, decode: float, *, compare: bool = False) -> Look:
+        """Answer ``image`` with the artifact ``name``; ``compare`` asks all the others too.
+
+        Raises MldrError for an artifact that is not there, Refusal for an image that no model
+        takes or a model without a finite answer.
+        """
+        form = self.form(name)
+        began = time.perf_counter()
+        try:
+            seen = to_pixels(image, self.manifest.preprocessing)
+        except MldrError as error:
+            raise unsuitable(error) from None
+        inputs = normalise(seen[None], self.manifest.preprocessing)
+        prepared = time.perf_counter() - began
+        return Look(
+            seen=seen,
+            student=self._answer(name, form, inputs),
+            teacher=self._taught(image),
+            truth=self._truth.get(_key(np.asarray(upright_rgb(image)))),
+            decode=decode,
+            preprocess=prepared,
+            others=self.compare(inputs) if compare else [],
+        )
+
+    def compare(self, inputs: Floats) -> list[Answer]:
+        """Every artifact on the same inputs [1, 3, H, W], the time a median of calls in turns."""
+        rounds = [
+            {name: self._answer(name, form, inputs) for name, form in self.student.forms.items()}
+            for _ in range(CALLS)
+        ]
+        return [
+            replace(last, seconds=statistics.median(one[name].seconds for one in rounds))
+            for name, last in rounds[-1].items()
+        ]
+
+    def _answer(self, name: str, form: Form, inputs: Floats) -> Answer:
+        logits, seconds = form(inputs)
+        detail = f"{form.artifact.file}, {form.runtime.name}"
+        return self._answered(name, detail, logits[0], seconds)
+
+    def _taught(self, image: Image.Image) -> Answer | None:
+        teacher = self.teacher
+        if teacher is None:
+            return None
+        spec = teacher.preprocessing
+        logits, seconds = teacher(normalise(to_pixels(image, spec)[None], spec))
+        return self._answered(teacher.name, "PyTorch", logits[0], seconds)
+
+    def _answered(self, name: str, detail: str, logits: Floats, seconds: float) -> Answer:
+        shares = probabilities(logits)
+        labels = self.manifest.labels
+        order = (-shares).argsort(kind="stable")[:TOP]
+        top = [Prediction(labels[k], int(k), float(shares[k])) for k in order]
+        return Answer(name, detail, top, shares, seconds)
+
+
+def nothing_runs(student: Student) -> str:
+    """Why no artifact is there, in one line."""
+    return next(iter(student.left_out.values()), "the bundle holds no artifact")
+
+
+def _key(pixels: Pixels) -> tuple[tuple[int, ...], bytes]:
+    return pixels.shape, np.ascontiguousarray(pixels).tobytes()

@@ -1,0 +1,170 @@
+"""The Proof tab: what parity measured of every artifact, what failed, what it would have needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+
+from ..bundle.manifest import Artifact, Manifest
+from ..bundle.parity import ParityResult
+from .html import cell, chip, notice, table
+from .student import Student
+
+
+@dataclass(frozen=True)
+class GateLine:
+    """One limit and what was measured against it."""
+
+    name: str
+    measured: str
+    allowed: str
+    needed: str
+    holds: bool
+
+
+def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
+    """Every limit of the gate that was applied; the words of ``failures`` decide, not these."""
+    gate, needed = parity.gate, parity.needed
+    if gate.min_agreement is not None:
+        agreement = f"{parity.agreement:.2f} %" + (f", {parity.ties} ties" if parity.ties else "")
+        holds = parity.agreement >= gate.min_agreement
+        least = f"{needed.min_agreement:.2f} %"
+        yield GateLine("agreement", agreement, f"at least {gate.min_agreement:g} %", least, holds)
+    if gate.max_dlogit is not None:
+        largest = needed.max_dlogit or 0.0
+        shown = f"{largest:.2g}"
+        yield GateLine(
+            "largest logit difference",
+            shown,
+            f"at most {gate.max_dlogit:g}",
+            shown,
+            largest <= gate.max_dlogit,
+        )
+    if gate.max_relative is not None and needed.max_relative is not None:
+        shown = f"{needed.max_relative:.2g}"
+        allowed, holds = f"at most {gate.max_relative:g}", needed.max_relative <= gate.max_relative
+        yield GateLine("relative to the largest logit", shown, allowed, shown, holds)
+    if gate.max_drop is not None:
+        holds = parity.drop <= gate.max_drop or parity.mcnemar_p >= gate.significance
+        yield GateLine(
+            "drop of top-1",
+            f"{parity.drop:+.2f} points, McNemar p {parity.mcnemar_p:.2g}",
+            f"at most {gate.max_drop:g} points",
+            f"{needed.max_drop:.2f} points",
+            holds,
+        )
+    yield GateLine("NaN or infinity", str(parity.nonfinite), "none", "", not parity.nonfinite)
+
+
+def proof_page(student: Student) -> str:
+    """The whole tab."""
+    manifest = student.bundle.manifest
+    return "".join(
+        (
+            _headline(manifest),
+            '<div class="md-grid">',
+            *(_card(artifact, student) for artifact in manifest.artifacts),
+            "</div>",
+            _figures(manifest),
+            *(notice(f"Not made at export: {reason}") for reason in manifest.unavailable),
+        )
+    )
+
+
+def _headline(manifest: Manifest) -> str:
+    failed = [a.file for a in manifest.artifacts if a.status == "failed"]
+    samples = manifest.artifacts[0].parity.samples
+    told = (
+        f"Each file was held against the PyTorch student on {samples} test images that training "
+        "never saw. "
+    )
+    if failed:
+        names = ", ".join(failed)
+        return notice(f"{told}FAILED: {names}. What fails is not run here.", "bad")
+    return notice(f"{told}All {len(manifest.artifacts)} passed.", "good")
+
+
+def _card(artifact: Artifact, student: Student) -> str:
+    parity = artifact.parity
+    verdict = chip("passed", "good") if parity else chip("FAILED", "bad")
+    rows = "".join(_line(line) for line in gate_lines(parity))
+    return (
+        f'<section class="md-card" aria-label="{escape(artifact.file)}"><header>'
+        f"<b>{escape(artifact.file)}</b>{verdict}</header>"
+        f'<table class="md-table md-gates"><thead><tr><th scope="col">gate</th>'
+        f'<th scope="col">measured</th><th scope="col">allowed</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>{''.join(_words(artifact, student))}</section>"
+    )
+
+
+def _line(line: GateLine) -> str:
+    kind = "md-ok" if line.holds else "md-no"
+    mark = "✓" if line.holds else "✗"
+    needed = "" if line.holds or not line.needed else f"would have needed {line.needed}"
+    extra = f'<span class="md-needed">{escape(needed)}</span>' if needed else ""
+    said = "holds" if line.holds else "broken"
+    return (
+        f'<tr><th scope="row">{escape(line.name)}</th><td class="{kind}">'
+        f'<span role="img" aria-label="{said}">{mark}</span> {escape(line.measured)}{extra}</td>'
+        f"<td>{escape(line.allowed)}</td></tr>"
+    )
+
+
+def _words(artifact: Artifact, student: Student) -> Iterator[str]:
+    for failure in artifact.parity.failures:
+        yield notice(f"Failed: {failure}", "bad")
+    if artifact.fault is not None:
+        yield f'<p class="md-dim">{escape(str(artifact.fault))}</p>'
+    form = next((f for f in student.forms.values() if f.artifact is artifact), None)
+    if form is not None:
+        yield (
+            f'<p class="md-dim">On this machine, in {escape(form.runtime.name)}: golden images '
+            f"answered within {form.golden:.1e} of the stored logits.</p>"
+        )
+    elif artifact.status == "passed":
+        reason = next((w for w in student.left_out.values() if artifact.file in w), "")
+        yield f'<p class="md-dim">Not run on this machine. {escape(reason)}</p>'
+    notes = [*_notes(artifact)]
+    if notes:
+        yield f'<p class="md-dim">{escape(" ".join(notes))}</p>'
+
+
+def _notes(artifact: Artifact) -> Iterator[str]:
+    if artifact.emulated:
+        yield f"Proven by arithmetic that emulates {artifact.precision}."
+    if artifact.islands:
+        yield f"{len(artifact.islands)} nodes stay in fp32."
+    record = artifact.quantization
+    if record is not None:
+        every = len(record.quantised) + len(record.excluded)
+        yield (
+            f"Scales by {record.method} from {record.calibration_images} training images; "
+            f"{len(record.quantised)} of {every} layers quantised."
+        )
+
+
+def _figures(manifest: Manifest) -> str:
+    heads = ["file", "top-1 %", "PyTorch", "drop", "top-5 %", "PyTorch", "lost", "gained"]
+    heads += ["differ", "ties", "max |dlogit|", "p99", "mean KL", "NaN", "batches"]
+    rows = [_row(artifact) for artifact in manifest.artifacts]
+    return table(heads, rows, "Every figure of the proof", "md-names")
+
+
+def _row(artifact: Artifact) -> list[str]:
+    p = artifact.parity
+    batches = ", ".join(f"{c.batch}{'' if c.error is None else ' failed'}" for c in p.batches)
+    figures = [
+        f"{p.artifact.top1:.2f}",
+        f"{p.reference.top1:.2f}",
+        f"{p.drop:+.2f}",
+        f"{p.artifact.top5:.2f}",
+        f"{p.reference.top5:.2f}",
+        *map(str, (p.lost, p.gained, p.disagreements, p.ties)),
+        f"{p.max_dlogit:.2g}",
+        f"{p.p99_dlogit:.2g}",
+        f"{p.mean_kl:.2g}",
+        str(p.nonfinite),
+        batches,
+    ]
+    return [cell(artifact.file, "" if p else "md-no"), *(cell(text) for text in figures)]

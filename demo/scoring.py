@@ -1,0 +1,147 @@
+"""Many images through one artifact: a row an image, accuracy and confusion where labels are known.
+
+C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.preprocess import Floats, normalise, to_pixels
+from ..errors import MldrError
+from ..serve.refusal import Refusal
+from ..serve.shares import probabilities
+from ..serve.uploads import open_image
+from .archive import Picture
+from .student import Form
+
+HEADS = ("file", "says", "probability", "label", "right", "problem")
+_BATCH = 32
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image's result; ``problem`` where there is none."""
+
+    name: str
+    said: int | None = None
+    probability: float = 0.0
+    top: tuple[int, ...] = ()
+    label: int | None = None
+    problem: str = ""
+
+
+@dataclass
+class Scores:
+    """All rows and what follows from them."""
+
+    labels: Sequence[str]
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0  # of compute
+
+    @property
+    def answered(self) -> list[Row]:
+        """Rows with an answer."""
+        return [row for row in self.rows if row.said is not None]
+
+    @property
+    def labelled(self) -> list[Row]:
+        """Rows with an answer and a known label."""
+        return [row for row in self.answered if row.label is not None]
+
+    def top(self, k: int) -> float | None:
+        """Per cent of labelled images whose label is among the first k; None without any."""
+        known = self.labelled
+        if not known:
+            return None
+        return 100 * sum(row.label in row.top[:k] for row in known) / len(known)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts [C, C]: row the label, column what was said."""
+        counts = np.zeros((len(self.labels),) * 2, np.int64)
+        for row in self.labelled:
+            counts[row.label, row.said] += 1
+        return counts
+
+    def mistakes(self) -> list[tuple[str, str, int]]:
+        """(label, said, count), the most frequent first."""
+        counts = self.confusion()
+        np.fill_diagonal(counts, 0)
+        pairs = np.argwhere(counts)
+        found = [(self.labels[a], self.labels[b], int(counts[a, b])) for a, b in pairs]
+        return sorted(found, key=lambda pair: -pair[2])
+
+    def cells(self) -> Iterator[list[str]]:
+        """The rows as text, in the order of HEADS."""
+        for row in self.rows:
+            said = "" if row.said is None else self.labels[row.said]
+            label = "" if row.label is None else self.labels[row.label]
+            right = ""
+            if row.said is not None and row.label is not None:
+                right = "yes" if row.said == row.label else "no"
+            shown = "" if row.said is None else f"{row.probability:.4f}"
+            yield [row.name, said, shown, label, right, row.problem]
+
+    def csv(self) -> str:
+        """The table as a file for spreadsheets, in which no name can act as a formula."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(HEADS)
+        for cells in self.cells():
+            writer.writerow([f"'{c}" if c.startswith(_FORMULA) else c for c in cells])
+        return text.getvalue()
+
+
+def score(
+    found: Iterable[Picture], form: Form, most_pixels: int, batch: int = _BATCH
+) -> Iterator[Scores]:
+    """Answer the images in batches; after each, the scores so far. Raises what ``found`` raises."""
+    manifest = form.runtime.bundle.manifest
+    index = {label: k for k, label in enumerate(manifest.labels)}
+    scores = Scores(manifest.labels)
+    waiting: list[tuple[int, Floats]] = []
+    size = max(1, min(batch, manifest.max_batch))
+    for picture in found:
+        label = index.get(picture.folder)
+        try:
+            inputs = _inputs(picture, form, most_pixels)
+        except (Refusal, MldrError) as error:
+            scores.rows.append(Row(picture.name, label=label, problem=str(error)))
+            continue
+        waiting.append((len(scores.rows), inputs))
+        scores.rows.append(Row(picture.name, label=label))
+        if len(waiting) == size:
+            _compute(scores, waiting, form)
+            waiting = []
+            yield scores
+    if waiting:
+        _compute(scores, waiting, form)
+    yield scores
+
+
+def _inputs(picture: Picture, form: Form, most_pixels: int) -> Floats:
+    if picture.problem is not None:
+        raise MldrError(picture.problem)
+    spec = form.runtime.bundle.manifest.preprocessing
+    return normalise(to_pixels(open_image(picture.data, most_pixels), spec)[None], spec)
+
+
+def _compute(scores: Scores, waiting: list[tuple[int, Floats]], form: Form) -> None:
+    logits, seconds = form(np.concatenate([inputs for _, inputs in waiting]))
+    scores.seconds += seconds
+    for (place, _), one in zip(waiting, logits, strict=True):
+        row = scores.rows[place]
+        try:
+            shares = probabilities(one)
+        except Refusal as error:
+            scores.rows[place] = Row(row.name, label=row.label, problem=str(error))
+            continue
+        top = tuple(int(k) for k in (-shares).argsort(kind="stable")[:5])
+        scores.rows[place] = Row(row.name, top[0], float(shares[top[0]]), top, row.label)

@@ -1,0 +1,111 @@
+"""The student in all its forms, each loaded beside the others so that a switch costs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from ..bundle.manifest import Artifact
+from ..bundle.preprocess import Floats
+from ..bundle.progress import Progress, Silent
+from ..bundle.reader import Bundle, refusal
+from ..errors import MldrError
+from ..serve.runtimes.base import Runtime, RuntimeOptions
+from ..serve.runtimes.choose import open_runtime, prove_golden
+
+_WARM_UP = 3  # calls; the first of a runtime allocate
+
+
+@dataclass
+class Form:
+    """One artifact, loaded. A runtime serves one thread at a time, so callers take turns."""
+
+    runtime: Runtime
+    golden: float  # largest logit difference on the golden images, here
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def artifact(self) -> Artifact:
+        """What the manifest says of it."""
+        assert self.runtime.artifact is not None
+        return self.runtime.artifact
+
+    def __call__(self, inputs: Floats) -> tuple[Floats, float]:
+        """Logits [B, C] of inputs [B, 3, H, W], and the seconds that they took."""
+        with self._turn:
+            began = time.perf_counter()
+            logits = self.runtime(inputs)
+            return logits, time.perf_counter() - began
+
+
+class Student:
+    """Every artifact of a bundle that this machine runs, by its short name.
+
+    ``left_out`` says of each other one why. A context manager: loaded inside of it.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: str,
+        options: RuntimeOptions,
+        progress: Progress | None = None,
+    ) -> None:
+        self.bundle, self._runtime, self._options = bundle, runtime, options
+        self._progress = progress or Silent()
+        self.forms: dict[str, Form] = {}
+        self.left_out: dict[str, str] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        artifacts = self.bundle.manifest.artifacts
+        self._progress.start("load", len(artifacts))
+        for artifact in artifacts:
+            name = self._name(artifact)
+            try:
+                self.forms[name] = self._form(artifact)
+            except MldrError as error:
+                self.left_out[name] = str(error)
+                self._progress.note(f"{artifact.file} is left out: {error}")
+            self._progress.advance()
+        self._progress.finish()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.forms = {}
+        self._open.close()
+
+    @property
+    def first(self) -> str | None:
+        """The form that the page begins with: fp32 where it runs, for the others to differ from."""
+        return "fp32" if "fp32" in self.forms else next(iter(self.forms), None)
+
+    def _form(self, artifact: Artifact) -> Form:
+        if artifact.status == "failed" and not self.bundle.allow_failed:
+            raise MldrError(refusal(self.bundle.path, artifact))
+        chosen = open_runtime(
+            self.bundle, self._runtime, artifact.file, self._options, self._progress
+        )
+        runtime = self._open.enter_context(chosen)
+        form = Form(runtime, prove_golden(runtime))
+        for _ in range(_WARM_UP):
+            form(self.bundle.golden.inputs[:1])
+        return form
+
+    def _name(self, artifact: Artifact) -> str:
+        """``int8``, ``int8 engine``; the file where two would have the same."""
+        names = [_short(other) for other in self.bundle.manifest.artifacts]
+        return _short(artifact) if names.count(_short(artifact)) == 1 else artifact.file
+
+
+def _short(artifact: Artifact) -> str:
+    return artifact.precision if artifact.format == "onnx" else f"{artifact.precision} engine"

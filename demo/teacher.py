@@ -1,0 +1,104 @@
+"""The teacher of a run, in PyTorch: the only part of the demo that loads torch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..bundle.preprocess import Floats, Preprocessing
+from ..bundle.reader import Bundle
+from ..bundle.trained import RECORD, TrainedModel, load_trained, read_trained
+from ..errors import MldrError, Unavailable
+from ..serve.runtimes.base import RuntimeOptions
+from ..serve.runtimes.pytorch import PyTorch
+
+_INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model folder hold it
+
+
+class Teacher:
+    """A trained teacher, loaded and answering. Callers take turns."""
+
+    def __init__(self, folder: Path, record: TrainedModel, runtime: PyTorch) -> None:
+        self.folder, self.record, self._runtime = folder, record, runtime
+        self._turn = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Its architecture."""
+        return str(self.record.model.get("name", "teacher"))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Its own, which may differ from the student's."""
+        return self.record.preprocessing
+
+    def __call__(self, inputs: Floats) -> tuple[Floats, float]:
+        """Logits [B, C] of inputs [B, 3, H, W], and the seconds that they took."""
+        with self._turn:
+            began = time.perf_counter()
+            logits = self._runtime(inputs)
+            return logits, time.perf_counter() - began
+
+
+class _Trained(PyTorch):
+    """The PyTorch runtime on a trained model that is not the bundle's own."""
+
+    def __init__(self, bundle: Bundle, folder: Path, options: RuntimeOptions) -> None:
+        super().__init__(bundle, None, options)
+        self._folder = folder
+
+    def _rebuilt(self) -> Any:
+        from ..models.rebuild import rebuild
+
+        record, tensors = load_trained(self._folder)
+        where = str(self._folder)
+        return rebuild(record.model, record.num_classes, record.image_size, tensors, where)
+
+
+def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher:
+    """The teacher of the run in ``path``.
+
+    Raises MldrError when there is none, it is damaged, or it tells other classes apart than the
+    bundle; Unavailable without torch.
+    """
+    folder = trained_folder(path)
+    record = read_trained(folder)
+    _same_classes(record.classes, bundle.manifest.labels, folder)
+    if find_spec("torch") is None:
+        raise Unavailable("--teacher needs torch, the student does not: pip install torch timm")
+    runtime = _Trained(bundle, folder, options)
+    runtime.load()
+    teacher = Teacher(folder, record, runtime)
+    height, width = record.preprocessing.size
+    import numpy as np
+
+    teacher(np.zeros((1, 3, height, width), np.float32))
+    return teacher
+
+
+def trained_folder(path: Path) -> Path:
+    """Where in ``path`` the teacher lies. Raises MldrError when nowhere."""
+    for inside in _INSIDE:
+        if (path / inside / RECORD).is_file():
+            return path / inside
+    if not path.is_dir():
+        raise MldrError(f"--teacher {path}: there is no such folder")
+    raise MldrError(
+        f"--teacher {path} holds no trained teacher ({RECORD} is neither in it nor in teacher/"
+        "trained): give the --out of distill-and-export or train-teacher"
+    )
+
+
+def _same_classes(theirs: Sequence[str], ours: Sequence[str], folder: Path) -> None:
+    if [*theirs] == [*ours]:
+        return
+    if len(theirs) != len(ours):
+        what = f"{len(theirs)} classes where the bundle has {len(ours)}"
+    else:
+        at = next(k for k, name in enumerate(ours) if theirs[k] != name)
+        what = f"class {at} is {theirs[at]!r} where the bundle has {ours[at]!r}"
+    raise MldrError(f"{folder} is not this student's teacher ({what}): give the run it learned in")

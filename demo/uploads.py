@@ -1,0 +1,37 @@
+"""From an uploaded file to an image, by the HTTP service's rules."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from ..serve.refusal import Refusal
+from ..serve.uploads import open_image
+from .config import DemoConfig
+
+
+def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:
+    """The image in the file and the seconds that decoding took. Raises Refusal."""
+    try:
+        size = path.stat().st_size
+        if size > config.max_upload:
+            raise too_large(size, config.max_upload)
+        data = path.read_bytes()
+    except OSError:
+        raise Refusal(400, "gone", "the upload is gone from this machine: upload it again") from (
+            None
+        )
+    began = time.perf_counter()
+    image = open_image(data, config.max_pixels)
+    return image, time.perf_counter() - began
+
+
+def too_large(size: int, limit: int) -> Refusal:
+    """The refusal of a file beyond ``limit`` bytes."""
+    return Refusal(
+        413,
+        "body_size",
+        f"{size / 2**20:.1f} MiB, at most {limit / 2**20:g} MiB are taken: scale the picture down",
+    )

@@ -1,0 +1,17 @@
+"""From logits to what a person reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..bundle.preprocess import Floats
+from .refusal import Refusal
+
+
+def probabilities(logits: Floats) -> Floats:
+    """Softmax of one image's logits [C]. Raises Refusal where they are not finite."""
+    if not np.isfinite(logits).all():
+        raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    shares: Floats = (shifted / shifted.sum()).astype(np.float32)
+    return shares

@@ -1,0 +1,120 @@
+"""Uploads of many images, and the ways in which an archive may be hostile."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mldr_deploy.demo.archive import Picture, pictures
+from mldr_deploy.demo.config import DemoConfig
+from mldr_deploy.serve.refusal import Refusal
+
+Pack = Callable[[dict[str, bytes]], Path]
+IMAGE = b"\x89PNG\r\n\x1a\n and whatever follows"
+
+
+def found(path: Path, **config: float) -> list[Picture]:
+    return [*pictures([(path.name, path)], DemoConfig(**config))]
+
+
+def test_a_folder_s_name_is_the_label(packed: Pack) -> None:
+    files = {"photos/7/a.png": IMAGE, "photos/notes.txt": b"x", "__MACOSX/7/._a.png": b"x"}
+    assert found(packed(files)) == [Picture("photos/7/a.png", IMAGE)]
+    assert found(packed(files))[0].folder == "7"
+
+
+def test_a_bomb_is_stopped_by_what_comes_out_not_by_what_it_says(packed: Pack) -> None:
+    path = packed({"7/a.png": bytes(40 << 20)})
+    data = path.read_bytes()
+    size = (40 << 20).to_bytes(4, "little")
+    assert len(data) < 100_000 and data.count(size) == 2
+    path.write_bytes(data.replace(size, (1000).to_bytes(4, "little")))  # it lies about its size
+    (only,) = [*_or_refused(path, max_upload_mib=1)]
+    assert "damaged" in only or "unpacks to more than 1 MiB" in only
+
+
+def test_a_member_beyond_the_limit_is_told_and_the_others_are_read(packed: Pack) -> None:
+    path = packed({"7/big.png": bytes(3 << 20), "7/small.png": IMAGE})
+    big, small = found(path, max_upload_mib=1)
+    assert big.problem == "unpacks to more than 1 MiB" and small.data == IMAGE
+
+
+def test_all_members_together_are_limited(packed: Pack) -> None:
+    path = packed({f"7/{k}.png": bytes(1 << 20) for k in range(8)})
+    with pytest.raises(
+        Refusal, match=r"the archive unpacks to more than 4 MiB: upload it in parts"
+    ):
+        found(path, max_unpacked_mib=4)
+
+
+def _or_refused(path: Path, **config: float) -> list[str]:
+    try:
+        return [picture.problem or "read" for picture in found(path, **config)]
+    except Refusal as refusal:
+        return [str(refusal)]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/x.png", "/etc/x.png", "a/../../x.png", "C:\\x.png", "..\\x.png"]
+)
+def test_a_path_that_leads_outside_is_not_read_and_nothing_is_written(
+    packed: Pack, name: str, tmp_path: Path
+) -> None:
+    path = packed({name: IMAGE, "7/good.png": IMAGE})
+    before = sorted(tmp_path.parent.rglob("*"))
+    bad, good = found(path)
+    assert bad.problem == "its path leads out of the archive: not read" and not bad.data
+    assert good.data == IMAGE
+    assert sorted(tmp_path.parent.rglob("*")) == before
+
+
+def test_an_empty_archive_and_one_without_images_say_what_is_taken(packed: Pack) -> None:
+    for files in ({}, {"readme.txt": b"x"}):
+        with pytest.raises(Refusal, match=r"no image in the upload \(taken are .bmp, .gif"):
+            found(packed(files))
+
+
+def test_a_damaged_archive_is_a_reason(tmp_path: Path, packed: Pack) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(b"PK\x03\x04 nonsense")
+    with pytest.raises(Refusal, match="the zip archive is damaged"):
+        found(path)
+    whole = packed({"7/a.png": np.random.default_rng(0).bytes(5000)})
+    data = bytearray(whole.read_bytes())
+    data[2000] ^= 255
+    whole.write_bytes(data)
+    with pytest.raises(Refusal, match="the zip archive is damaged"):
+        found(whole)
+
+
+def test_a_password_is_told(packed: Pack) -> None:
+    path = packed({"7/a.png": IMAGE})
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        start = archive.start_dir
+    data[start + 8] |= 1  # "encrypted" in the central directory
+    path.write_bytes(data)
+    with pytest.raises(Refusal, match="the archive has a password"):
+        found(path)
+
+
+def test_too_many_images_are_refused(packed: Pack) -> None:
+    path = packed({f"{k}.png": IMAGE for k in range(4)})
+    with pytest.raises(Refusal, match="more than 3 images: upload them in parts"):
+        found(path, max_files=3)
+
+
+def test_loose_files_are_taken_by_name_and_size(tmp_path: Path) -> None:
+    image, big = tmp_path / "a.png", tmp_path / "b.png"
+    image.write_bytes(IMAGE)
+    big.write_bytes(bytes(2 << 20))
+    files = [("7/a.png", image), ("7/b.png", big), ("7/c.png", None), ("notes.txt", image)]
+    good, large, refused = pictures(files, DemoConfig(max_upload_mib=1))
+    assert good == Picture("7/a.png", IMAGE)
+    assert large.problem is not None and "2.0 MiB, at most 1 MiB" in large.problem
+    assert refused.problem == "not uploaded: more than 1 MiB?"
