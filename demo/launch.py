@@ -15,7 +15,7 @@ from ..serve.server import listen, run_app, url_of
 from .config import HOST, DemoConfig
 from .latency import found_report
 from .student import Student
-from .teacher import load_teacher
+from .teacher import load_teacher, trained_folder
 
 _GRACE = 2  # seconds; open pages hold a connection each and would else delay the end
 
@@ -43,13 +43,16 @@ def demo(
     if not allow_failed:
         bundle = type(bundle)(bundle.path, bundle.manifest)
     found = found_report(bundle, report)
+    folder_of_teacher = None if teacher is None else trained_folder(teacher)
     options = RuntimeOptions(threads=config.threads)
     with (
         listen(HOST, config.port) as listening,  # before anything slow, to fail early
         tempfile.TemporaryDirectory(prefix="mldr-demo-") as folder,
         Student(bundle, config.runtime, options, progress) as student,
     ):
-        taught = None if teacher is None else load_teacher(teacher, bundle, options)
+        taught = None
+        if folder_of_teacher is not None:
+            taught = load_teacher(folder_of_teacher, bundle, options)
         from .app import Stage, create_app, offline
 
         offline(Path(folder))

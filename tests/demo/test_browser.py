@@ -158,6 +158,15 @@ def test_garbage_is_told_in_words_and_the_next_picture_is_answered(
     person.said(lambda text: "it is 7" in text)
 
 
+def test_a_file_above_the_limit_is_told_with_the_limit(visit: Any, tmp_path: Path) -> None:
+    person = visit()
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(17 << 20))
+    person.upload(large)
+    told = person.page.get_by_text("exceed the maximum allowed size of 16.0 Mb").first
+    told.wait_for()
+
+
 def test_a_real_cifar_image_is_taken_by_a_model_of_digits(
     visit: Any, cifar100_root: Path, tmp_path: Path
 ) -> None:
