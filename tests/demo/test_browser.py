@@ -165,6 +165,8 @@ def test_a_file_above_the_limit_is_told_with_the_limit(visit: Any, tmp_path: Pat
     person.upload(large)
     told = person.page.get_by_text("exceed the maximum allowed size of 16.0 Mb").first
     told.wait_for()
+    assert all("exceed" in error for error in person.broken)  # Gradio throws what it also shows
+    person.broken.clear()
 
 
 def test_a_real_cifar_image_is_taken_by_a_model_of_digits(
