@@ -150,3 +150,16 @@ def test_first_weights_are_normal_002_or_kaiming_by_fan_out(weight: Tensor, want
     tolerance = 5 / math.sqrt(2 * weight.numel())  # five standard errors of a sample deviation
     assert weight.std().item() == pytest.approx(wanted, rel=tolerance)
     assert abs(weight.mean().item()) < 5 * wanted / math.sqrt(weight.numel())
+
+
+def test_depthwise_convolutions_are_spared_bf16_on_cpus() -> None:
+    """Under autocast a map-like body stays in fp32, a token-like one and the classifier do not."""
+    shape = StageShape(channels=8, height=4, width=4)
+    stage = torch.randn(2, 8, 4, 4)
+    for body, kept in ((map_body(shape, 2, 16), True), (token_body(shape, 2, 16), False)):
+        projector = StageProjector(body, 16, 3).eval()
+        expected = projector(stage).descriptor
+        with torch.autocast("cpu", torch.bfloat16):
+            found = projector(stage)
+        assert bool((found.descriptor == expected).all()) == kept
+        assert found.logits.dtype == torch.bfloat16
