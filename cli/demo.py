@@ -44,27 +44,9 @@ from .console import progress
     help="What computes, as for `serve`; auto takes for each artifact the fastest whose answers to "
     "the golden images hold here.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(0, 1024),
-    default=0,
-    show_default=True,
-    help="CPU threads that compute; 0: one per usable core.",
-)
-@click.option(
-    "--max-upload-mib",
-    type=click.FloatRange(0.001, 1024),
-    default=16.0,
-    show_default=True,
-    help="Largest upload, an image or a zip archive, MiB.",
-)
-@click.option(
-    "--max-megapixels",
-    type=click.FloatRange(0.000001, 500),
-    default=25.0,
-    show_default=True,
-    help="Largest image, millions of pixels; read from its header before anything is decoded.",
-)
+@options.threads
+@options.max_upload("upload, an image or a zip archive")
+@options.max_megapixels
 @click.option(
     "--allow-failed", is_flag=True, help="Run artifacts that failed parity, to look into them."
 )

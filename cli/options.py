@@ -108,3 +108,28 @@ data_root = click.option(
     help="Folder that holds the named data sets.  [default: $MLDR_DATA, else ../shared/data beside "
     "the checkout, else the user's cache folder]",
 )
+threads = click.option(
+    "--threads",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    help="CPU threads that compute; 0: one per usable core.",
+)
+max_megapixels = click.option(
+    "--max-megapixels",
+    type=click.FloatRange(0.000001, 500),
+    default=25.0,
+    show_default=True,
+    help="Largest image, millions of pixels; read from its header before anything is decoded.",
+)
+
+
+def max_upload(largest: str) -> Callable[[F], F]:
+    """``--max-upload-mib``; ``largest`` says of what it is the limit."""
+    return click.option(
+        "--max-upload-mib",
+        type=click.FloatRange(0.001, 1024),
+        default=16.0,
+        show_default=True,
+        help=f"Largest {largest}, MiB.",
+    )

@@ -92,13 +92,7 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     show_default=True,
     help="Least measured requests of a series, all rounds together.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(0, 1024),
-    default=0,
-    show_default=True,
-    help="CPU threads that compute; 0: one per usable core.",
-)
+@options.threads
 @click.option(
     "--encoding",
     type=click.Choice(["JPEG", "PNG"]),

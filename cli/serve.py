@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from . import options
 from .console import progress
 
 
@@ -45,13 +46,7 @@ from .console import progress
 @click.option(
     "--name", default=None, help="Name of the model in URLs.  [default: the student's own]"
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(0, 1024),
-    default=0,
-    show_default=True,
-    help="CPU threads that compute; 0: one per usable core.",
-)
+@options.threads
 @click.option(
     "--max-batch",
     type=click.IntRange(0, 4096),
@@ -88,20 +83,8 @@ from .console import progress
     show_default=True,
     help="Seconds that a request may take to arrive; then 408.",
 )
-@click.option(
-    "--max-upload-mib",
-    type=click.FloatRange(0.001, 1024),
-    default=16.0,
-    show_default=True,
-    help="Largest image upload or JSON request, MiB.",
-)
-@click.option(
-    "--max-megapixels",
-    type=click.FloatRange(0.000001, 500),
-    default=25.0,
-    show_default=True,
-    help="Largest image, millions of pixels; read from its header before anything is decoded.",
-)
+@options.max_upload("image upload or JSON request")
+@options.max_megapixels
 @click.option(
     "--grace",
     type=click.IntRange(0, 3600),

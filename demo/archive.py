@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..serve.config import MiB
 from ..serve.refusal import Refusal
 from .config import DemoConfig
 from .uploads import too_large
@@ -101,9 +102,8 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
                 yield found
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise Refusal(
-            400, "archive", f"the zip archive is damaged ({reason}): pack it again"
-        ) from (None)
+        told = f"the zip archive is damaged ({reason}): pack it again"
+        raise Refusal(400, "archive", told) from None
 
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> Picture:
@@ -117,7 +117,7 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> Pic
         while block := file.read(_BLOCK):
             size += len(block)
             if size > limit:
-                return Picture(name, problem=f"unpacks to more than {limit / 2**20:.3g} MiB")
+                return Picture(name, problem=f"unpacks to more than {limit / MiB:.3g} MiB")
             blocks.append(block)
     return Picture(name, b"".join(blocks))
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.golden import Golden
-from ..errors import MldrError
 from ..serve.refusal import Refusal
 from .archive import Picture, pictures
 from .config import DemoConfig
 from .confusion import confusion_picture
 from .html import cell, notice, table, tiles
-from .look import Viewer, nothing_runs
+from .look import Viewer
 from .scoring import Scores, score
 
 _MOST_PAIRS = 8
@@ -46,10 +45,8 @@ class Batch:
         return self._scored(named, artifact)
 
     def _scored(self, found: Iterator[Picture], artifact: str | None) -> Iterator[Scores]:
-        name = artifact or self.viewer.student.first
-        if name is None:
-            raise MldrError(nothing_runs(self.viewer.student))
-        return score(found, self.viewer.form(name), self.config.max_pixels)
+        form = self.viewer.form(self.viewer.named(artifact))
+        return score(found, form, self.config.max_pixels)
 
     def written(self, scores: Scores) -> str:
         """The CSV file of ``scores``."""
@@ -68,7 +65,7 @@ def batch_page(scores: Scores) -> str:
         parts.append(
             notice(
                 f"{problems} of {len(scores.rows)} files got no answer; the table says why.",
-                ("warn"),
+                "warn",
             )
         )
     if not scores.labelled:

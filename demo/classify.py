@@ -12,7 +12,7 @@ from .answers import answers, comparison
 from .config import DemoConfig
 from .drawing import decoded, draws, scanned
 from .html import notice
-from .look import Answer, Look, Viewer, nothing_runs
+from .look import Answer, Look, Viewer
 from .uploads import opened
 
 EMPTY = '<p class="md-empty">Choose a picture: upload, paste, camera, or an example below.</p>'
@@ -53,24 +53,18 @@ class Classify:
     def look(self, path: str, artifact: str | None, *, compare: bool = False) -> Look:
         """The answer to an uploaded file. Raises MldrError and Refusal."""
         image, seconds = opened(Path(path), self.config)
-        return self.viewer.look(image, self._named(artifact), seconds, compare=compare)
+        return self.viewer.look(image, self.viewer.named(artifact), seconds, compare=compare)
 
     def _drawing(self, url: str, artifact: str | None) -> Look:
         began = time.perf_counter()
         image = decoded(url, self.config.max_upload, self.config.max_pixels)
         seconds = time.perf_counter() - began
-        return self.viewer.look(scanned(image), self._named(artifact), seconds, compare=True)
-
-    def _named(self, artifact: str | None) -> str:
-        name = artifact or self.viewer.student.first
-        if name is None:
-            raise MldrError(nothing_runs(self.viewer.student))
-        return name
+        return self.viewer.look(scanned(image), self.viewer.named(artifact), seconds, compare=True)
 
     def _shown(self, look: Any, artifact: str | None) -> tuple[str, str]:
         try:
             found = look()
-            return answers(found), comparison(found, self._sizes, self._named(artifact))
+            return answers(found), comparison(found, self._sizes, self.viewer.named(artifact))
         except Refusal as refusal:
             return notice(f"Not taken: {refusal}.", "bad"), ""
         except MldrError as error:

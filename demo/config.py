@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ..serve.config import MiB, ServeConfig
+from ..serve.config import MiB, UploadLimits
 from ..serve.runtimes.choose import AUTO
 
 HOST = "127.0.0.1"  # the demo has no authentication, so it listens to this machine alone
-_SERVICE = ServeConfig()
 
 
-class DemoConfig(BaseModel):
+class DemoConfig(UploadLimits):
     """Options of `mldr-deploy demo`; limits of uploads are the HTTP service's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     port: int = Field(default=7860, ge=0, le=65535, description="Port; 0 takes a free one.")
     runtime: str = Field(
@@ -23,18 +20,6 @@ class DemoConfig(BaseModel):
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads that compute; 0: one per usable core."
     )
-    max_upload_mib: float = Field(
-        default=_SERVICE.max_upload_mib,
-        ge=0.001,
-        le=1024,
-        description="Largest uploaded file, an image or a zip archive, MiB.",
-    )
-    max_megapixels: float = Field(
-        default=_SERVICE.max_megapixels,
-        ge=0.000001,
-        le=500,
-        description="Largest image, millions of pixels; read from its header before decoding.",
-    )
     max_files: int = Field(default=5000, ge=1, le=100_000, description="Most images of one batch.")
     max_unpacked_mib: float = Field(
         default=512.0,
@@ -42,16 +27,6 @@ class DemoConfig(BaseModel):
         le=1 << 16,
         description="Most bytes that a zip archive may unpack to, MiB.",
     )
-
-    @property
-    def max_upload(self) -> int:
-        """Bytes."""
-        return int(self.max_upload_mib * MiB)
-
-    @property
-    def max_pixels(self) -> int:
-        """Pixels."""
-        return int(self.max_megapixels * 1e6)
 
     @property
     def max_unpacked(self) -> int:

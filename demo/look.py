@@ -72,6 +72,13 @@ class Viewer:
             for k, (source, label) in enumerate(zip(golden.sources, golden.label, strict=True))
         }
 
+    def named(self, artifact: str | None) -> str:
+        """The artifact asked for, or the one that the page begins with. Raises MldrError."""
+        name = artifact or self.student.first
+        if name is None:
+            raise MldrError(nothing_runs(self.student))
+        return name
+
     def form(self, name: str) -> Form:
         """The artifact ``name``. Raises MldrError that says why it is not there."""
         if name in self.student.forms:

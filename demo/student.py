@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from ..bundle.manifest import Artifact
-from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, refusal
 from ..errors import MldrError
 from ..serve.runtimes.base import Runtime, RuntimeOptions
 from ..serve.runtimes.choose import open_runtime, prove_golden
+from .turns import Turns
 
 _WARM_UP = 3  # calls; the first of a runtime allocate
 
 
-@dataclass
-class Form:
-    """One artifact, loaded. A runtime serves one thread at a time, so callers take turns."""
+class Form(Turns):
+    """One artifact, loaded. ``golden``: its largest logit difference on the golden images, here."""
 
-    runtime: Runtime
-    golden: float  # largest logit difference on the golden images, here
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, runtime: Runtime, golden: float) -> None:
+        super().__init__(runtime)
+        self.golden = golden
 
     @property
     def artifact(self) -> Artifact:
         """What the manifest says of it."""
         assert self.runtime.artifact is not None
         return self.runtime.artifact
-
-    def __call__(self, inputs: Floats) -> tuple[Floats, float]:
-        """Logits [B, C] of inputs [B, 3, H, W], and the seconds that they took."""
-        with self._turn:
-            began = time.perf_counter()
-            logits = self.runtime(inputs)
-            return logits, time.perf_counter() - began
 
 
 class Student:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..bundle.preprocess import Floats, Preprocessing
+from ..bundle.preprocess import Preprocessing
 from ..bundle.reader import Bundle
 from ..bundle.trained import RECORD, TrainedModel, load_trained, read_trained
 from ..errors import MldrError, Unavailable
 from ..serve.runtimes.base import RuntimeOptions
 from ..serve.runtimes.pytorch import PyTorch
+from .turns import Turns
 
 _INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model folder hold it
 
 
-class Teacher:
-    """A trained teacher, loaded and answering. Callers take turns."""
+class Teacher(Turns):
+    """A trained teacher, loaded and answering."""
 
     def __init__(self, folder: Path, record: TrainedModel, runtime: PyTorch) -> None:
-        self.folder, self.record, self._runtime = folder, record, runtime
-        self._turn = threading.Lock()
+        super().__init__(runtime)
+        self.folder, self.record = folder, record
 
     @property
     def name(self) -> str:
@@ -35,13 +34,6 @@ class Teacher:
     def preprocessing(self) -> Preprocessing:
         """Its own, which may differ from the student's."""
         return self.record.preprocessing
-
-    def __call__(self, inputs: Floats) -> tuple[Floats, float]:
-        """Logits [B, C] of inputs [B, 3, H, W], and the seconds that they took."""
-        with self._turn:
-            began = time.perf_counter()
-            logits = self._runtime(inputs)
-            return logits, time.perf_counter() - began
 
 
 class _Trained(PyTorch):

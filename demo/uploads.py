@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..serve.config import MiB
 from ..serve.refusal import Refusal
 from ..serve.uploads import open_image
 from .config import DemoConfig
@@ -20,9 +21,8 @@ def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:
             raise too_large(size, config.max_upload)
         data = path.read_bytes()
     except OSError:
-        raise Refusal(400, "gone", "the upload is gone from this machine: upload it again") from (
-            None
-        )
+        told = "the upload is gone from this machine: upload it again"
+        raise Refusal(400, "gone", told) from None
     began = time.perf_counter()
     image = open_image(data, config.max_pixels)
     return image, time.perf_counter() - began
@@ -33,5 +33,5 @@ def too_large(size: int, limit: int) -> Refusal:
     return Refusal(
         413,
         "body_size",
-        f"{size / 2**20:.1f} MiB, at most {limit / 2**20:g} MiB are taken: scale the picture down",
+        f"{size / MiB:.1f} MiB, at most {limit / MiB:g} MiB are taken: scale the picture down",
     )

@@ -9,10 +9,38 @@ from .runtimes.choose import AUTO
 MiB = 1 << 20
 
 
-class ServeConfig(BaseModel):
-    """Options of `mldr-deploy serve`; the bounds keep one machine's memory bounded too."""
+class UploadLimits(BaseModel):
+    """How large an upload may be, for everything that takes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_upload_mib: float = Field(
+        default=16.0,
+        ge=0.001,
+        le=1024,
+        description="Largest upload, MiB: an image, a JSON request, the demo's zip archive.",
+    )
+    max_megapixels: float = Field(
+        default=25.0,
+        ge=0.000001,
+        le=500,
+        description="Largest image, millions of pixels; read from its header, before anything is "
+        "decoded.",
+    )
+
+    @property
+    def max_upload(self) -> int:
+        """Bytes."""
+        return int(self.max_upload_mib * MiB)
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels."""
+        return int(self.max_megapixels * 1e6)
+
+
+class ServeConfig(UploadLimits):
+    """Options of `mldr-deploy serve`; the bounds keep one machine's memory bounded too."""
 
     host: str = Field(
         default="127.0.0.1",
@@ -63,19 +91,6 @@ class ServeConfig(BaseModel):
     body_timeout: float = Field(
         default=30.0, gt=0, le=3600, description="Time that a request may take to arrive, seconds."
     )
-    max_upload_mib: float = Field(
-        default=16.0,
-        ge=0.001,
-        le=1024,
-        description="Largest image upload or JSON request, MiB.",
-    )
-    max_megapixels: float = Field(
-        default=25.0,
-        ge=0.000001,
-        le=500,
-        description="Largest image, millions of pixels; read from its header, before anything is "
-        "decoded.",
-    )
     max_in_flight_mib: float = Field(
         default=256.0,
         ge=0.001,
@@ -91,16 +106,6 @@ class ServeConfig(BaseModel):
         le=3600,
         description="Time that accepted requests have to finish after a stop signal, seconds.",
     )
-
-    @property
-    def max_upload(self) -> int:
-        """Bytes."""
-        return int(self.max_upload_mib * MiB)
-
-    @property
-    def max_pixels(self) -> int:
-        """Pixels."""
-        return int(self.max_megapixels * 1e6)
 
     @property
     def max_in_flight(self) -> int:
