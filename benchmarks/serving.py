@@ -3,12 +3,14 @@
     python benchmarks/serving.py BUNDLE [--max-batch 8] [--seconds 4] [--rounds 5] [--out DIR]
 
 Everyone runs the same artifact in ONNX Runtime on one thread, with the same largest batch and no
-added delay; servers and load run in processes of their own. Work comes in two forms: `tensor`, one
-preprocessed image a request (ours: the protocol's binary form; LitServe: a form's file, its most
-compact one), and `upload`, an encoded image. Rounds take turns, so that what else happens on the
-machine meets all alike; figures are medians over rounds, and CPU seconds of the whole server are
-told beside wall time because they depend less on neighbours. Half load is a Poisson stream at half
-of the slower server's throughput. Needs `pip install litserve`. The last line is JSON.
+added delay; servers and load run in processes of their own, and who is not being measured is
+stopped (SIGSTOP), since LitServe polls its queues even when nobody asks. Work comes in two forms:
+`tensor`, one preprocessed image a request (ours: the protocol's binary form; LitServe: a form's
+file, its most compact one), and `upload`, an encoded image. Rounds take turns, so that what else
+happens on the machine meets all alike; figures are medians over rounds, and CPU seconds of the
+whole server are told beside wall time because they depend less on neighbours. Half load is a
+Poisson stream at half of the slower server's throughput. Needs `pip install litserve`. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -54,6 +56,11 @@ class Server:
     def cpu(self) -> float:
         """CPU seconds used so far."""
         return float(sum(sum(one.cpu_times()[:2]) for one in self.tree()))
+
+    def hold(self, stop: bool) -> None:
+        """Stop all of it, or let it go on."""
+        for one in self.tree():
+            one.send_signal(signal.SIGSTOP if stop else signal.SIGCONT)
 
     def memory(self) -> float:
         """Resident memory now, MiB."""
@@ -101,6 +108,7 @@ def _running(server: Server, group: bool = False) -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.hold(False)
         if group:
             os.killpg(server.process.pid, signal.SIGTERM)
         else:
@@ -148,6 +156,19 @@ def bare(bundle: Path, batch: int, seconds: float) -> Result:
     return result
 
 
+@contextmanager
+def alone(server: Server | None, servers: tuple[Server, ...]) -> Iterator[None]:
+    """Only ``server`` runs, or none of them."""
+    others = [one for one in servers if one is not server]
+    for one in others:
+        one.hold(True)
+    try:
+        yield
+    finally:
+        for one in others:
+            one.hold(False)
+
+
 def batches(server: Server) -> tuple[float, float]:
     """(images, batches) that our server has computed."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
@@ -170,17 +191,21 @@ def throughput(bundle: Path, form: str, max_batch: int, seconds: float, rounds: 
         for server in (own, lit):
             load(server, bundle, form, 1, clients=2 * max_batch)  # warm-up
         images, count = batches(own)
+        both = (own, lit)
         for _ in range(rounds):
-            found["bare"].append(bare(bundle, max_batch, seconds))
-            for server in (own, lit):
-                found[server.name].append(
-                    load(server, bundle, form, seconds, clients=2 * max_batch)
-                )
+            with alone(None, both):
+                found["bare"].append(bare(bundle, max_batch, seconds))
+            for server in both:
+                with alone(server, both):
+                    found[server.name].append(
+                        load(server, bundle, form, seconds, clients=2 * max_batch)
+                    )
         after = batches(own)
-        rate = 0.5 * min(median(found[one.name], "throughput") for one in (own, lit))
+        rate = 0.5 * min(median(found[one.name], "throughput") for one in both)
         for _ in range(rounds):
-            for server in (own, lit):
-                half[server.name].append(load(server, bundle, form, seconds, rate=rate))
+            for server in both:
+                with alone(server, both):
+                    half[server.name].append(load(server, bundle, form, seconds, rate=rate))
     mean_batch = (after[0] - images) / max(1, after[1] - count)
     return {
         "form": form,
