@@ -49,6 +49,7 @@ from mldr_deploy.distill import run
 from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.base import Step as MethodStep
 from mldr_deploy.distill.methods.registry import MethodConfig, create_method
+from mldr_deploy.distill.precision import uses_bf16
 from mldr_deploy.distill.task import Task, Teacher
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.models.stages import forward_stages, plan_stages, plan_teacher
@@ -91,7 +92,8 @@ def report(recipe: Recipe, device: str, taken: dict[str, float], flops: float) -
         "cached_over_labels": taken["cached"] / taken["labels"],
         "ours_over_floor": taken["ours"] / taken["floor"],
     }
-    peak = product_rate(device, recipe.train.precision)
+    bf16 = uses_bf16(recipe.train.precision, torch.device(device))
+    peak = product_rate(device, bf16)
     share = flops / taken["ours"] / peak
     for name, value in ratios.items():
         print(f"{name.replace('_', ' '):20} {value:6.2f}")
@@ -209,7 +211,7 @@ def floor_step(job: run.Job, recipe: Recipe) -> Step:
     labels = torch.arange(len(images), device=device) % CLASSES
 
     def step() -> None:
-        bf16 = recipe.train.precision == "bf16"
+        bf16 = uses_bf16(recipe.train.precision, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = F.cross_entropy(student(images).float(), labels)
         loss.backward()
@@ -321,10 +323,9 @@ def count(trainer: Trainer) -> float:
     return float(3 * learnt.get_total_flops() + taught.get_total_flops())
 
 
-def product_rate(device: str, precision: str) -> float:
+def product_rate(device: str, bf16: bool) -> float:
     """Operations a second of a large matrix product."""
-    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.bfloat16)
-    dtype = torch.float32 if precision == "fp32" else dtype
+    size, dtype = 8192 if device == "cuda" else 1024, torch.bfloat16 if bf16 else torch.float32
     left = torch.randn(size, size, device=device, dtype=dtype)
     taken = in_turns({"product": lambda: left @ left}, 9, device)["product"]
     return 2 * size**3 / taken

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Precision = Literal["auto", "bf16", "fp32"]
+
 
 class TrainConfig(BaseModel):
     """The loop."""
@@ -21,11 +23,14 @@ class TrainConfig(BaseModel):
         "dropout. The same recipe and seed give the same student, resumed or not (on a CPU, to "
         "the bit).",
     )
-    precision: Literal["bf16", "fp32"] = Field(
-        default="bf16", description="`bf16`: autocast; weights and losses stay in float32."
+    precision: Precision = Field(
+        default="auto",
+        description="`bf16`: autocast; weights and losses stay in float32. `auto`: bf16 where the "
+        "device has instructions for it (NVIDIA from Ampere, CPUs with AVX512-BF16, AMX or Arm's "
+        "BF16), else fp32, since emulating bf16 is far slower.",
     )
-    teacher_precision: Literal["bf16", "fp32"] = Field(
-        default="bf16",
+    teacher_precision: Precision = Field(
+        default="auto",
         description="The same for the teacher's answers. On CPUs bf16 often helps a ResNet and "
         "slows depthwise convolutions, so the two are separate.",
     )

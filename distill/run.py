@@ -227,7 +227,12 @@ def _fit(
             data_fingerprint=job.dataset.fingerprint,
             metrics=_metrics(state.best_top1, state.best_epoch, state.seconds),
             evidence=_evidence(state, trainer.val_batches),
-            provenance={**job.provenance, "identity": job.identity, **_environment(accelerator)},
+            provenance={
+                **job.provenance,
+                "identity": job.identity,
+                "precision": "bf16" if trainer.bf16 else "fp32",
+                **_environment(accelerator),
+            },
         )
         draw_curves(job.folder, config.name)  # first: a stage is finished once `trained` is there
         save_trained(trained, record, {name: t.numpy() for name, t in tensors.items()})

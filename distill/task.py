@@ -15,6 +15,7 @@ from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
 from .config import TrainConfig
 from .methods.base import Method, Step
+from .precision import uses_bf16
 
 
 class Normalise(nn.Module):
@@ -63,7 +64,8 @@ class Teacher:
 
     def to(self, device: torch.device, train: TrainConfig) -> Teacher:
         """Ready to answer on ``device`` as ``train`` says."""
-        self.channels_last, self.bf16 = train.channels_last, train.teacher_precision == "bf16"
+        self.channels_last = train.channels_last
+        self.bf16 = uses_bf16(train.teacher_precision, device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.model.to(device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.normalise.to(device)

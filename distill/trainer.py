@@ -39,6 +39,7 @@ from .interrupt import interruption
 from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
+from .precision import uses_bf16
 from .task import Task, Teacher
 from .teacher_cache import TeacherCache
 from .views import View, Views
@@ -80,6 +81,7 @@ class Trainer:
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.task = task.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.teacher = teacher and teacher.to(self.device, train)
+        self.bf16 = uses_bf16(train.precision, self.device)
         self.ema = MovingAverage(self.task.student, train.ema) if train.ema else None
         self.optimizer = create_optimizer(self.task, optimizer)
         self.step_module = self._distributed(
@@ -198,10 +200,9 @@ class Trainer:
         elif self.teacher is not None:
             stages, features = method.needs_teacher_stages, method.needs_features
             answers = self.teacher(images, stages=stages, features=features)
-        bf16 = self.config.precision == "bf16"
         if self.config.compile:
             torch.compiler.cudagraph_mark_step_begin()  # earlier steps' outputs may be overwritten
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
 
