@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import __version__
 from ..bundle.progress import Progress
+from ..data.config import DataConfig
 from ..data.dataset import load_dataset
 from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
@@ -130,15 +131,16 @@ def collect(
 ) -> Results:
     """The results of the ``runs`` and of the tuning ``trials`` that are finished."""
     finished = [run for run in runs if run.finished]
-    labels: dict[str, Any] = {}
+    truth: dict[DataConfig, Any] = {}
     for run in finished:
-        if run.pair not in labels:
-            labels[run.pair] = load_dataset(run.recipe.data, progress=progress).test.labels
+        if (data := run.recipe.data) not in truth:
+            truth[data] = load_dataset(data, progress=progress).test.labels
     pairs = []
     for pair in matrix.pairs:
         mine = [run for run in finished if run.pair == pair]
         if mine:
-            hits = {(r.method, r.seed): test_classes(r)[:, 0] == labels[pair] for r in mine}
+            labels = truth[mine[0].recipe.data]
+            hits = {(r.method, r.seed): test_classes(r)[:, 0] == labels for r in mine}
             pairs.append(_pair(matrix, pair, mine, hits, teachers, milliseconds.get(pair)))
     return Results(
         matrix=matrix,
@@ -146,7 +148,7 @@ def collect(
         trials=_trials(matrix, [trial for trial in trials if trial.finished]),
         missing=tuple(run.name for run in runs if not run.finished),
         failed=failed,
-        test_images=max((len(some) for some in labels.values()), default=0),
+        test_images=max((len(some) for some in truth.values()), default=0),
     )
 
 

@@ -21,6 +21,8 @@ from ..bundle.atomic import write_json
 from ..bundle.progress import Progress
 from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
+from ..data.config import DataConfig
+from ..data.dataset import Dataset
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
 from ..distill.methods.registry import needs_teacher
@@ -72,6 +74,7 @@ class Unit:
             shared=dict(self.shared),
         ) as job:
             if not self.finished:
+                job.dataset = _dataset(job)
                 self._work(job)
 
     def require_same(self) -> None:
@@ -286,6 +289,19 @@ def _taught(
     teacher = by_name[name]
     shared = tuple((stage, teacher.folder / stage) for stage in ("teacher", "logits"))
     return (teacher,), shared
+
+
+_newest: dict[DataConfig, Dataset] = {}  # one at most
+
+
+def _dataset(job: Pipeline) -> Dataset:
+    """The job's data, read once for all runs of this process that follow each other with it."""
+    data = job.recipe.data
+    if data not in _newest:
+        read = job.dataset
+        _newest.clear()
+        _newest[data] = read
+    return _newest[data]
 
 
 def _best_classes(job: Pipeline, model: Any, preprocessing: Any) -> NDArray[np.int64]:

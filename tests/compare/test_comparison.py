@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
 from mldr_deploy.cli.group import main
+from mldr_deploy.compare import units
 from mldr_deploy.data.config import DataConfig
-from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.data.dataset import Dataset, load_dataset
+from mldr_deploy.pipeline import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,6 +119,23 @@ def test_a_teacher_is_trained_once_and_asked_once_a_seed(done: Path) -> None:
     trained = [path.parent for path in (done / "out").rglob("weights.safetensors")]
     assert sum("teacher/trained" in str(path) for path in trained) == 1
     assert len(list((done / "out" / "teachers" / "resnet" / "logits").iterdir())) == 3
+
+
+def test_runs_that_follow_each_other_read_the_data_once(
+    matrix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counting(*given: Any, **more: Any) -> Dataset:
+        read.append(given)
+        return load_dataset(*given, **more)
+
+    monkeypatch.setattr(units, "_newest", {})
+    monkeypatch.setattr(stages, "load_dataset", counting)
+    one_seed = matrix.read_text().replace("seeds = [0, 1]", "seeds = [0]\nexport = false")
+    matrix.write_text(one_seed.replace('"kd", "mldr-kd"]', '"kd"]\nfocus = "kd"'))
+    assert give(str(matrix), "--out", str(tmp_path / "out")).exit_code == 0
+    assert finished(tmp_path / "out") == 3 and len(read) == 1
 
 
 def test_giving_the_command_again_trains_nothing(done: Path) -> None:
