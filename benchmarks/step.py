@@ -1,6 +1,7 @@
 """A training step beside one that works as the published code does, and beside its ceilings.
 
-    python benchmarks/step.py [--recipe cifar100-cpu] [--device cpu] [--steps 9] [--set KEY=VALUE]
+    python benchmarks/step.py [--recipe cifar100-cpu] [--device cpu] [--steps 9] [--classes 100]
+                              [--set KEY=VALUE]
 
 Taken in turns, one step each, medians (on a CPU of processor time, which other work disturbs
 least; on a GPU ten steps a turn, until the device is done):
@@ -55,14 +56,14 @@ from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.models.stages import forward_stages, plan_stages, plan_teacher
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
 
-CLASSES, SPREAD = 100, 2.5
+SPREAD = 2.5
 STORED = 32  # pixels a side of a stored picture, as in CIFAR-100
 Step = Callable[[], object]
 
 
-def main(recipe: Recipe, device: str, steps: int) -> None:
+def main(recipe: Recipe, device: str, steps: int, classes: int) -> None:
     """Measure in turns, print a table and the JSON line."""
-    dataset = pictures(recipe.data.batch_size * 4)
+    dataset = pictures(recipe.data.batch_size * 4, classes)
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(recipe, dataset, device, Path(folder))
         forms = {
@@ -74,15 +75,17 @@ def main(recipe: Recipe, device: str, steps: int) -> None:
         }
         taken = in_turns(forms, steps, device)
         flops = count(ready(job, recipe, "mldr-kd", views=0))
-    report(recipe, device, taken, flops)
+    report(recipe, device, classes, taken, flops)
 
 
-def report(recipe: Recipe, device: str, taken: dict[str, float], flops: float) -> None:
+def report(
+    recipe: Recipe, device: str, classes: int, taken: dict[str, float], flops: float
+) -> None:
     """The table and the JSON line."""
     batch = recipe.data.batch_size
     print(
         f"{recipe.name}: {recipe.student.name}, {batch} pictures of {recipe.data.image_size} px, "
-        f"{device}, {torch.get_num_threads()} threads"
+        f"{classes} classes, {device}, {torch.get_num_threads()} threads"
     )
     for name, seconds in taken.items():
         print(f"{name:8} {1000 * seconds:9.1f} ms  {batch / seconds:9.0f} images/s")
@@ -101,7 +104,12 @@ def report(recipe: Recipe, device: str, taken: dict[str, float], flops: float) -
     figures = {name: round(batch / seconds, 1) for name, seconds in taken.items()}
     machine = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     line = {"recipe": recipe.name, "device": machine, "threads": torch.get_num_threads()}
-    line |= {"batch": batch, "images_per_second": figures, "share_of_peak": round(share, 4)}
+    line |= {
+        "batch": batch,
+        "classes": classes,
+        "images_per_second": figures,
+        "share_of_peak": round(share, 4),
+    }
     print(json.dumps(line | {name: round(value, 3) for name, value in ratios.items()}))
 
 
@@ -127,16 +135,16 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def pictures(count: int) -> Pictures:
+def pictures(count: int, classes: int = 100) -> Pictures:
     """Random pictures of the size that CIFAR-100 has."""
     rng = np.random.default_rng(0)
 
     def split(size: int) -> Split:
         pixels = rng.integers(0, 256, (size, STORED, STORED, 3), dtype=np.uint8)
-        return Split.of_pixels(pixels, np.arange(size) % CLASSES)
+        return Split.of_pixels(pixels, np.arange(size) % classes)
 
-    names = tuple(f"class {number}" for number in range(CLASSES))
-    return Pictures("random", names, split(count), split(CLASSES), split(CLASSES), "random")
+    names = tuple(f"class {number}" for number in range(classes))
+    return Pictures("random", names, split(count), split(classes), split(classes), "random")
 
 
 def job_of(recipe: Recipe, dataset: Pictures, device: str, folder: Path) -> run.Job:
@@ -165,7 +173,7 @@ def student_of(job: run.Job, recipe: Recipe, name: str) -> tuple[Task, Teacher |
     plan = plan_stages(student, job.data.image_size)
     teacher = teacher_of(job, recipe) if name != "scratch" else None
     config = recipe.method.model_copy(update={"name": name})
-    pair = Pair(CLASSES, plan, None if teacher is None else teacher.plan)
+    pair = Pair(len(job.dataset.classes), plan, None if teacher is None else teacher.plan)
     side = job.data.image_size
     spec = Preprocessing(size=(side, side), mean=job.dataset.mean, std=job.dataset.std)
     method = create_method(MethodConfig(**config.model_dump()), pair)
@@ -208,7 +216,7 @@ def floor_step(job: run.Job, recipe: Recipe) -> Step:
         student = torch.compile(student)
     images = torch.randn(job.data.batch_size, 3, side, side, device=device)
     images = images.contiguous(memory_format=layout)
-    labels = torch.arange(len(images), device=device) % CLASSES
+    labels = torch.arange(len(images), device=device) % len(job.dataset.classes)
 
     def step() -> None:
         bf16 = uses_bf16(recipe.train.precision, device)
@@ -336,6 +344,7 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", default="cifar100-cpu")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    main(load_recipe(given.recipe, given.settings), given.device, given.steps)
+    main(load_recipe(given.recipe, given.settings), given.device, given.steps, given.classes)
