@@ -265,7 +265,7 @@ def test_effects_are_those_of_the_layers(making: Any, tmp_path: Path) -> None:
     """A layer whose weights hold one giant is the one that 8 bits destroy."""
     target = "layer3.0.conv2.weight"
     proto = onnx.load(tmp_path / "student.onnx")
-    made = making()
+    made = making(reduce_range=True)  # else products saturate where the CPU has no VNNI
     (tensor,) = [t for t in proto.graph.initializer if t.name == target]
     value = numpy_helper.to_array(tensor).copy()
     value[:, 0, 0, 0] = 200 * np.abs(value).max()
