@@ -13,6 +13,9 @@ from . import injure
 from .fault import GRAPH, PARITY, SCALES, Fault
 from .harness import in_artifact, in_calibration, in_file
 
+# All are wrong at once; which layers keep fp32, and so have none, differs between CPUs.
+ANY_SCALE = r"the scale of \w+_QuantizeLinear"
+
 
 def scaled(factor: float) -> tuple[injure.Injury, ...]:
     """The same function in exact numbers, by way of values ``factor`` times as large."""
@@ -64,14 +67,14 @@ INT8_FAULTS = [
         "int8 without calibration",
         "int8",
         SCALES,
-        ("the scale of input_QuantizeLinear", "on the calibration images"),
+        (ANY_SCALE, "on the calibration images"),
         in_artifact(injure.activation_scales(lambda _: 1 / 128), precision="int8"),
     ),
     Fault(
         "int8 calibrated on random numbers",
         "int8",
         SCALES,
-        ("the scale of input_QuantizeLinear", "calibration images"),
+        (ANY_SCALE, "calibration images"),
         in_calibration(noise, "int8"),
     ),
     Fault(
