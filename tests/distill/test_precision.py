@@ -68,3 +68,8 @@ def test_auto_trains_to_the_bits_of_the_named_precision(
     assert torch.equal(weights["auto", "auto"], weights[name, name])
     assert torch.equal(weights[name, "auto"], weights[name, name])
     assert not torch.equal(weights["bf16", "bf16"], weights["fp32", "fp32"])
+
+
+def test_where_pytorch_cannot_say_it_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not computes_bf16(CPU)
