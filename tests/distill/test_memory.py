@@ -12,18 +12,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = """
-import resource, sys, torch
+import resource, statistics, sys, torch
 from mldr_deploy.distill.memory import keep_pages
 if sys.argv[1] == "keep":
     keep_pages()
 def step():
     return torch.ones(16 << 20).sum()  # 64 MiB
-for _ in range(5):  # the heap grows first
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(statistics.median_low(faults() for _ in range(25)))  # the heap may grow now and then
 """
 
 
@@ -40,5 +39,5 @@ def test_a_step_does_not_ask_for_its_pages_again() -> None:
         return int(done.stdout)
 
     kept, given_back = faults("keep"), faults("default")
-    assert kept < 100
+    assert kept < 10
     assert given_back > 10 * max(kept, 1)  # else this machine's malloc keeps them by itself
