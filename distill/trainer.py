@@ -40,6 +40,7 @@ from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
 from .precision import uses_bf16
+from .small_grids import small_grids
 from .task import Task, Teacher
 from .teacher_cache import TeacherCache
 from .views import View, Views
@@ -202,7 +203,9 @@ class Trainer:
             answers = self.teacher(images, stages=stages, features=features)
         if self.config.compile:
             torch.compiler.cudagraph_mark_step_begin()  # earlier steps' outputs may be overwritten
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        quick = contextlib.nullcontext() if self.config.compile else small_grids(self.device)
+        with bf16, quick:
             losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
 

@@ -1,0 +1,160 @@
+"""Convolutions on a CPU over grids so small that every output sees all of the input.
+
+Late in a network at 32 px the grid is 2 x 2 or 1 x 1. There PyTorch's CPU kernels go on as if the
+padding were a picture, and some of their gradients are slower than that by a factor of ten to
+fifty (torch 2.14.1 on AVX2, batch 128: a 3 x 3 convolution of 512 channels on a 1 x 1 grid takes
+334 ms forward and backward, as the product of matrices that it is 11 ms; a depthwise one of 256
+channels 20 ms and 1 ms). `small_grids` computes them as products, the same sums in another order.
+
+A grid counts as small where a kernel of size k with padding p reaches all H positions from every
+output i, p - stride i >= 0 and p - stride i + H <= k, likewise W, and has at most 4 positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+_SMALL = 4  # positions; on larger grids PyTorch's own kernels are as quick
+Pair = tuple[int, int]
+
+
+def small_grids(device: torch.device) -> AbstractContextManager[object]:
+    """Within it convolutions over small grids are products, if ``device`` is a CPU."""
+    return SmallGrids() if device.type == "cpu" else nullcontext()
+
+
+class SmallGrids(TorchFunctionMode):
+    """Takes over the calls of torch.conv2d that `applies` names; everything else passes."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.conv2d:
+            return conv2d(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """F.conv2d: [B, D, H, W] and [K, D / groups, k, l] -> [B, K, H', W']."""
+    if not applies(input, weight, stride, padding, dilation):
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    step, pad = _pair(stride), _pair(padding)
+    if groups == input.shape[1] == weight.shape[0] > 1:
+        output = _Depthwise.apply(input, weight, step, pad)
+    else:
+        output = _as_product(input, weight, step, pad, groups)
+    return output if bias is None else output + bias[:, None, None]
+
+
+def applies(
+    input: Tensor,
+    weight: Tensor,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> bool:
+    """Whether this convolution is computed as a product: fp32 or wider, on a CPU, a small grid."""
+    if input.dim() != 4 or input.shape[2] * input.shape[3] > _SMALL or isinstance(padding, str):
+        return False
+    if input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    if input.dtype != weight.dtype or input.dtype not in (torch.float32, torch.float64):
+        return False
+    if _pair(dilation) != (1, 1):
+        return False
+    sides = zip(input.shape[2:], weight.shape[2:], _pair(stride), _pair(padding), strict=True)
+    return all(
+        pad - step * (_outputs(side, kernel, step, pad) - 1) >= 0 and pad + side <= kernel
+        for side, kernel, step, pad in sides
+    )
+
+
+def _as_product(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair, groups: int) -> Tensor:
+    """[B, D, H, W] -> [B, K, H', W'], in channels_last, by one product a group."""
+    height, width = pixels.shape[2:]
+    rows, columns = _grid(pixels, weight, stride, pad)
+    seen = [
+        weight[:, :, top : top + height, left : left + width].flatten(1)
+        for top in (pad[0] - stride[0] * i for i in range(rows))
+        for left in (pad[1] - stride[1] * j for j in range(columns))
+    ]  # for every output [K, D/g HW]
+    if groups == 1:
+        output = F.linear(pixels.flatten(1), torch.cat(seen))
+        return output.unflatten(1, (rows, columns, -1)).permute(0, 3, 1, 2)
+    grouped = pixels.reshape(len(pixels), groups, -1).transpose(0, 1)  # [g, B, D/g HW]
+    matrices = torch.stack([w.unflatten(0, (groups, -1)) for w in seen], dim=1)
+    output = grouped @ matrices.flatten(1, 2).mT  # [g, B, H'W' K/g]
+    output = output.unflatten(2, (rows, columns, -1))
+    return output.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+class _Depthwise(torch.autograd.Function):
+    """PyTorch's own but for the weight's gradient: one multiply-add a tap, position, picture."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair) -> Tensor:
+        ctx.save_for_backward(pixels, weight)
+        ctx.stride, ctx.pad = stride, pad
+        return F.conv2d(pixels, weight, None, stride, pad, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        pixels, weight = ctx.saved_tensors
+        for_pixels = for_weight = None
+        if ctx.needs_input_grad[0]:
+            for_pixels = torch.nn.grad.conv2d_input(
+                pixels.shape, weight, gradient, ctx.stride, ctx.pad, groups=len(weight)
+            )
+        if ctx.needs_input_grad[1]:
+            for_weight = torch.zeros_like(weight)
+            across = (_taps(pixels.shape[2 + d], gradient.shape[2 + d], ctx, d) for d in (0, 1))
+            for (i, u, row), (j, v, column) in product(*across):
+                share = (pixels[:, :, u, v] * gradient[:, :, i, j]).sum(0)
+                for_weight[:, 0, row, column] += share
+        return for_pixels, for_weight, None, None
+
+
+def _taps(inputs: int, outputs: int, ctx: Any, side: int) -> Iterator[tuple[int, int, int]]:
+    """(output position, input position, tap) along one side."""
+    for out, position in product(range(outputs), range(inputs)):
+        yield out, position, position - out * ctx.stride[side] + ctx.pad[side]
+
+
+def _grid(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair) -> Pair:
+    height, width = pixels.shape[2:]
+    return (
+        _outputs(height, weight.shape[2], stride[0], pad[0]),
+        _outputs(width, weight.shape[3], stride[1], pad[1]),
+    )
+
+
+def _outputs(side: int, kernel: int, stride: int, pad: int) -> int:
+    return (side + 2 * pad - kernel) // stride + 1
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[-1])

@@ -1,0 +1,139 @@
+"""Convolutions over small grids as products, beside PyTorch's own in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mldr_deploy.distill import small_grids as module
+from mldr_deploy.distill.small_grids import SmallGrids, applies, small_grids
+
+CPU = torch.device("cpu")
+
+# grid, kernel, padding, stride
+SMALL = [
+    ((1, 1), 3, 1, 1),
+    ((1, 1), 3, 1, 2),
+    ((2, 2), 3, 1, 1),
+    ((2, 2), 3, 1, 2),
+    ((1, 2), 3, 1, 1),
+    ((2, 1), 3, 1, 2),
+    ((2, 2), 5, 2, 1),
+    ((2, 2), 5, 2, 2),
+    ((1, 4), 7, 3, 1),
+    ((4, 1), 7, 3, 2),
+    ((1, 1), 1, 0, 1),
+    ((2, 2), 2, 0, 2),
+    ((2, 1), (3, 1), (1, 0), 1),
+    ((1, 2), (1, 3), (0, 1), (1, 2)),
+]
+# inputs, outputs, groups
+CHANNELS = [(6, 4, 1), (6, 8, 2), (4, 4, 4), (4, 8, 4), (1, 1, 1)]
+
+
+def taken_over(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What `applies` says from now on."""
+    said: list[bool] = []
+
+    def spy(*args: Any) -> bool:
+        said.append(applies(*args))
+        return said[-1]
+
+    monkeypatch.setattr(module, "applies", spy)
+    return said
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", CHANNELS, ids=str)
+@pytest.mark.parametrize("shape", SMALL, ids=str)
+def test_output_and_gradients_are_those_of_conv2d(
+    shape: tuple[Any, Any, Any, Any],
+    channels: tuple[int, int, int],
+    layout: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (grid, kernel, padding, stride), (inputs, outputs, groups) = shape, channels
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups).double()
+    pixels = torch.randn(5, inputs, *grid, dtype=torch.float64).contiguous(memory_format=layout)
+    pixels.requires_grad_()
+    wanted = (pixels, conv.weight, conv.bias)
+    theirs = conv(pixels)
+    gradient = torch.randn_like(theirs)
+    derivatives = torch.autograd.grad(theirs, wanted, gradient)
+    said = taken_over(monkeypatch)
+    with SmallGrids():
+        ours = conv(pixels)
+    assert said == [True]
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    for mine, his in zip(torch.autograd.grad(ours, wanted, gradient), derivatives, strict=True):
+        torch.testing.assert_close(mine, his, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("grid", "kernel", "options"),
+    [
+        ((8, 8), 3, {"padding": 1}),  # large
+        ((4, 1), 3, {"padding": 1}),  # small, but no output sees all of it
+        ((2, 2), 1, {}),  # a sum over channels alone: four products, not one
+        ((1, 1), 3, {"padding": "same"}),
+        ((1, 1), 3, {"padding": 2, "dilation": 2}),
+    ],
+)
+def test_everything_else_is_pytorch_s(
+    grid: tuple[int, int], kernel: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv = torch.nn.Conv2d(3, 2, kernel, **options)
+    pixels = torch.randn(2, 3, *grid)
+    said = taken_over(monkeypatch)
+    with SmallGrids():
+        ours = conv(pixels)
+    assert said == [False]
+    assert torch.equal(ours, conv(pixels))
+
+
+def test_half_precision_and_other_devices_are_left_alone() -> None:
+    pixels, weight = torch.randn(1, 2, 1, 1), torch.randn(2, 2, 3, 3)
+    assert applies(pixels, weight, 1, 1)
+    assert not applies(pixels.bfloat16(), weight.bfloat16(), 1, 1)
+    assert not applies(pixels.to("meta"), weight.to("meta"), 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not applies(pixels, weight, 1, 1)
+    assert isinstance(small_grids(CPU), SmallGrids)
+    assert not isinstance(small_grids(torch.device("meta")), SmallGrids)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv2_050"])
+def test_a_whole_model_keeps_its_output_and_gradients(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, drop_rate=0.0, drop_path_rate=0.0).double()
+    pixels, labels = torch.randn(6, 3, 32, 32, dtype=torch.float64), torch.arange(6) % 5
+
+    def gradients() -> tuple[Tensor, list[Tensor]]:
+        logits = model(pixels)
+        loss = F.cross_entropy(logits, labels)
+        return logits, list(torch.autograd.grad(loss, list(model.parameters())))
+
+    logits, wanted = gradients()
+    said = taken_over(monkeypatch)
+    with SmallGrids():
+        mine, found = gradients()
+    assert sum(said) >= 3
+    torch.testing.assert_close(mine, logits, rtol=1e-8, atol=1e-8)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_training_goes_through_them(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = taken_over(monkeypatch)
+    trainer = replace(rig, student="resnet10t").build()
+    trainer._step(next(iter(trainer.views.epoch(0))))
+    assert any(said)
