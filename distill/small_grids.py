@@ -8,6 +8,7 @@ channels 20 ms and 1 ms). `small_grids` computes them as products, the same sums
 
 A grid counts as small where a kernel of size k with padding p reaches all H positions from every
 output i, p - stride i >= 0 and p - stride i + H <= k, likewise W, and has at most 4 positions.
+Where no gradient is asked, only a single output is worth it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torch.nn.grad
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
@@ -57,8 +59,10 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """F.conv2d: [B, D, H, W] and [K, D / groups, k, l] -> [B, K, H', W']."""
+    output: Tensor
     if not applies(input, weight, stride, padding, dilation):
-        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        output = torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return output
     step, pad = _pair(stride), _pair(padding)
     if groups == input.shape[1] == weight.shape[0] > 1:
         output = _Depthwise.apply(input, weight, step, pad)
@@ -74,7 +78,7 @@ def applies(
     padding: int | str | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> bool:
-    """Whether this convolution is computed as a product: fp32 or wider, on a CPU, a small grid."""
+    """Whether this one is computed as a product: fp32 or wider, on a CPU, a small grid."""
     if input.dim() != 4 or input.shape[2] * input.shape[3] > _SMALL or isinstance(padding, str):
         return False
     if input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
@@ -83,15 +87,17 @@ def applies(
         return False
     if _pair(dilation) != (1, 1):
         return False
-    sides = zip(input.shape[2:], weight.shape[2:], _pair(stride), _pair(padding), strict=True)
-    return all(
-        pad - step * (_outputs(side, kernel, step, pad) - 1) >= 0 and pad + side <= kernel
-        for side, kernel, step, pad in sides
-    )
+    step, pad = _pair(stride), _pair(padding)
+    grid = _grid(input, weight, step, pad)
+    if not torch.is_grad_enabled() and grid != (1, 1):
+        return False  # PyTorch's forward pass alone is the quicker one
+    sides = zip(input.shape[2:], weight.shape[2:], grid, step, pad, strict=True)
+    return all(out and p - s * (out - 1) >= 0 and p + side <= k for side, k, out, s, p in sides)
 
 
 def _as_product(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair, groups: int) -> Tensor:
     """[B, D, H, W] -> [B, K, H', W'], in channels_last, by one product a group."""
+    output: Tensor
     height, width = pixels.shape[2:]
     rows, columns = _grid(pixels, weight, stride, pad)
     seen = [
@@ -100,13 +106,13 @@ def _as_product(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair, groups:
         for left in (pad[1] - stride[1] * j for j in range(columns))
     ]  # for every output [K, D/g HW]
     if groups == 1:
-        output = F.linear(pixels.flatten(1), torch.cat(seen))
-        return output.unflatten(1, (rows, columns, -1)).permute(0, 3, 1, 2)
+        output = F.linear(pixels.flatten(1), torch.cat(seen)).unflatten(1, (rows, columns, -1))
+        return output.permute(0, 3, 1, 2)
     grouped = pixels.reshape(len(pixels), groups, -1).transpose(0, 1)  # [g, B, D/g HW]
     matrices = torch.stack([w.unflatten(0, (groups, -1)) for w in seen], dim=1)
-    output = grouped @ matrices.flatten(1, 2).mT  # [g, B, H'W' K/g]
-    output = output.unflatten(2, (rows, columns, -1))
-    return output.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+    parts = (grouped @ matrices.flatten(1, 2).mT).unflatten(2, (rows, columns, -1))
+    output = parts.permute(1, 2, 3, 0, 4).flatten(3)  # [g, B, H', W', K/g] -> [B, H', W', K]
+    return output.permute(0, 3, 1, 2)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -151,10 +157,10 @@ def _grid(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair) -> Pair:
 
 
 def _outputs(side: int, kernel: int, stride: int, pad: int) -> int:
-    return (side + 2 * pad - kernel) // stride + 1
+    return max((side + 2 * pad - kernel) // stride + 1, 0)  # 0: PyTorch refuses it
 
 
-def _pair(value: int | Sequence[int]) -> Pair:
+def _pair(value: Any) -> Pair:
     if isinstance(value, int):
         return value, value
     return (value[0], value[-1])

@@ -16,6 +16,7 @@ from ..models.stages import StageOutput, StagePlan, forward_stages
 from .config import TrainConfig
 from .methods.base import Method, Step
 from .precision import uses_bf16
+from .small_grids import small_grids
 
 
 class Normalise(nn.Module):
@@ -56,7 +57,8 @@ class Teacher:
         """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for."""
         if self.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16):
+        bf16 = torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16)
+        with bf16, small_grids(pixels.device):
             x = self.normalise(pixels)
             if not (stages or features):
                 return StageOutput(self.model(x), ())

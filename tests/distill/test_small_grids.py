@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mldr_deploy.distill import small_grids as module
+from mldr_deploy.distill.methods.registry import MethodConfig
 from mldr_deploy.distill.small_grids import SmallGrids, applies, small_grids
 
 CPU = torch.device("cpu")
@@ -99,6 +100,11 @@ def test_everything_else_is_pytorch_s(
     assert torch.equal(ours, conv(pixels))
 
 
+def test_a_kernel_larger_than_the_padded_input_is_refused_as_ever() -> None:
+    with SmallGrids(), pytest.raises(RuntimeError, match="greater than actual input size"):
+        torch.nn.Conv2d(2, 2, 3)(torch.randn(1, 2, 1, 1))
+
+
 def test_half_precision_and_other_devices_are_left_alone() -> None:
     pixels, weight = torch.randn(1, 2, 1, 1), torch.randn(2, 2, 3, 3)
     assert applies(pixels, weight, 1, 1)
@@ -108,6 +114,18 @@ def test_half_precision_and_other_devices_are_left_alone() -> None:
         assert not applies(pixels, weight, 1, 1)
     assert isinstance(small_grids(CPU), SmallGrids)
     assert not isinstance(small_grids(torch.device("meta")), SmallGrids)
+
+
+@pytest.mark.parametrize(("grid", "taken"), [((1, 1), True), ((2, 2), False)])
+def test_without_gradients_only_a_single_output_is_a_product(
+    grid: tuple[int, int], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, conv = torch.randn(3, 4, *grid), torch.nn.Conv2d(4, 6, 3, padding=1)
+    said = taken_over(monkeypatch)
+    with torch.no_grad(), SmallGrids():
+        ours = conv(pixels)
+    assert said == [taken]
+    torch.testing.assert_close(ours, conv(pixels))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv2_050"])
@@ -137,4 +155,13 @@ def test_training_goes_through_them(rig: Any, monkeypatch: pytest.MonkeyPatch) -
     said = taken_over(monkeypatch)
     trainer = replace(rig, student="resnet10t").build()
     trainer._step(next(iter(trainer.views.epoch(0))))
+    assert any(said)
+
+
+def test_the_teacher_answers_through_them(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = MethodConfig(name="kd")
+    teacher = replace(rig, teacher="resnet10t", method=method).build().teacher
+    said = taken_over(monkeypatch)
+    assert teacher is not None
+    teacher(torch.zeros(2, 3, 32, 32))
     assert any(said)
