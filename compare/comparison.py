@@ -32,9 +32,7 @@ class Comparison:
         """
         matrix = load_matrix(file)
         comparison = cls(matrix, file, out or Path("runs") / matrix.name)
-        for unit in comparison.runs():
-            if unit.finished:
-                unit.require_same()
+        comparison._require_same()
         return comparison
 
     def runs(self) -> list[Unit]:
@@ -51,6 +49,7 @@ class Comparison:
         if trials:
             needed = {unit.folder: unit for trial in trials for unit in trial.needs}
             work([*needed.values(), *trials], device=device, progress=progress)
+            self._require_same()
         work(self.runs(), device=device, progress=progress)
 
     def train_with(self, jobs: int, devices: Sequence[str], progress: Progress) -> None:
@@ -61,6 +60,7 @@ class Comparison:
         arguments = ["compare", str(self.file), "--out", str(self.out), "--worker"]
         workers = start_workers(jobs, arguments, self.out / "logs", devices=devices)
         watch(workers, self.runs, progress)
+        self._require_same()
         if all(run.finished for run in self.runs()):
             return
         failed = [f"{run.name} failed: {why}" for run in self.runs() if (why := failure(run))]
@@ -89,6 +89,16 @@ class Comparison:
         )
         found.write(results, self.out)
         return results
+
+    def _require_same(self) -> None:
+        """Raises MldrError when a finished run is of another recipe.
+
+        Asked again after the tuning: with more choices it may settle on others than the finished
+        students were trained with.
+        """
+        for unit in self.runs():
+            if unit.finished:
+                unit.require_same()
 
     def _students(self) -> list[StudentRun]:
         trials = tuning(self.matrix, self.out)

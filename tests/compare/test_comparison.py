@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,27 @@ def test_another_matrix_is_refused_in_the_same_folder(done: Path, tmp_path: Path
         r"holds a run with train.epochs = 1, not 2: choose another --out, or delete that folder",
         result.output,
     )
+
+
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_another_outcome_of_the_tuning_is_no_longer_that_of_finished_runs(
+    done: Path, tmp_path: Path, jobs: str
+) -> None:
+    """A third choice that wins: students of the first two are not told to be its."""
+    out, text = tmp_path / "out", (done / "matrix.toml").read_text()
+    shutil.copytree(done / "out", out)
+    for result in (out / "tuning" / "vit" / "kd").glob("*/result.json"):
+        result.write_text(json.dumps(json.loads(result.read_text()) | {"val_top1": 0.0}))
+    third = "{ method = { kd = { kd_weight = 3 } } }"
+    (tmp_path / "matrix.toml").write_text(text.replace("4 } } }]", f"4 }} }} }}, {third}]"))
+    refused = give(str(tmp_path / "matrix.toml"), "--out", str(out), "--jobs", jobs)
+    assert refused.exit_code == 1
+    folder = re.escape(str(out / "runs" / "vit" / "kd"))
+    assert re.search(rf"Error: {folder}/seed-\d holds a run with method\.kd\.", refused.output)
+    assert "delete that folder" in refused.output
+    shutil.rmtree(out / "runs" / "vit" / "kd")
+    assert give(str(tmp_path / "matrix.toml"), "--out", str(out), "--jobs", jobs).exit_code == 0
+    assert "kd_weight = 3.0" in (out / "runs" / "vit" / "kd" / "seed-1" / "recipe.toml").read_text()
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_done(matrix: Path, tmp_path: Path) -> None:
