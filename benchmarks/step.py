@@ -12,7 +12,7 @@ least; on a GPU ten steps a turn, until the device is done):
 - `cached`: the same with the teacher's logits at hand (train.teacher_views)
 - `labels`: training on labels alone, what an epoch costs without any distillation
 
-`floor` is forward and backward of the student alone, in its recipe's precision. Share of peak:
+`floor` is forward and backward of the student alone, as the trainer computes it. Share of peak:
 multiply-adds of ours over its time and over a large product's rate in the same precision. Pictures
 are random; the teacher's logits are scaled to a spread of 2.5, as a trained one's. The last line
 is JSON.
@@ -51,6 +51,7 @@ from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.base import Step as MethodStep
 from mldr_deploy.distill.methods.registry import MethodConfig, create_method
 from mldr_deploy.distill.precision import uses_bf16
+from mldr_deploy.distill.small_grids import small_grids
 from mldr_deploy.distill.task import Task, Teacher
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.models.stages import forward_stages, plan_stages, plan_teacher
@@ -220,7 +221,7 @@ def floor_step(job: run.Job, recipe: Recipe) -> Step:
 
     def step() -> None:
         bf16 = uses_bf16(recipe.train.precision, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), small_grids(device):
             loss = F.cross_entropy(student(images).float(), labels)
         loss.backward()
         student.zero_grad(set_to_none=True)
