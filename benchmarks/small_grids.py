@@ -3,19 +3,16 @@
     python benchmarks/small_grids.py [--size 32] [--batch 128] [--threads 1] [MODEL ...]
 
 Forward and backward of a bare timm model in fp32 on a CPU, in channels_last, the two ways in turns,
-medians of processor time, which other work disturbs least; then single convolutions, the whole
-grid's side at the end of their name. The last line is JSON.
+medians of processor time, which other work disturbs least; then single convolutions, their grid at
+the end of the name. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
@@ -23,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 import timm
 import torch
 import torch.nn.functional as F
+from step import in_turns
 from torch import nn
 
 from mldr_deploy.distill.small_grids import SmallGrids
@@ -58,32 +56,30 @@ def main(models: list[str], size: int, batch: int, rounds: int) -> None:
     print(f"batch {batch}, {size} px, {torch.get_num_threads()} threads, torch {torch.__version__}")
     found: dict[str, Ratio] = {}
     for name in models:
-        found[name] = show(name, in_turns(step_of(name, size, batch), rounds))
+        found[name] = show(name, both_ways(step_of(name, size, batch)), rounds)
     for shape in CONVOLUTIONS:
         inputs, outputs, groups, side, stride = shape
         name = f"conv {inputs}-{outputs} /{stride} groups {groups} on {side}x{side}"
-        found[name] = show(name, in_turns(convolution(shape, batch), rounds))
+        found[name] = show(name, both_ways(convolution(shape, batch)), rounds)
     print(json.dumps({"batch": batch, "size": size, "threads": torch.get_num_threads(), **found}))
 
 
-def show(name: str, times: tuple[float, float]) -> Ratio:
-    """One line of the table, and its figures."""
-    plain, products = (1000 * seconds for seconds in times)
+def show(name: str, ways: dict[str, Callable[[], object]], rounds: int) -> Ratio:
+    """Measure in turns; one line of the table, and its figures."""
+    taken = in_turns(ways, rounds, "cpu")
+    plain, products = (1000 * taken[way] for way in ("pytorch", "products"))
     print(f"{name:40}{plain:9.1f} ms{products:9.1f} ms{plain / products:8.2f}x", flush=True)
     return {"pytorch_ms": round(plain, 2), "products_ms": round(products, 2)}
 
 
-def in_turns(step: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of processor time of ``step`` as PyTorch has it and with products."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(rounds + 1):  # the first warms up
-        for mine, mode in zip(times, (nullcontext, SmallGrids), strict=True):
-            began = time.process_time()
-            with mode():
-                step()
-            if turn:
-                mine.append(time.process_time() - began)
-    return statistics.median(times[0]), statistics.median(times[1])
+def both_ways(step: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    """``step`` as PyTorch has it and with products."""
+
+    def products() -> None:
+        with SmallGrids():
+            step()
+
+    return {"pytorch": step, "products": products}
 
 
 def step_of(name: str, size: int, batch: int) -> Callable[[], object]:
