@@ -93,7 +93,9 @@ class Rig:
     drop_path: float = 0.0
     teacher: str | None = None
     method: MethodConfig | Method = field(default=MethodConfig(name="scratch"))
-    train: TrainConfig = field(default=TrainConfig(epochs=1, precision="fp32"))
+    train: TrainConfig = field(
+        default=TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32")
+    )
     optimizer: OptimizerConfig = field(default=OptimizerConfig(lr=0.02))
     schedule: ScheduleConfig = field(default=ScheduleConfig())
     augment: AugmentConfig = field(default=PLAIN)

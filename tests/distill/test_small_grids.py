@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mldr_deploy.distill import small_grids as module
+from mldr_deploy.distill.config import TrainConfig
 from mldr_deploy.distill.methods.registry import MethodConfig
 from mldr_deploy.distill.small_grids import SmallGrids, applies, small_grids
 
@@ -158,10 +159,15 @@ def test_training_goes_through_them(rig: Any, monkeypatch: pytest.MonkeyPatch) -
     assert any(said)
 
 
-def test_the_teacher_answers_through_them(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "taken"), [("fp32", True), ("bf16", False)])
+def test_the_teacher_answers_through_them_in_fp32(
+    rig: Any, precision: str, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The precision is named: what `auto` means differs between CPUs."""
+    train = TrainConfig.model_validate({"teacher_precision": precision})
     method = MethodConfig(name="kd")
-    teacher = replace(rig, teacher="resnet10t", method=method).build().teacher
+    teacher = replace(rig, teacher="resnet10t", method=method, train=train).build().teacher
     said = taken_over(monkeypatch)
     assert teacher is not None
     teacher(torch.zeros(2, 3, 32, 32))
-    assert any(said)
+    assert any(said) is taken
