@@ -53,6 +53,7 @@ class Limits:
 
     pixels: int | None = None
     scans: int | None = None  # of a JPEG, each of which passes over the whole picture
+    slow_pixels: int | None = None  # of a PPM that is not bytes, which Pillow decodes in Python
 
 
 UNLIMITED = Limits()
@@ -136,7 +137,7 @@ def _decoded(
         image = Image.open(io.BytesIO(data), formats=(form,))
     except Image.DecompressionBombError as error:
         raise UnfitPicture("pixels", f"too many pixels ({error}): make it smaller") from None
-    _require_size(image, limits.pixels)
+    _require_size(image, limits)
     image.info.update(orientation)
     try:
         return upright_rgb(image)
@@ -144,14 +145,22 @@ def _decoded(
         raise UnfitPicture("unsuitable", str(error)) from None
 
 
-def _require_size(image: Image.Image, most: int | None) -> None:
+def _require_size(image: Image.Image, limits: Limits) -> None:
     width, height = image.size
-    if most is not None and width * height > most:
+    pixels = width * height
+    if limits.pixels is not None and pixels > limits.pixels:
         raise UnfitPicture(
-            "pixels", f"{width} x {height} pixels, at most {most} are taken: scale it"
+            "pixels", f"{width} x {height} pixels, at most {limits.pixels} are taken: scale it"
         )
     if width < 1 or height < 1:
         raise UnfitPicture("undecodable", "an image without pixels")
+    slow = image.format == "PPM" and image.tile[0][0] != "raw"  # type: ignore[attr-defined]
+    if slow and limits.slow_pixels is not None and pixels > limits.slow_pixels:
+        raise UnfitPicture(
+            "pixels",
+            f"a PPM of text or of other than 8 bits, of more than {limits.slow_pixels} pixels: "
+            "save it as PNG",
+        )
 
 
 def _reason(form: str, error: Exception) -> str:
