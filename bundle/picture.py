@@ -88,16 +88,12 @@ def open_picture(data: bytes, limits: Limits = UNLIMITED) -> Image.Image:
         raise UnfitPicture("empty", "an empty file")
     form = picture_format(data[:HEAD])
     if form is None:
-        raise UnfitPicture(
-            "format", f"not an image in a format taken here: {', '.join(FORMATS)}"
-        )
+        raise UnfitPicture("format", f"not an image in a format taken here: {', '.join(FORMATS)}")
     lacking = missing_reader(form)
     if lacking is not None:
         raise UnfitPicture("format", lacking)
     if form == "JPEG" and limits.scans is not None and has_more_scans(data, limits.scans):
-        raise UnfitPicture(
-            "scans", f"a JPEG with more than {limits.scans} scans: save it again"
-        )
+        raise UnfitPicture("scans", f"a JPEG with more than {limits.scans} scans: save it again")
     try:
         return _decoded(data, form, limits, {})
     except MldrError:

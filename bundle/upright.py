@@ -98,7 +98,7 @@ def _is_deep_tiff(image: TiffImageFile) -> bool:
         raise MldrError("image has uncompressed planes of 16 bits, which are not read: save as PNG")
     if image.mode == "P" and 0 < max(tags.get(_PALETTE, (0,))) < 256:
         raise MldrError("image has a palette of 8 bits where TIFF has 16: save it as PNG")
-    return bits == 16
+    return bool(bits == 16)
 
 
 def _require_depth(largest: int) -> None:

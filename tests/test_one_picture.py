@@ -134,7 +134,9 @@ def viewer(exported: Bundle) -> Iterator[Viewer]:
 def test_no_two_turns_of_a_picture_are_alike(photographs: Photographs) -> None:
     assert len(photographs.files) == 2 * 4 * 8
     for pixels in photographs.truth:
-        turns = {np.rot90(side, k).tobytes() for side in (pixels, pixels[:, ::-1]) for k in range(4)}
+        turns = {
+            np.rot90(side, k).tobytes() for side in (pixels, pixels[:, ::-1]) for k in range(4)
+        }
         assert len(turns) == 8
 
 
@@ -188,9 +190,9 @@ def test_a_batch_in_the_demo(photographs: Photographs, exported: Bundle, viewer:
             int(runtime(normalise(pixels[None], SPEC))[0].argmax()) for pixels in photographs.truth
         ]
     assert [row.said for row in scores.rows] == answers
-    assert scores.top(1) == 100 * np.mean(
-        [CLASSES[said] == path.parent.name for said, path in zip(answers, photographs.files)]
-    )
+    pairs = zip(answers, photographs.files, strict=True)
+    right = [CLASSES[said] == path.parent.name for said, path in pairs]
+    assert scores.top(1) == 100 * np.mean(right)
 
 
 def test_golden_pictures_and_check(photographs: Photographs, exported: Bundle) -> None:

@@ -116,7 +116,6 @@ def tiff_file(
     """A TIFF of one strip, written by its specification; ``size`` is width, height."""
     pixels = zlib.compress(samples) if deflate else samples
 
-
     def short(*values: int) -> bytes:
         return struct.pack(f"{order}{len(values)}H", *values)
 

@@ -151,7 +151,7 @@ def test_limits_come_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
             open_picture(data, Limits(pixels=64 * 48 - 1))
         assert refusal.value.kind == "pixels", form
     text = b"P3 64 48 255\n" + b"1 " * (64 * 48 * 3)
-    with pytest.raises(UnfitPicture, match="PPM .* of more than 3000 pixels"):
+    with pytest.raises(UnfitPicture, match=r"PPM .* of more than 3000 pixels"):
         open_picture(text, Limits(slow_pixels=3000))
     vast = b"P5 60000 60000 255\n"
     with pytest.raises(UnfitPicture, match="too many pixels") as refusal:

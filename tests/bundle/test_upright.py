@@ -58,7 +58,12 @@ def test_a_picture_is_turned_once(form: str, orientation: int) -> None:
         assert np.array_equal(np.asarray(again), truth)
         assert np.array_equal(to_pixels(again, spec), truth)
     # What a program opens itself and hands over, loaded or not, changed or not.
-    for touch in (lambda i: i, lambda i: (i.load(), i)[1], Image.Image.copy, ImageOps.exif_transpose):
+    for touch in (
+        lambda i: i,
+        lambda i: (i.load(), i)[1],
+        Image.Image.copy,
+        ImageOps.exif_transpose,
+    ):
         opened = touch(Image.open(io.BytesIO(data)))
         assert np.array_equal(to_pixels(opened, spec), truth)
         assert np.array_equal(to_pixels(opened, spec), truth)  # the same object a second time
@@ -143,7 +148,10 @@ def test_colour_of_16_bits_keeps_its_high_bytes(tiff: Make, png: Make) -> None:
             data = tiff(pixels.astype(f"{order}u2").tobytes(), (2, 1), 16, 2, **options)
             assert colours(data) == high
     assert colours(png(pixels.astype(">u2").tobytes(), 2, 16, 2)) == high
-    assert colours(b"P6 2 1 65535\n" + pixels.astype(">u2").tobytes()) == [[0, 1, 255], [16, 1, 128]]
+    assert colours(b"P6 2 1 65535\n" + pixels.astype(">u2").tobytes()) == [
+        [0, 1, 255],
+        [16, 1, 128],
+    ]
     alpha = np.array([0, 257, 65535, 65535, 9, 9, 9, 0]).astype(">u2").tobytes()
     assert colours(png(alpha, 2, 16, 6)) == [[0, 1, 255], [255, 255, 255]]
     grey_alpha = np.array([32896, 65535, 0, 0]).astype(">u2").tobytes()

@@ -33,7 +33,11 @@ def test_what_is_no_picture_says_so(disk: Any) -> None:
     (disk.root / "notes.png").write_bytes(b"no picture")
     rows = EncodedImages(pa.array([b"", b"no picture"], pa.large_binary()), [("t.parquet", 2)])
     for images, position, words in (
-        (FileImages(disk.root, [disk.root / "notes.png"]), 0, r"notes\.png \(not an image in a form"),
+        (
+            FileImages(disk.root, [disk.root / "notes.png"]),
+            0,
+            r"notes\.png \(not an image in a form",
+        ),
         (rows, 0, r"row 0 of t\.parquet \(an empty file\)"),
         (rows, 1, r"row 1 of t\.parquet \(not an image in a format taken here: JPEG, PNG"),
     ):
