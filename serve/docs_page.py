@@ -7,8 +7,9 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
+from .query import StrictRoute
 from .service import Service
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
@@ -32,14 +33,23 @@ form { display: flex; flex-wrap: wrap; gap: .75rem; align-items: center }
 
 
 def docs_routes(service: Service) -> APIRouter:
-    """The page itself; the document that it shows stays at ``/openapi.json``."""
-    router = APIRouter()
+    """The page itself, the document that it shows, and the way to it from ``/``."""
+    router = APIRouter(route_class=StrictRoute)
 
     @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         app: FastAPI = request.app
         text = page(app.openapi(), service, str(request.base_url).rstrip("/"))
         return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def document(request: Request) -> JSONResponse:
+        app: FastAPI = request.app
+        return JSONResponse(app.openapi())
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("./docs")  # relative: a proxy may put a path before ours
 
     return router
 
