@@ -191,7 +191,7 @@ def test_answers_are_compressed_where_that_is_asked_for(
 @pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 18) - 1, (1 << 19) + 7])
 def test_pieces_of_any_size_inflate_to_the_whole(size: int) -> None:
     data = np.random.default_rng(size).integers(0, 4, size, np.uint8).tobytes()
-    packed = gzip.compress(data)
+    packed = gzip.compress(data, 1)
 
     async def whole(step: int) -> bytes:
         async def chunks() -> AsyncIterator[bytes]:
