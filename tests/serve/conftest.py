@@ -303,7 +303,7 @@ def live(served: Path) -> Iterator[Live]:
 def on_ray(served: Path) -> Iterator[Live]:
     """Two replicas on Ray Serve, which hold and queue little."""
     pytest.importorskip("ray", reason='Ray is not here: pip install "mldr-deploy[ray]"')
-    few = ("--max-ongoing", "8", "--max-queued-requests", "8")
+    few = ("--max-ongoing", "8", "--max-queued-requests", "8", "--cors", "https://a.example")
     server = launched(
         served, "--runtime", "onnxruntime-cpu", "--engine", "ray", "--replicas", "2", *few
     )
