@@ -23,7 +23,7 @@ from .extensions import extension_routes
 from .head import Head
 from .inference import infer_paths, infer_tensors, inference_routes
 from .monitoring import monitoring_routes
-from .query import require_names
+from .query import require_query
 from .refusal import Refusal
 from .service import Service
 
@@ -55,21 +55,7 @@ def create_app(service: Service) -> FastAPI:
     ):
         app.include_router(routes(service))
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
-        return _refused(service, refusal)
-
-    @app.exception_handler(HTTPException)
-    async def not_routed(request: Request, error: HTTPException) -> JSONResponse:
-        return _not_routed(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        service.metrics.refused("parameters")
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
-
+    _answer_errors(app, service)
     app.add_middleware(Direct, service=service)
     app.add_middleware(Drained)
     if service.config.cors:
@@ -79,17 +65,36 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
-    """404 and 405: what there is instead."""
-    path, headers = request.url.path[:100], dict(error.headers or {})
-    told = error.detail
-    if error.status_code == 404:
-        told = f"there is nothing at {path}: /docs lists what there is"
-    elif error.status_code == 405:
-        methods = set(headers.get("Allow", "").split(", "))
-        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
-        told = f"{path} does not take {request.method[:20]}, only {headers['Allow']}"
-    return JSONResponse({"error": told}, error.status_code, headers)
+def _answer_errors(app: FastAPI, service: Service) -> None:
+    """Every refusal is the same JSON object, whoever raises it."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+        return _refused(service, refusal)
+
+    @app.exception_handler(HTTPException)
+    async def not_routed(request: Request, error: HTTPException) -> JSONResponse:
+        path, headers = request.url.path[:100], dict(error.headers or {})
+        message = error.detail
+        if error.status_code == 404:
+            message = f"there is nothing at {path}: /docs lists what there is"
+        elif error.status_code == 405:
+            headers["Allow"] = _with_head(headers.get("Allow", ""))
+            message = f"{path} does not take {request.method[:20]}, only {headers['Allow']}"
+        return JSONResponse({"error": message}, error.status_code, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        service.metrics.refused("parameters")
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+
+def _with_head(allow: str) -> str:
+    """The header ``Allow``, with HEAD where GET is."""
+    methods = set(allow.split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _refused(service: Service, refusal: Refusal) -> JSONResponse:
@@ -123,7 +128,7 @@ class Direct:
                 await self._app(scope, receive, send)
                 return
             scope["route"] = route
-            require_names(scope["query_string"], ())
+            require_query(scope["query_string"], ())
             response = await infer_tensors(self._service, Request(scope, receive))
         except Refusal as refusal:
             scope["route"] = route

@@ -19,8 +19,8 @@ def request_coding(headers: list[str]) -> str | None:
 
     Raises Refusal (415), with what is taken, for any other coding and for several.
     """
-    named = [coding.strip().lower() for header in headers for coding in header.split(",")]
-    codings = [coding for coding in named if coding not in ("", "identity")]
+    listed = ",".join(headers).lower().split(",")
+    codings = [coding.strip() for coding in listed if coding.strip() not in ("", "identity")]
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in _REQUESTS:

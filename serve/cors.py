@@ -27,10 +27,10 @@ class Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
             return response
-        told = {"error": f"{bytes(response.body).decode()}: start serve with another --cors"}
+        content = {"error": f"{bytes(response.body).decode()}: see --cors of serve"}
         headers = {
             name: value
             for name, value in response.headers.items()
             if name not in ("content-length", "content-type")
         }
-        return JSONResponse(told, response.status_code, headers)
+        return JSONResponse(content, response.status_code, headers)

@@ -53,7 +53,7 @@ def supported_extensions(service: Service) -> list[str]:
     return names if service.replica is None else names[:-1]
 
 
-def require_known(service: Service, model: str, version: str) -> None:
+def require_model(service: Service, model: str, version: str) -> None:
     """Raises Refusal (404) for another model or version."""
     if model != service.model or version != VERSION:
         raise Refusal(
@@ -67,7 +67,7 @@ def extension_routes(service: Service) -> APIRouter:
     missing: Responses = {status: ERRORS[status] for status in (404, 422)}
 
     async def config(model: str, version: str = VERSION) -> dict[str, Any]:
-        require_known(service, model, version)
+        require_model(service, model, version)
         return model_config(service)
 
     async def all_statistics() -> Statistics:
@@ -75,7 +75,7 @@ def extension_routes(service: Service) -> APIRouter:
         return Statistics(model_stats=[service.statistics])
 
     async def statistics(model: str, version: str = VERSION) -> Statistics:
-        require_known(service, model, version)
+        require_model(service, model, version)
         return await all_statistics()
 
     router.get("/models/stats", summary="Counts and times of all models", responses=missing)(
@@ -96,12 +96,12 @@ def extension_routes(service: Service) -> APIRouter:
         openapi_extra=INDEX_BODY,
     )
     async def index(request: Request) -> list[IndexEntry]:
-        asked = await _index_request(service, request)
+        only_ready = (await _index_request(service, request)).ready
         alive = service.batcher.alive
         entry = IndexEntry(name=service.model, version=VERSION, state="READY")
         if not alive:
             entry = entry.model_copy(update={"state": "UNAVAILABLE", "reason": "stopping"})
-        return [entry] if alive or not asked.ready else []
+        return [entry] if alive or not only_ready else []
 
     for path, what in _ABSENT.items():
         router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(what))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from .. import __version__
 from .body import declared_length, read_body
 from .compression import answer_coding, deflated
-from .extensions import require_known, supported_extensions
+from .extensions import require_model, supported_extensions
 from .protocol import DATATYPE, HEADER_LENGTH, encode_infer, header_length
 from .query import StrictRoute
 from .refusal import Refusal
@@ -56,16 +56,16 @@ def inference_routes(service: Service) -> APIRouter:
         return Ready(ready=True)
 
     async def metadata(model: str, version: str = VERSION) -> ModelMetadata:
-        require_known(service, model, version)
+        require_model(service, model, version)
         return _metadata(service)
 
     async def model_ready(model: str, version: str = VERSION) -> ModelReady:
-        require_known(service, model, version)
+        require_model(service, model, version)
         require_ready(service)
         return ModelReady(name=service.model, ready=True)
 
     async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-        require_known(service, model, version)
+        require_model(service, model, version)
         return await infer_tensors(service, request)
 
     for below in ("/models/{model}", "/models/{model}/versions/{version}"):
@@ -104,7 +104,7 @@ async def infer_tensors(service: Service, request: Request) -> Response:
         body = await read_body(request, limit, service.config.body_timeout, share)
         deadline = service.deadline()
         parsed = await service.parse(body, header_length(binary, len(body)), deadline)
-        answer = await service.infer(parsed.inputs, service.sooner(deadline, parsed.timeout))
+        answer = await service.infer(parsed.inputs, service.shortened(deadline, parsed.timeout))
     content, headers = encode_infer(parsed, answer.logits, service.manifest, service.model, VERSION)
     coding = answer_coding(request.headers.get("accept-encoding"))
     if coding is not None:

@@ -33,8 +33,8 @@ def file_part(content_type: str, body: bytes) -> bytes:
         raise _damaged(str(error)[:200]) from None
     if not collected.complete:
         raise _damaged("it is cut off")
-    _, _, behind = body.partition(b"\r\n--" + boundary + b"--")
-    if behind.strip():
+    _, _, epilogue = body.partition(b"\r\n--" + boundary + b"--")
+    if epilogue.strip():
         raise _damaged("bytes follow its end")
     return _only_part(collected.parts).content()
 

@@ -56,7 +56,7 @@ def flag(parameters: dict[str, Any], name: str) -> bool | None:
     return value
 
 
-def count(parameters: dict[str, Any], name: str) -> int:
+def whole_number(parameters: dict[str, Any], name: str) -> int:
     """A parameter that counts something; 0: not there. Raises Refusal (400)."""
     value = parameters.get(name, 0)
     if type(value) is not int or not 0 <= value < 1 << 63:

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from .classification import best_classes, length_prefixed
-from .parameters import count, flag, parameters_of, require_fields
+from .parameters import flag, parameters_of, require_fields, whole_number
 from .refusal import Refusal, malformed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -60,13 +60,18 @@ def parse_infer(
     if not isinstance(tensors, list) or len(tensors) != 1 or not isinstance(tensors[0], dict):
         raise malformed(f"inputs must be a list of one tensor, {manifest.input.name}")
     inputs = _inputs(tensors[0], body, length, manifest, max_batch)
-    asked = parameters_of(head, ("binary_data_output", "timeout"), "the request")
-    output = _output(head, manifest.output.name)
+    parameters = parameters_of(head, ("binary_data_output", "timeout"), "the request")
+    output = _output_parameters(head, manifest.output.name)
     binary = flag(output, "binary_data")
     if binary is None:
-        binary = flag(asked, "binary_data_output")
-    classes, timeout = count(output, "classification"), count(asked, "timeout") / 1e6
-    return InferRequest(inputs, _id(head), binary is True, classes, timeout)
+        binary = flag(parameters, "binary_data_output")
+    return InferRequest(
+        inputs=inputs,
+        id=_id(head),
+        binary=binary is True,
+        classes=whole_number(output, "classification"),
+        timeout=whole_number(parameters, "timeout") / 1e6,
+    )
 
 
 def encode_infer(
@@ -187,8 +192,7 @@ def _id(head: dict[str, Any]) -> str | None:
     return given
 
 
-def _output(head: dict[str, Any], name: str) -> dict[str, Any]:
-    """Parameters of the one output, named or not."""
+def _output_parameters(head: dict[str, Any], name: str) -> dict[str, Any]:
     outputs = head.get("outputs")
     if outputs is None or outputs == []:
         return {}

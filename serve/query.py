@@ -22,23 +22,23 @@ class StrictRoute(APIRoute):
         names = {field.alias for field in self.dependant.query_params}
 
         async def strict(request: Request) -> Response:
-            require_names(request.scope["query_string"], names)
+            require_query(request.scope["query_string"], names)
             return await handler(request)
 
         return strict
 
 
-def require_names(query: bytes, names: Collection[str]) -> None:
+def require_query(query: bytes, names: Collection[str]) -> None:
     """Raises Refusal (422) for a parameter that is not in ``names``, or comes twice."""
     if not query:
         return
-    given = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
-    for name in given:
+    received = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    for name in received:
         if name not in names:
             taken = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
             raise _refused(f"query.{name[:40]}: this route has no such parameter; {taken}")
-        if given.count(name) > 1:
-            raise _refused(f"query.{name}: given {given.count(name)} times; send it once")
+        if received.count(name) > 1:
+            raise _refused(f"query.{name}: given {received.count(name)} times; send it once")
 
 
 def _refused(message: str) -> Refusal:

@@ -85,7 +85,7 @@ class Service:
         """When a request whose last byte came now must be answered, on the loop's clock."""
         return asyncio.get_running_loop().time() + self.config.deadline
 
-    def sooner(self, deadline: float, timeout: float) -> float:
+    def shortened(self, deadline: float, timeout: float) -> float:
         """``deadline`` of a request that gives the service ``timeout`` seconds; 0: all it takes."""
         return deadline - max(0.0, self.config.deadline - timeout) if timeout else deadline
 

@@ -194,10 +194,10 @@ class Live:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def memory(self) -> int:
-        """Resident bytes of the server."""
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Resident bytes of the server; ``VmHWM``: the most there were."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        line = next(line for line in status.splitlines() if line.startswith(kind))
         return int(line.split()[1]) * 1024
 
     def stop(self, by: int = signal.SIGTERM, timeout: float = 60) -> tuple[int, str]:
