@@ -46,6 +46,13 @@ from .console import progress
 @click.option(
     "--name", default=None, help="Name of the model in URLs.  [default: the student's own]"
 )
+@click.option(
+    "--cors",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin whose pages may call the service from a browser, for example "
+    "https://app.example; several times for several, * for every page.  [default: none]",
+)
 @options.threads
 @click.option(
     "--max-batch",
@@ -169,20 +176,20 @@ def command(
     artifacts failed parity, or the port cannot be had; 2 when a package is missing.
     """
     from ..pipeline.engines import ready_to_serve
+    from ..pipeline.validation import validated
     from ..serve.config import ServeConfig
 
     on_ray = {name: options.pop(name) for name in _ON_RAY}
     if engine == "local":
         _require_untouched(ctx)
+    config = validated(ServeConfig, options, "serve")
     with progress(quiet) as bar:
-        ready_to_serve(bundle, options["runtime"], options["artifact"], progress=bar)
-        config = ServeConfig(**options)
+        ready_to_serve(bundle, config.runtime, config.artifact, progress=bar)
         if engine == "local":
             from ..serve.server import serve
 
             serve(bundle, config, allow_failed=allow_failed, progress=bar)
         else:
-            from ..pipeline.validation import validated
             from ..serve.ray.config import RayConfig
             from ..serve.ray.run import serve_on_ray
 

@@ -12,14 +12,18 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from .body import Drained
 from .classify import classify_routes
+from .cors import Cors
 from .docs_page import docs_routes
-from .inference import infer_path, infer_tensors, inference_routes
+from .extensions import extension_routes
+from .head import Head
+from .inference import infer_paths, infer_tensors, inference_routes
+from .monitoring import monitoring_routes
+from .query import require_query
 from .refusal import Refusal
 from .service import Service
 
@@ -40,26 +44,44 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
+        openapi_url=None,  # its route would take any parameter
     )
-    app.include_router(inference_routes(service))
-    app.include_router(classify_routes(service))
-    app.include_router(docs_routes(service))
-    app.add_api_route(
-        "/metrics",
-        lambda: Response(service.metrics.text(), media_type="text/plain; version=0.0.4"),
-        methods=["GET"],
-        summary="Counters and times in Prometheus's text format",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}},
-    )
+    for routes in (
+        extension_routes,  # /v2/models/stats comes before a model of that name
+        inference_routes,
+        classify_routes,
+        monitoring_routes,
+        docs_routes,
+    ):
+        app.include_router(routes(service))
+
+    _answer_errors(app, service)
+    app.add_middleware(Direct, service=service)
+    app.add_middleware(Drained)
+    if service.config.cors:
+        app.add_middleware(Cors, origins=service.config.cors)
+    app.add_middleware(Counted, service=service)
+    app.add_middleware(Head)
+    return app
+
+
+def _answer_errors(app: FastAPI, service: Service) -> None:
+    """Every refusal is the same JSON object, whoever raises it."""
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
         return _refused(service, refusal)
 
     @app.exception_handler(HTTPException)
-    async def not_found(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    async def not_routed(request: Request, error: HTTPException) -> JSONResponse:
+        path, headers = request.url.path[:100], dict(error.headers or {})
+        message = error.detail
+        if error.status_code == 404:
+            message = f"there is nothing at {path}: /docs lists what there is"
+        elif error.status_code == 405:
+            headers["Allow"] = _with_head(headers.get("Allow", ""))
+            message = f"{path} does not take {request.method[:20]}, only {headers['Allow']}"
+        return JSONResponse({"error": message}, error.status_code, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -68,10 +90,11 @@ def create_app(service: Service) -> FastAPI:
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
 
-    app.add_middleware(Direct, service=service)
-    app.add_middleware(Drained)
-    app.add_middleware(Counted, service=service)
-    return app
+
+def _with_head(allow: str) -> str:
+    """The header ``Allow``, with HEAD where GET is."""
+    methods = set(allow.split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _refused(service: Service, refusal: Refusal) -> JSONResponse:
@@ -82,8 +105,8 @@ def _refused(service: Service, refusal: Refusal) -> JSONResponse:
 class Direct:
     """What must cost little goes past FastAPI's routing, which takes as long as a small model.
 
-    That is tensors (their route stays for the document and for paths with a version), and
-    refusals while the queue is full, which would else take from those who are being answered.
+    That is tensors (their route stays for the document), and refusals while the queue is full,
+    which would else take from those who are being answered.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -91,7 +114,8 @@ class Direct:
         self._service = service
         self._classify = SimpleNamespace(path="/classify")
         tensors = SimpleNamespace(path="/v2/models/{model}/infer")
-        self._routes = {infer_path(service): tensors, "/classify": self._classify}
+        self._routes = dict.fromkeys(infer_paths(service), tensors)
+        self._routes["/classify"] = self._classify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
@@ -104,6 +128,7 @@ class Direct:
                 await self._app(scope, receive, send)
                 return
             scope["route"] = route
+            require_query(scope["query_string"], ())
             response = await infer_tensors(self._service, Request(scope, receive))
         except Refusal as refusal:
             scope["route"] = route

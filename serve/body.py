@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .compression import inflated, request_coding
 from .refusal import Refusal, overloaded
 
 
@@ -20,27 +21,41 @@ class ByteBudget:
         self.used = 0
 
     @contextmanager
-    def holding(self, count: int) -> Iterator[None]:
-        """Hold ``count`` bytes. Raises Refusal (503) when they are not to be had."""
-        if self.used and self.used + count > self.limit:
-            raise overloaded(
-                "bytes_in_flight", f"{self.used} bytes of other requests are in work: try later"
-            )
-        self.used += count
+    def holding(self, count: int) -> Iterator[Share]:
+        """Hold ``count`` bytes, or more when the share grows. Raises Refusal as it does."""
+        share = Share(self)
+        share.grow(count)
         try:
-            yield
+            yield share
         finally:
-            self.used -= count
+            self.used -= share.count
+
+
+class Share:
+    """One request's bytes of a budget."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.count = 0
+
+    def grow(self, count: int) -> None:
+        """Hold ``count`` bytes if it holds fewer. Raises Refusal (503): not to be had."""
+        if count <= self.count:
+            return
+        others = self._budget.used - self.count
+        if others and others + count > self._budget.limit:
+            raise overloaded(
+                "bytes_in_flight", f"{others} bytes of other requests are in work: try later"
+            )
+        self._budget.used = others + count
+        self.count = count
 
 
 def declared_length(request: Request, limit: int) -> int:
-    """Bytes that the body may have: what it declares, or ``limit`` when it declares nothing.
+    """Bytes that come: what the request declares, or ``limit`` when it declares nothing.
 
-    Raises Refusal for a body that is compressed (415) or says that it is above ``limit`` (413).
+    Raises Refusal (413) when it says that they are above ``limit``.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise Refusal(415, "encoding", f"content encoding {encoding[:40]!r}: send it plain")
     stated = request.headers.get("content-length", "")
     if not (stated.isascii() and stated.isdigit()):
         return limit
@@ -50,16 +65,23 @@ def declared_length(request: Request, limit: int) -> int:
     return length
 
 
-async def read_body(request: Request, limit: int, timeout: float) -> bytes:
-    """The whole body. Raises Refusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds."""
+async def read_body(request: Request, limit: int, timeout: float, share: Share) -> bytes:
+    """The whole body, inflated if it is compressed; ``share`` grows with it.
+
+    Raises Refusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
+    codings that are not taken or damaged, 503 when the budget is used up.
+    """
+    coding = request_coding(request.headers.getlist("content-encoding"))
+    stream = request.stream()
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(timeout):
-            async for chunk in request.stream():
+            async for chunk in stream if coding is None else inflated(stream, coding):
                 size += len(chunk)
                 if size > limit:
                     raise Refusal(413, "body_size", f"the body has more than {limit} bytes")
+                share.grow(size)
                 chunks.append(chunk)
     except TimeoutError:
         raise Refusal(408, "body_timeout", f"the body took more than {timeout:g} seconds") from None

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from ..bundle.picture import FORMATS
 from .batcher import Answer
 from .body import declared_length, read_body
+from .query import StrictRoute
 from .service import Prepared, Service
 from .shares import probabilities
 from .wire import CLASSIFY_BODY, ERRORS, Classification, Milliseconds, Prediction
@@ -22,13 +23,13 @@ TopK = Annotated[
 
 def classify_routes(service: Service) -> APIRouter:
     """The one route for people and programs without tensors."""
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
     labels = service.manifest.labels
 
     @router.post(
         "/classify",
         summary="Labels of an uploaded image",
-        description=f"The image as a form's file or as the whole body. Formats: "
+        description=f"The image as a form's only part or as the whole body. Formats: "
         f"{', '.join(FORMATS)}; at most {service.config.max_upload} bytes and "
         f"{service.config.max_pixels} pixels; of animated ones the first frame.",
         responses={status: ERRORS[status] for status in ERRORS if status != 404},
@@ -36,8 +37,8 @@ def classify_routes(service: Service) -> APIRouter:
     )
     async def classify(request: Request, top_k: TopK = None) -> Classification:
         limit = service.config.max_upload
-        with service.budget.holding(declared_length(request, limit)):
-            body = await read_body(request, limit, service.config.body_timeout)
+        with service.budget.holding(declared_length(request, limit)) as share:
+            body = await read_body(request, limit, service.config.body_timeout, share)
             began, deadline = time.perf_counter(), service.deadline()
             kind = request.headers.get("content-type", "")
             prepared = await service.prepare(body, kind, deadline)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from .origin import browsers_origin
 from .runtimes.choose import AUTO
 
 MiB = 1 << 20
+Origin = Annotated[str, AfterValidator(browsers_origin)]
 
 
 class UploadLimits(BaseModel):
@@ -59,6 +63,9 @@ class ServeConfig(UploadLimits):
     )
     name: str | None = Field(
         default=None, description="Name of the model in URLs; none: the student's own."
+    )
+    cors: tuple[Origin, ...] = Field(
+        default=(), description="Origins whose pages may call the service from a browser."
     )
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads that compute; 0: one per usable core."

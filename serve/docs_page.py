@@ -7,8 +7,9 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
+from .query import StrictRoute
 from .service import Service
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
@@ -32,14 +33,23 @@ form { display: flex; flex-wrap: wrap; gap: .75rem; align-items: center }
 
 
 def docs_routes(service: Service) -> APIRouter:
-    """The page itself; the document that it shows stays at ``/openapi.json``."""
-    router = APIRouter()
+    """The page itself, the document that it shows, and the way to it from ``/``."""
+    router = APIRouter(route_class=StrictRoute)
 
     @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         app: FastAPI = request.app
         text = page(app.openapi(), service, str(request.base_url).rstrip("/"))
         return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def document(request: Request) -> JSONResponse:
+        app: FastAPI = request.app
+        return JSONResponse(app.openapi())
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("./docs")  # relative: a proxy may put a path before ours
 
     return router
 
@@ -79,8 +89,8 @@ def _facts(service: Service) -> str:
                  f"{service.runtime.name}"),
         ("input", f"{manifest.input.name} [{shape}], at most {service.max_batch} "
                   "images a request"),
-        ("uploads", f"at most {config.max_upload_mib:g} MiB and {config.max_megapixels:g} "
-                    "megapixels"),
+        ("uploads", f"at most {config.max_upload_mib:g} MiB, once inflated if they come as gzip or "
+                    f"deflate, and {config.max_megapixels:g} megapixels"),
         ("deadline", f"{config.deadline:g} s; at most {service.batcher.max_queue} images wait"),
     ]  # fmt: skip
     return _table(rows)
@@ -95,14 +105,17 @@ def _try(service: Service) -> str:
 
 
 def _examples(service: Service, url: str) -> str:
-    name, height, width = service.manifest.input.name, *service.manifest.preprocessing.size
+    name, output = service.manifest.input.name, service.manifest.output.name
+    height, width = service.manifest.preprocessing.size
     code = f"""import numpy as np, tritonclient.http as http
 
 client = http.InferenceServerClient("{url.partition("://")[2]}")
 images = np.zeros((1, 3, {height}, {width}), np.float32)  # preprocessed as manifest.json says
 tensor = http.InferInput("{name}", list(images.shape), "FP32")
 tensor.set_data_from_numpy(images)
-logits = client.infer("{service.model}", [tensor]).as_numpy("{service.manifest.output.name}")"""
+logits = client.infer("{service.model}", [tensor]).as_numpy("{output}")
+best = [http.InferRequestedOutput("{output}", class_count=3)]
+print(client.infer("{service.model}", [tensor], outputs=best).as_numpy("{output}"))"""
     return (
         f"<h2>From a program</h2><pre>curl -F file=@cat.jpg {escape(url)}/classify</pre>"
         f"<pre>{escape(code)}</pre>"

@@ -9,7 +9,10 @@ from starlette.responses import Response
 
 from .. import __version__
 from .body import declared_length, read_body
+from .compression import answer_coding, deflated
+from .extensions import require_model, supported_extensions
 from .protocol import DATATYPE, HEADER_LENGTH, encode_infer, header_length
+from .query import StrictRoute
 from .refusal import Refusal
 from .service import VERSION, Service
 from .wire import (
@@ -28,14 +31,19 @@ from .wire import (
 
 def inference_routes(service: Service) -> APIRouter:
     """``/v2`` and what lies below it."""
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+    router = APIRouter(
+        prefix="/v2",
+        tags=["Open Inference Protocol v2"],
+        route_class=StrictRoute,
+        responses={422: ERRORS[422]},
+    )
     missing: Responses = {404: ERRORS[404]}
     sides = ", ".join(str(side) for side in service.manifest.input.shape[1:])
 
     @router.get("", summary="About the server")
     async def server() -> ServerMetadata:
         return ServerMetadata(
-            name="mldr-deploy", version=__version__, extensions=["binary_tensor_data"]
+            name="mldr-deploy", version=__version__, extensions=supported_extensions(service)
         )
 
     @router.get("/health/live", summary="Whether the process runs")
@@ -44,20 +52,20 @@ def inference_routes(service: Service) -> APIRouter:
 
     @router.get("/health/ready", summary="Whether requests are taken", responses={503: ERRORS[503]})
     async def ready() -> Ready:
-        _require_ready(service)
+        require_ready(service)
         return Ready(ready=True)
 
     async def metadata(model: str, version: str = VERSION) -> ModelMetadata:
-        _require_known(service, model, version)
+        require_model(service, model, version)
         return _metadata(service)
 
     async def model_ready(model: str, version: str = VERSION) -> ModelReady:
-        _require_known(service, model, version)
-        _require_ready(service)
+        require_model(service, model, version)
+        require_ready(service)
         return ModelReady(name=service.model, ready=True)
 
     async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-        _require_known(service, model, version)
+        require_model(service, model, version)
         return await infer_tensors(service, request)
 
     for below in ("/models/{model}", "/models/{model}/versions/{version}"):
@@ -69,10 +77,12 @@ def inference_routes(service: Service) -> APIRouter:
         )(model_ready)
         router.post(
             f"{below}/infer",
-            summary="Logits of preprocessed images",
+            summary="Logits, or the best classes, of preprocessed images",
             description=f"Input: {DATATYPE} [n, {sides}], "
             "preprocessed as the bundle's manifest says. With the header "
-            f"`{HEADER_LENGTH}`, raw little-endian tensors follow the JSON part.",
+            f"`{HEADER_LENGTH}`, raw little-endian tensors follow the JSON part. Bodies may be "
+            "compressed (gzip, deflate), and answers are where Accept-Encoding asks for it. "
+            "Parameters that are not named here are refused.",
             response_class=Response,
             responses={200: INFER_RESPONSE, **ERRORS},
             openapi_extra=INFER_BODY,
@@ -80,21 +90,25 @@ def inference_routes(service: Service) -> APIRouter:
     return router
 
 
-def infer_path(service: Service) -> str:
-    """Where tensors are sent: the path of the one model, without a version."""
-    return f"/v2/models/{service.model}/infer"
+def infer_paths(service: Service) -> list[str]:
+    """Where tensors are sent: the paths of the one model, without and with its version."""
+    model = f"/v2/models/{service.model}"
+    return [f"{model}/infer", f"{model}/versions/{VERSION}/infer"]
 
 
 async def infer_tensors(service: Service, request: Request) -> Response:
     """Answer one request of the protocol. Raises Refusal."""
     binary = request.headers.get(HEADER_LENGTH)
     limit = service.config.max_upload if binary is None else service.max_tensor
-    with service.budget.holding(declared_length(request, limit)):
-        body = await read_body(request, limit, service.config.body_timeout)
+    with service.budget.holding(declared_length(request, limit)) as share:
+        body = await read_body(request, limit, service.config.body_timeout, share)
         deadline = service.deadline()
         parsed = await service.parse(body, header_length(binary, len(body)), deadline)
-        answer = await service.infer(parsed.inputs, deadline)
+        answer = await service.infer(parsed.inputs, service.shortened(deadline, parsed.timeout))
     content, headers = encode_infer(parsed, answer.logits, service.manifest, service.model, VERSION)
+    coding = answer_coding(request.headers.get("accept-encoding"))
+    if coding is not None:
+        content, headers["Content-Encoding"] = deflated(content, coding), coding
     return Response(content, headers=headers)
 
 
@@ -124,13 +138,7 @@ def _metadata(service: Service) -> ModelMetadata:
     )
 
 
-def _require_known(service: Service, model: str, version: str) -> None:
-    if model != service.model or version != VERSION:
-        raise Refusal(
-            404, "unknown_model", f"there is only model {service.model}, version {VERSION}"
-        )
-
-
-def _require_ready(service: Service) -> None:
+def require_ready(service: Service) -> None:
+    """Raises Refusal (503) when the service does not take requests."""
     if not service.batcher.alive:
         raise Refusal(503, "stopping", "the service is not taking requests", 1)

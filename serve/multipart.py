@@ -13,9 +13,10 @@ def is_form(content_type: str) -> bool:
 
 
 def file_part(content_type: str, body: bytes) -> bytes:
-    """Content of the first part with a file name, else of the only part.
+    """Content of the form's only part, whatever it is called.
 
-    Raises Refusal (400) for a damaged form and for one without a file.
+    Raises Refusal (400) for a damaged form and for one with no part or several: an answer for
+    one of two files, or without a field that was sent, would pass over the rest.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
@@ -32,12 +33,30 @@ def file_part(content_type: str, body: bytes) -> bytes:
         raise _damaged(str(error)[:200]) from None
     if not collected.complete:
         raise _damaged("it is cut off")
-    files = [part.content() for part in collected.parts if b"filename" in part.disposition()]
-    if files:
-        return files[0]
-    if len(collected.parts) == 1:
-        return collected.parts[0].content()
-    raise Refusal(400, "no_file", "the form holds no file: send it in a part with a file name")
+    _, _, epilogue = body.partition(b"\r\n--" + boundary + b"--")
+    if epilogue.strip():
+        raise _damaged("bytes follow its end")
+    return _only_part(collected.parts).content()
+
+
+def _only_part(parts: list[_Part]) -> _Part:
+    files = [part for part in parts if part.names_file]
+    fields = [part for part in parts if not part.names_file]
+    if len(files) > 1:
+        names = ", ".join(part.text(b"filename") for part in files)
+        raise Refusal(
+            400, "two_files", f"the form holds {len(files)} files ({names}): send one in a request"
+        )
+    if files and fields:
+        names = ", ".join(part.text(b"name") for part in fields)
+        raise Refusal(
+            400,
+            "form_field",
+            f"unknown field of the form ({names}): send the file alone, options in the URL",
+        )
+    if len(parts) != 1:
+        raise Refusal(400, "no_file", "the form holds no file: send it in a part with a file name")
+    return parts[0]
 
 
 class _Part:
@@ -48,7 +67,15 @@ class _Part:
     def content(self) -> bytes:
         return b"".join(self.spans)
 
-    def disposition(self) -> dict[bytes, bytes]:
+    @property
+    def names_file(self) -> bool:
+        return b"filename" in self._disposition()
+
+    def text(self, name: bytes) -> str:
+        """An option of the part's disposition, as a message shows it."""
+        return repr(self._disposition().get(name, b"").decode(errors="replace")[:40])
+
+    def _disposition(self) -> dict[bytes, bytes]:
         from python_multipart.multipart import parse_options_header
 
         return parse_options_header(self.headers.get(b"content-disposition", b""))[1]

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 
 class Refusal(Exception):
-    """``reason`` is one word for the metrics; the message tells the client what to change."""
+    """``reason`` is one word for the metrics; the message tells the client what to change.
+
+    ``headers`` of the answer; with ``retry_after`` also Retry-After, where repeating it helps.
+    """
 
     def __init__(
-        self, status: int, reason: str, message: str, retry_after: int | None = None
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
         self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """``Retry-After`` where repeating it helps."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
 
 
 def overloaded(reason: str, message: str, retry_after: int = 1) -> Refusal:
     """503 with Retry-After."""
     return Refusal(503, reason, message, retry_after)
+
+
+def malformed(message: str) -> Refusal:
+    """400 for a request of the inference protocol that cannot be read."""
+    return Refusal(400, "malformed", message)

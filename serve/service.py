@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..bundle.preprocess import Floats
-from .batcher import Answer, Batcher
+from .batcher import Answer, Batcher, BatchTimes
 from .body import ByteBudget
 from .config import ServeConfig
 from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
-from .refusal import overloaded
+from .refusal import Refusal, overloaded
 from .runtimes.base import Runtime, usable_cores
+from .statistics import ModelStatistics
 from .uploads import open_image
 
 Made = TypeVar("Made")
@@ -43,10 +44,12 @@ class Service:
 
     def __init__(self, runtime: Runtime, config: ServeConfig, replica: str | None = None) -> None:
         self.runtime = runtime
+        self.replica = replica
         self.config = config
         self.manifest = runtime.bundle.manifest
         self.model = config.name or str(self.manifest.model.get("name", "student"))
         self.metrics = Metrics(replica)
+        self.statistics = ModelStatistics(name=self.model, version=VERSION)
         self.budget = ByteBudget(config.max_in_flight)
         proven = self.manifest.max_batch
         self.max_batch = min(config.max_batch or proven, proven)
@@ -55,7 +58,7 @@ class Service:
             max_batch=self.max_batch,
             max_queue=max(config.max_queue, self.max_batch),
             max_delay=config.max_delay_ms / 1000,
-            on_batch=self.metrics.computed,
+            on_batch=self._computed,
         )
         self.metrics.queue.set_function(lambda: self.batcher.waiting)
         self._preparing = 0
@@ -81,10 +84,15 @@ class Service:
         """When a request whose last byte came now must be answered, on the loop's clock."""
         return asyncio.get_running_loop().time() + self.config.deadline
 
+    def shortened(self, deadline: float, timeout: float) -> float:
+        """``deadline`` of a request that gives the service ``timeout`` seconds; 0: all it takes."""
+        return deadline - max(0.0, self.config.deadline - timeout) if timeout else deadline
+
     def require_room(self) -> None:
         """Raises Refusal (503) when the queue is full: before any work is spent on a request."""
         ahead = self._preparing + self.batcher.waiting
         if ahead >= self.batcher.max_queue:
+            self.statistics.failed(0.0)
             raise overloaded(
                 "queue_full",
                 f"{ahead} requests are waiting: try again later",
@@ -101,8 +109,14 @@ class Service:
 
     async def infer(self, inputs: Floats, deadline: float) -> Answer:
         """Logits. Raises Refusal."""
-        answer = await self.batcher.submit(inputs, deadline)
+        began = time.perf_counter()
+        try:
+            answer = await self.batcher.submit(inputs, deadline)
+        except Refusal:
+            self.statistics.failed(time.perf_counter() - began)
+            raise
         self.metrics.took("queue", answer.queued)
+        self.statistics.succeeded(answer, time.perf_counter() - began)
         return answer
 
     async def prepare(self, body: bytes, content_type: str, deadline: float) -> Prepared:
@@ -135,3 +149,7 @@ class Service:
 
     def _prepared(self) -> None:
         self._preparing -= 1
+
+    def _computed(self, times: BatchTimes) -> None:
+        self.metrics.computed(times)
+        self.statistics.computed(times)

@@ -81,7 +81,7 @@ ERRORS: Responses = {
     408: {"model": Error, "description": "The body took too long to arrive."},
     413: {"model": Error, "description": "Too many bytes, pixels or scans."},
     415: {"model": Error, "description": "A format or encoding that is not taken."},
-    422: {"model": Error, "description": "A parameter outside its bounds."},
+    422: {"model": Error, "description": "A parameter that is unknown or outside its bounds."},
     503: {
         "model": Error,
         "description": "Overloaded or stopping; the request may be repeated.",
@@ -89,63 +89,71 @@ ERRORS: Responses = {
     },
 }
 
-_PARAMETERS = {"type": "object"}
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """A schema whose fields are all there is."""
+    return {
+        "type": "object",
+        "required": [*required],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+_COUNT = {"type": "integer", "minimum": 0}
+_FLAG = {"type": "boolean"}
+_TENSOR = _object(
+    {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer"}},
         "datatype": {"type": "string"},
         "data": {"type": "array", "items": {}},
-        "parameters": _PARAMETERS,
+        "parameters": _object({"binary_data_size": _COUNT}),
     },
-}
+    "name",
+    "shape",
+    "datatype",
+)
+_OUTPUT = _object(
+    {
+        "name": {"type": "string"},
+        "parameters": _object({"binary_data": _FLAG, "classification": _COUNT}),
+    },
+    "name",
+)
+_REQUEST = _object(
+    {
+        "id": {"type": "string"},
+        "parameters": _object({"binary_data_output": _FLAG, "timeout": _COUNT}),
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {"type": "array", "items": _OUTPUT},
+    },
+    "inputs",
+)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 INFER_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "parameters": _PARAMETERS,
-                        "inputs": {"type": "array", "items": _TENSOR},
-                        "outputs": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["name"],
-                                "properties": {
-                                    "name": {"type": "string"},
-                                    "parameters": _PARAMETERS,
-                                },
-                            },
-                        },
-                    },
-                }
-            },
+            "application/json": {"schema": _REQUEST},
             "application/octet-stream": _BINARY,
         },
     }
 }
 INFER_RESPONSE: dict[str, Any] = {
-    "description": "Logits.",
+    "description": "Logits, or `logit:index:label` of the best classes.",
     "content": {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["model_name", "outputs"],
-                "properties": {
+            "schema": _object(
+                {
                     "model_name": {"type": "string"},
                     "model_version": {"type": "string"},
                     "id": {"type": "string"},
                     "outputs": {"type": "array", "items": _TENSOR},
                 },
-            }
+                "model_name",
+                "outputs",
+            )
         },
         "application/octet-stream": _BINARY,
     },
@@ -154,15 +162,15 @@ CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": _BINARY["schema"]},
-                }
-            },
+            "multipart/form-data": {"schema": _object({"file": _BINARY["schema"]}, "file")},
             "image/*": _BINARY,
             "application/octet-stream": _BINARY,
         },
+    }
+}
+INDEX_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": _object({"ready": _FLAG})}},
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import io
 import json
@@ -193,10 +194,10 @@ class Live:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def memory(self) -> int:
-        """Resident bytes of the server."""
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Resident bytes of the server; ``VmHWM``: the most there were."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        line = next(line for line in status.splitlines() if line.startswith(kind))
         return int(line.split()[1]) * 1024
 
     def stop(self, by: int = signal.SIGTERM, timeout: float = 60) -> tuple[int, str]:
@@ -205,6 +206,42 @@ class Live:
             self.process.send_signal(by)
         _, said = self.process.communicate(timeout=timeout)
         return self.process.returncode, said
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said to one request."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The refusal's words."""
+        return str(self.json["error"])
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Answer]:
+    """``ask(live, method, path, body, headers)``: an Answer; redirections are not followed."""
+
+    def send(
+        live: Live, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    return send
 
 
 Launch = Callable[..., Live]
@@ -226,6 +263,15 @@ def launched(bundle: Path, *options: str, python: str | None = None) -> Live:
         if found:
             return Live(process, found.group())
     raise AssertionError(f"the server did not start: {''.join(said)}")
+
+
+@pytest.fixture(scope="module")
+def limited(served: Path) -> Iterator[Live]:
+    """A server for a module's tests that takes no more than 1 MiB."""
+    server = launched(served, "--runtime", "onnxruntime-cpu", "--max-upload-mib", "1")
+    yield server
+    code, said = server.stop()
+    assert code == 0 and "Traceback" not in said, said
 
 
 @pytest.fixture
@@ -257,7 +303,7 @@ def live(served: Path) -> Iterator[Live]:
 def on_ray(served: Path) -> Iterator[Live]:
     """Two replicas on Ray Serve, which hold and queue little."""
     pytest.importorskip("ray", reason='Ray is not here: pip install "mldr-deploy[ray]"')
-    few = ("--max-ongoing", "8", "--max-queued-requests", "8")
+    few = ("--max-ongoing", "8", "--max-queued-requests", "8", "--cors", "https://a.example")
     server = launched(
         served, "--runtime", "onnxruntime-cpu", "--engine", "ray", "--replicas", "2", *few
     )

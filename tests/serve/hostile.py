@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -196,6 +197,18 @@ def tensor(rng: Rng, model: str) -> Attack:
     return Attack("wrong tensor", path, body)
 
 
+def compressed(rng: Rng, attack: Attack) -> Attack:
+    """``attack`` as a compressed body, mostly a proper one."""
+    coding = str(rng.choice(["gzip", "deflate", "br"]))
+    body = gzip.compress(attack.body, 1) if coding == "gzip" else zlib.compress(attack.body, 1)
+    headers = attack.headers | {"Content-Encoding": coding}
+    if rng.random() < 0.3:
+        body = body[: int(rng.integers(len(body)))] + rng.bytes(int(rng.integers(1, 9)))
+        return Attack("damaged and compressed", attack.path, body, headers)
+    good = attack.good and coding != "br"
+    return Attack(f"{attack.kind}, compressed", attack.path, body, headers, good)
+
+
 def attack(rng: Rng, model: str) -> Attack:
     """Any of them."""
     kinds: list[Callable[[], Attack]] = [
@@ -208,6 +221,8 @@ def attack(rng: Rng, model: str) -> Attack:
         lambda: tensor(rng, model),
     ]
     drawn = kinds[rng.integers(len(kinds))]()
+    if rng.random() < 0.15:
+        drawn = compressed(rng, drawn)
     if rng.random() < 0.03 and drawn.body:
         cut = int(rng.integers(len(drawn.body)))
         return Attack("hung up", drawn.path, drawn.body, drawn.headers, cut=cut)

@@ -127,6 +127,7 @@ def test_300_hostile_requests(
 ) -> None:
     seen = whole(launch(served, *LIMITS), hostile, good, label, 300)
     assert {"valid 200", "bomb 413", "stranger 415", "damaged 400", "wrong tensor 400"} <= set(seen)
+    assert {"valid, compressed 200", "damaged and compressed 400"} <= set(seen)
 
 
 @pytest.mark.slow

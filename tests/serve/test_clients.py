@@ -156,16 +156,176 @@ def test_wrong_tensors_are_the_clients_error(endpoint: Endpoint, bundle: Bundle)
     np.testing.assert_allclose(good, bundle.golden.logits[:1], atol=1e-4)
 
 
-@pytest.mark.slow
-def test_triton_knows_the_labels(tritonserver: Endpoint, bundle: Bundle) -> None:
-    """What only Triton does: its classification extension reads our labels.txt."""
-    with tritonserver.client(concurrency=8) as client:
-        top = [triton.InferRequestedOutput("logits", class_count=2)]
-        found = client.infer(tritonserver.model, asked(bundle.golden.inputs), outputs=top)
-        for row, logits in zip(found.as_numpy("logits"), bundle.golden.logits, strict=True):
-            value, index, label = row[0].decode().split(":")
-            assert int(index) == logits.argmax() and label == bundle.manifest.labels[int(index)]
-            assert float(value) == pytest.approx(logits.max(), abs=1e-3)
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("count", [1, 3, 10, 1000])
+def test_the_best_classes(endpoint: Endpoint, bundle: Bundle, binary: bool, count: int) -> None:
+    """Triton's classification extension: its own answers to the same are read here too."""
+    labels = bundle.manifest.labels
+    with endpoint.client() as client:
+        plain = client.infer(endpoint.model, asked(bundle.golden.inputs[:4])).as_numpy("logits")
+        output = triton.InferRequestedOutput("logits", binary_data=binary, class_count=count)
+        found = client.infer(endpoint.model, asked(bundle.golden.inputs[:4]), outputs=[output])
+    raw = found.as_numpy("logits").tolist()
+    rows = [[text.decode() if binary else text for text in row] for row in raw]
+    best = [sorted(range(10), key=lambda k: -row[k])[:count] for row in plain.tolist()]
+    assert [[text.split(":", 2)[1:] for text in row] for row in rows] == [
+        [[str(k), labels[k]] for k in row] for row in best
+    ]
+    values = [[float(text.split(":")[0]) for text in row] for row in rows]
+    np.testing.assert_allclose(values, np.take_along_axis(plain, np.array(best), 1), atol=1e-5)
+    assert all(text.split(":")[0][-7] == "." for row in rows for text in row)  # as C prints %f
+    output = found.get_output("logits")
+    assert output["datatype"] == "BYTES" and output["shape"] == [4, min(count, 10)]
+
+
+@pytest.mark.parametrize("sent", ["gzip", "deflate", None])
+@pytest.mark.parametrize("back", ["gzip", "deflate", None])
+def test_compressed_both_ways(
+    endpoint: Endpoint, bundle: Bundle, sent: str | None, back: str | None
+) -> None:
+    ways = {"request_compression_algorithm": sent, "response_compression_algorithm": back}
+    right = bundle.golden.logits[:2]
+    with endpoint.client() as client:
+        for binary in (True, False):
+            inputs = asked(bundle.golden.inputs[:2], binary)
+            output = triton.InferRequestedOutput("logits", binary_data=binary)
+            got = client.infer(endpoint.model, inputs, outputs=[output], **ways)
+            np.testing.assert_allclose(got.as_numpy("logits"), right, atol=1e-4)
+            output = triton.InferRequestedOutput("logits", binary_data=True, class_count=1)
+            pending = client.async_infer(endpoint.model, inputs, outputs=[output], **ways)
+            best = pending.get_result().as_numpy("logits")
+            assert [int(row[0].split(b":")[1]) for row in best] == right.argmax(1).tolist()
+
+
+def test_the_configuration_is_tritons(endpoint: Endpoint) -> None:
+    """Read with the schema that Triton itself is built from, which refuses unknown fields."""
+    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    from google.protobuf import json_format
+
+    with endpoint.client() as client:
+        told = client.get_model_config(endpoint.model)
+        assert client.get_model_config(endpoint.model, "1") == told
+        with pytest.raises(triton.InferenceServerException, match="model"):
+            client.get_model_config("another")
+    config = json_format.ParseDict(told, schema.ModelConfig())
+    assert (config.name, config.max_batch_size) == (endpoint.model, 16)
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [
+        ("input", schema.TYPE_FP32, [3, 32, 32])
+    ]
+    assert [(o.name, o.data_type, list(o.dims)) for o in config.output] == [
+        ("logits", schema.TYPE_FP32, [10])
+    ]
+    policy = config.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (256, 10_000_000)
+    assert policy.timeout_action == schema.ModelQueuePolicy.REJECT
+    assert config.instance_group[0].count == 1
+
+
+def test_the_index_names_the_model(endpoint: Endpoint) -> None:
+    with endpoint.client() as client:
+        index = client.get_model_repository_index()
+    ready = [entry for entry in index if entry.get("state") == "READY"]
+    assert [(entry["name"], entry["version"]) for entry in ready] == [(endpoint.model, "1")]
+
+
+COUNTING = ["mldr_deploy", pytest.param("tritonserver", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("server", COUNTING)
+def test_statistics_count_what_was_asked(
+    request: pytest.FixtureRequest, bundle: Bundle, server: str
+) -> None:
+    schema = pytest.importorskip("tritonclient.grpc.service_pb2")
+    from google.protobuf import json_format
+
+    endpoint: Endpoint = request.getfixturevalue(server)
+    inputs = bundle.golden.inputs
+    with endpoint.client() as client:
+        before = counters(client.get_inference_statistics(endpoint.model))
+        for count in (1, 3, 3, 8):
+            client.infer(endpoint.model, asked(inputs[:count]))
+        statistics_of(client, endpoint.model, before["inference_count"] + 15)
+        told = client.get_inference_statistics(endpoint.model, "1")
+        assert counters(client.get_inference_statistics()) == counters(told)
+        with pytest.raises(triton.InferenceServerException, match="model"):
+            client.get_inference_statistics("another")
+    after = counters(told)
+    json_format.ParseDict(told, schema.ModelStatisticsResponse())  # refuses unknown fields
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    images = {"inference_count": 15, "batch 1": 1, "batch 3": 2, "batch 8": 1}
+    requests = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+    right = images | dict.fromkeys((*requests, "execution_count"), 4)
+    assert {name: count for name, count in grown.items() if count} == right
+    stats = told["model_stats"][0]
+    assert abs(stats["last_inference"] / 1000 - time.time()) < 60
+    spent = stats["inference_stats"]
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert 0 < sum(spent[part]["ns"] for part in parts) <= spent["success"]["ns"]
+
+
+def counters(told: Any) -> dict[str, int]:
+    """Every count in the statistics of the one model; those of a batch size by its name."""
+    (stats,) = told["model_stats"]
+    assert stats["version"] == "1"
+    counts = {name: stats[name] for name in ("inference_count", "execution_count")}
+    counts |= {name: spent["count"] for name, spent in stats["inference_stats"].items()}
+    for batch in stats["batch_stats"]:
+        each = {batch[part]["count"] for part in batch if part != "batch_size"}
+        assert len(batch) == 4 and len(each) == 1
+        counts[f"batch {batch['batch_size']}"] = each.pop()
+    return counts
+
+
+Call = Callable[[Any], Any]
+REFUSED: dict[str, Call] = {
+    "loading models": lambda client: client.load_model("test_resnet"),
+    "unloading models": lambda client: client.unload_model("test_resnet"),
+    "tracing": lambda client: client.get_trace_settings(),
+    "tracing of the model": lambda client: client.update_trace_settings("test_resnet", {}),
+    "setting what is logged": lambda client: client.get_log_settings(),
+    "setting what is logged, again": lambda client: client.update_log_settings({"log_info": True}),
+    "shared memory": lambda client: client.get_system_shared_memory_status(),
+    "shared memory region": lambda client: client.get_system_shared_memory_status("a"),
+    "shared memory registered": lambda c: c.register_system_shared_memory("a", "/a", 8),
+    "shared memory unregistered": lambda client: client.unregister_system_shared_memory(),
+    "shared memory of CUDA": lambda client: client.get_cuda_shared_memory_status(),
+    "shared memory of CUDA a": lambda c: c.register_cuda_shared_memory("a", b"x", 0, 8),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_here_is_refused_in_words(mldr_deploy: Endpoint, what: str) -> None:
+    with mldr_deploy.client() as client:
+        with pytest.raises(triton.InferenceServerException) as refusal:
+            REFUSED[what](client)
+        told = refusal.value
+        assert told.status() == "404" and "is not supported here" in told.message(), told
+        assert told.message().split(" is not")[0] in what
+        assert client.get_server_metadata()["extensions"] == [
+            "binary_tensor_data", "classification", "model_configuration", "statistics",
+        ]  # fmt: skip
+
+
+def test_parameters_of_the_client(mldr_deploy: Endpoint, bundle: Bundle) -> None:
+    """Each is honoured or refused by name; those that mean "none" are taken."""
+    inputs = asked(bundle.golden.inputs[:1])
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("sequence_id", {"sequence_id": 5, "sequence_start": True}),
+        ("sequence_id", {"sequence_id": "mine", "sequence_end": True}),
+        ("priority", {"priority": 1}),
+        ("my_parameter", {"parameters": {"my_parameter": "x"}}),
+        ("query.foo", {"query_params": {"foo": "1"}}),
+    ]
+    with mldr_deploy.client() as client:
+        for name, words in refused:
+            with pytest.raises(triton.InferenceServerException, match=name):
+                client.infer(mldr_deploy.model, inputs, **words)
+        for words in ({"timeout": 9_000_000}, {"sequence_id": 0, "priority": 0}):
+            got = client.infer(mldr_deploy.model, inputs, **words, headers={"X-Mine": "y"})
+            np.testing.assert_allclose(got.as_numpy("logits"), bundle.golden.logits[:1], atol=1e-4)
+        inputs[0].set_shared_memory("region", 12288)
+        with pytest.raises(triton.InferenceServerException, match="shared memory"):
+            client.infer(mldr_deploy.model, inputs)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import re
@@ -217,6 +218,33 @@ def test_both_replicas_answer_and_say_who_they_are(on_ray: Any, good: bytes, lab
     assert len(names) == 2
     with urllib.request.urlopen(f"{on_ray.url}/openapi.json", timeout=60) as answer:
         assert "/classify" in json.loads(answer.read())["paths"]
+
+
+@pytest.mark.slow
+def test_what_one_process_answers_or_refuses_replicas_do(
+    on_ray: Any, ask: Callable[..., Any], good: bytes, label: str
+) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    answer = ask(on_ray, "POST", "/classify?top_k=1", gzip.compress(good), packed)
+    assert answer.json["predictions"][0]["label"] == label
+    bomb = gzip.compress(bytes(32 << 20))
+    assert ask(on_ray, "POST", "/classify", bomb, packed).status == 413
+    assert ask(on_ray, "POST", "/classify", good, {"Content-Encoding": "br"}).status == 415
+    assert "query.foo" in ask(on_ray, "POST", "/classify?foo=1", good).error
+    two = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n' + good + b"\r\n"
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert "2 files" in ask(on_ray, "POST", "/classify", two * 2 + b"--b--\r\n", form).error
+    for path in ("/docs", "/openapi.json", "/health", "/healthz", "/v2/health/ready", "/metrics"):
+        head = ask(on_ray, "HEAD", path)
+        assert (head.status, head.body) == (200, b""), path
+    assert ask(on_ray, "GET", "/").headers["Location"] == "./docs"
+    assert ask(on_ray, "DELETE", "/docs").headers["Allow"] == "GET, HEAD"
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    allowed = ask(on_ray, "OPTIONS", "/classify", None, asked)
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "statistics" not in ask(on_ray, "GET", "/v2").json["extensions"]
+    counts = ask(on_ray, "GET", "/v2/models/stats")  # of one of them would be taken for all
+    assert counts.status == 404 and "/metrics over label replica" in counts.error
 
 
 @pytest.mark.slow

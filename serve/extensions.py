@@ -1,0 +1,137 @@
+"""Extensions of the inference protocol: what Triton's clients ask for beside inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+
+from .body import declared_length, read_body
+from .model_config import model_config
+from .query import StrictRoute
+from .refusal import Refusal, malformed
+from .service import VERSION, Service
+from .statistics import Statistics
+from .wire import ERRORS, INDEX_BODY, Responses
+
+_LARGEST_INDEX_REQUEST = 1 << 16  # bytes
+# Path below /v2 -> what is refused there. Models are loaded when the service starts.
+_ABSENT = {
+    "/repository/models/{model}/load": "loading models",
+    "/repository/models/{model}/unload": "unloading models",
+    "/trace/setting": "tracing",
+    "/models/{model}/trace/setting": "tracing",
+    "/logging": "setting what is logged",
+    "/systemsharedmemory/{rest:path}": "shared memory",
+    "/cudasharedmemory/{rest:path}": "shared memory",
+    "/models/{model}/generate": "generating text",
+    "/models/{model}/generate_stream": "generating text",
+}
+
+
+class IndexEntry(BaseModel):
+    """One model of the repository."""
+
+    name: str
+    version: str
+    state: str = Field(description="READY or UNAVAILABLE.")
+    reason: str = Field(default="", description="Why it is not ready.")
+
+
+class IndexRequest(BaseModel):
+    """What the index is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ready: StrictBool = Field(default=False, description="Only models that are ready.")
+
+
+def supported_extensions(service: Service) -> list[str]:
+    """Names of the extensions that are here in full."""
+    names = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
+    return names if service.replica is None else names[:-1]
+
+
+def require_model(service: Service, model: str, version: str) -> None:
+    """Raises Refusal (404) for another model or version."""
+    if model != service.model or version != VERSION:
+        raise Refusal(
+            404, "unknown_model", f"there is only model {service.model}, version {VERSION}"
+        )
+
+
+def extension_routes(service: Service) -> APIRouter:
+    """Configuration, statistics and index of the model, and refusals of what is not here."""
+    router = APIRouter(prefix="/v2", tags=["Extensions of the protocol"], route_class=StrictRoute)
+    missing: Responses = {status: ERRORS[status] for status in (404, 422)}
+
+    async def config(model: str, version: str = VERSION) -> dict[str, Any]:
+        require_model(service, model, version)
+        return model_config(service)
+
+    async def all_statistics() -> Statistics:
+        _require_countable(service)
+        return Statistics(model_stats=[service.statistics])
+
+    async def statistics(model: str, version: str = VERSION) -> Statistics:
+        require_model(service, model, version)
+        return await all_statistics()
+
+    router.get("/models/stats", summary="Counts and times of all models", responses=missing)(
+        all_statistics
+    )
+    for below in ("/models/{model}", "/models/{model}/versions/{version}"):
+        router.get(
+            f"{below}/config", summary="The model as Triton describes one", responses=missing
+        )(config)
+        router.get(f"{below}/stats", summary="Counts and times of the model", responses=missing)(
+            statistics
+        )
+
+    @router.post(
+        "/repository/index",
+        summary="Models that are served",
+        responses={status: ERRORS[status] for status in ERRORS if status != 404},
+        openapi_extra=INDEX_BODY,
+    )
+    async def index(request: Request) -> list[IndexEntry]:
+        only_ready = (await _index_request(service, request)).ready
+        alive = service.batcher.alive
+        entry = IndexEntry(name=service.model, version=VERSION, state="READY")
+        if not alive:
+            entry = entry.model_copy(update={"state": "UNAVAILABLE", "reason": "stopping"})
+        return [entry] if alive or not only_ready else []
+
+    for path, what in _ABSENT.items():
+        router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(what))
+    return router
+
+
+def _absent(what: str) -> Any:
+    async def refuse() -> None:
+        raise Refusal(404, "extension", f"{what} is not supported here; GET /v2 names what is")
+
+    return refuse
+
+
+def _require_countable(service: Service) -> None:
+    if service.replica is not None:
+        raise Refusal(
+            404, "extension", "replicas count for themselves: add up /metrics over label replica"
+        )
+
+
+async def _index_request(service: Service, request: Request) -> IndexRequest:
+    """The body, which may be empty. Raises Refusal."""
+    limit = _LARGEST_INDEX_REQUEST
+    with service.budget.holding(declared_length(request, limit)) as share:
+        body = await read_body(request, limit, service.config.body_timeout, share)
+    if not body:
+        return IndexRequest()
+    try:
+        return IndexRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
+        raise malformed(f"{where}: {first['msg'][:120]}") from None
