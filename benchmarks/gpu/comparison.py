@@ -31,7 +31,7 @@ def train(scale: Scale, results: Results, part: Part) -> Row:
     comparison = Comparison.open(scale.comparison, results.comparison)
     began = time.perf_counter()
     with sharing(service) as shared:
-        print(f"{count} processes, multi-process service: {shared}", flush=True)
+        part.write("arrangement", {"processes": count, "service": shared})
         workers = start(scale, comparison, count)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the workers heard it as well
         for worker in workers:
@@ -40,12 +40,7 @@ def train(scale: Scale, results: Results, part: Part) -> Row:
     ended = [worker.exitcode for worker in workers]
     if any(ended):
         raise RuntimeError(f"workers ended with {ended}, see output.txt")
-    return {
-        "processes": count,
-        "service": shared,
-        "runs": len(runs),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
+    return {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
 
 
 def start(scale: Scale, comparison: Any, count: int) -> list[Any]:

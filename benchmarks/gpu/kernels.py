@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import dfra
+from machine import arithmetic
 from results import Part, Row
 from runner import Cases
 from scale import Scale
@@ -22,4 +23,5 @@ def cases(scale: Scale, part: Part) -> Cases:
 def figures(scale: Scale, form: str, batch: int, classes: int) -> Row:
     """Milliseconds, MiB and bounds of one form at one size."""
     row = dfra.measure(form, batch, classes, scale.device, scale.threads())
-    return {"form": form, "batch": batch, "classes": classes, "arithmetic": "fp32, no TF32", **row}
+    kind = arithmetic(bf16=False)
+    return {"form": form, "batch": batch, "classes": classes, "arithmetic": kind, **row}

@@ -3,6 +3,7 @@
 FOLDER/parts/NAME/rows.jsonl    a line a case: its figures, or the traceback of its failure
 FOLDER/parts/NAME/state.json    running, done, failed, timed out or skipped; seconds, limit, why
 FOLDER/parts/NAME/output.txt    what it printed; clocks.csv: the card's clocks meanwhile
+FOLDER/run.json                 which card they are of, or that it is a rehearsal
 FOLDER/comparison/              the comparison's folder
 
 The archive is a zip of all but weights. It is replaced in one step, so that it can be read at any
@@ -51,13 +52,13 @@ class Part:
     def begin(self) -> None:
         """Make the folder and keep the rows that worked out, so that only the rest is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept = [json.dumps(row) for row in self.rows.values() if "failed" not in row]
-        write_bytes(self.rows_file, "".join(f"{line}\n" for line in kept).encode())
+        kept = {case: row for case, row in self.rows.items() if "failed" not in row}
+        write_bytes(self.rows_file, "".join(_line(*item) for item in kept.items()).encode())
 
     def write(self, case: str, row: Row) -> None:
         """One more case is done."""
         with self.rows_file.open("a") as file:
-            file.write(json.dumps({"case": case, **row}) + "\n")
+            file.write(_line(case, row))
 
 
 class Results:
@@ -75,6 +76,21 @@ class Results:
     def comparison(self) -> Path:
         """Where the comparison's runs lie."""
         return self.folder / "comparison"
+
+    def require_same(self, stamp: Row) -> None:
+        """Note what the figures are of: a card, or a rehearsal.
+
+        Raises MldrError where the folder holds figures of something else: they must not mix.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "run.json"
+        if not path.is_file():
+            write_json(path, stamp)
+        elif (there := json.loads(path.read_text())) != stamp:
+            raise MldrError(
+                f"{self.folder} holds figures of {_told(there)}, not of {_told(stamp)}: name "
+                "another --folder, or delete that one"
+            )
 
     def save(self) -> None:
         """Write the archive where something has changed. Raises MldrError where it cannot."""
@@ -96,7 +112,11 @@ def rows_of(lines: bytes) -> dict[str, Row]:
     """By case the last of the rows in ``lines``; a last line without its end is left out."""
     whole = lines[: lines.rfind(b"\n") + 1].decode()
     rows: list[Row] = [json.loads(line) for line in whole.splitlines()]
-    return {row["case"]: row for row in rows}
+    return {row.pop("case"): row for row in rows}
+
+
+def _line(case: str, row: Row) -> str:
+    return json.dumps({"case": case, **row}) + "\n"
 
 
 def read_archive(path: Path) -> dict[str, Any]:
@@ -116,10 +136,23 @@ def read_archive(path: Path) -> dict[str, Any]:
                 parts.setdefault(part, {})["state"] = json.loads(content)
             case ["parts", part, "rows.jsonl"]:
                 parts.setdefault(part, {})["rows"] = rows_of(content)
+            case ["parts", part, "clocks.csv"]:
+                parts.setdefault(part, {})["clocks"] = clock_range(content.decode())
     if not parts:
         raise MldrError(f"{path} holds no parts of a run: give what benchmarks/gpu/run.py wrote")
     table = files.get("comparison/results.json")
     return {"parts": parts, "comparison": table and json.loads(table)}
+
+
+def _told(stamp: Row) -> str:
+    return "a rehearsal" if stamp["rehearsal"] else f"a {stamp['card']}"
+
+
+def clock_range(table: str) -> str:
+    """The least and largest of the first column of clocks.csv, in its unit."""
+    values = [line.split(",")[0].strip() for line in table.splitlines()[1:]]
+    numbers = sorted(int(value.split()[0]) for value in values if value[:1].isdigit())
+    return f"{numbers[0]} to {numbers[-1]} MHz" if numbers else "-"
 
 
 def _is_kept(path: Path) -> bool:

@@ -16,33 +16,31 @@ code 1 where a part has no result, 2 where the run could not begin. The last lin
 
 from __future__ import annotations
 
-import time
-
-BEGAN = time.time()
-
 import argparse
 import json
 import os
 import signal
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / ".src"))
-sys.path.append(str(HERE.parent))  # last: names there, as coverage, are also those of packages
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".src"))
+# Last, since names there, as coverage, are also those of packages.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from carried import prepend, use_data, use_wheels
-from clocks import ask
+from clocks import query
 from results import Results
 from runner import run_step
 from scale import FULL, REHEARSAL, Scale
 
 from mldr_deploy.errors import MldrError, Unavailable
 
+BEGAN = time.time()
+ROOT = Path(__file__).resolve().parents[2]
 CARRIED = ROOT / "build" / "gpu" / "carried"
-FOLDER = ROOT / "build" / "gpu" / "results"
+FOLDERS = {False: ROOT / "build" / "gpu" / "results", True: ROOT / "build" / "gpu" / "rehearsal"}
 
 
 def main(number: int, folder: Path, archive: Path, carried: Path, scale: Scale) -> int:
@@ -53,14 +51,12 @@ def main(number: int, folder: Path, archive: Path, carried: Path, scale: Scale) 
     use_wheels(carried, carried.parent / "site")
     if number == 2:
         use_data(carried, carried.parent / "data")
-    if scale.device == "cuda":
-        require_gpu()
+    results = Results(folder.resolve(), archive.resolve())
+    results.require_same({"rehearsal": scale.rehearsal, "card": card(scale)})
     from schedule import MODULES, step_of
 
     for module in MODULES:
         import_module(module)
-    results = Results(folder.resolve(), archive.resolve())
-    results.folder.mkdir(parents=True, exist_ok=True)
     states = run_step(step_of(number, scale, results), results, BEGAN)
     seconds = round(time.time() - BEGAN, 1)
     line = {"step": number, "seconds": seconds, "archive": str(archive), "parts": states}
@@ -68,14 +64,20 @@ def main(number: int, folder: Path, archive: Path, carried: Path, scale: Scale) 
     return 0 if set(states.values()) == {"done"} else 1
 
 
-def require_gpu() -> None:
-    """Raises Unavailable without one. Asked of nvidia-smi, since forks must find CUDA untouched."""
-    listed = ask("--list-gpus")
-    if not listed or "GPU 0" not in listed:
+def card(scale: Scale) -> str | None:
+    """The GPU's name; None in a rehearsal. Raises Unavailable where there is none.
+
+    Asked of nvidia-smi, since forks must find CUDA untouched.
+    """
+    if scale.rehearsal:
+        return None
+    name = query(["name"])
+    if not name:
         raise Unavailable(
             "nvidia-smi shows no GPU here: run this on a machine that has one, or rehearse it on "
             "the CPU with --rehearse"
         )
+    return name
 
 
 def stop(signum: int, frame: object) -> None:
@@ -87,18 +89,21 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("step", type=int, choices=(1, 2))
     parser.add_argument("--archive", type=Path, default=Path("gpu.zip"))
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--folder", type=Path, help="where figures gather")
     parser.add_argument("--carried", type=Path, default=CARRIED, help="what pack wrote")
     parser.add_argument("--rehearse", action="store_true")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
     try:
         chosen = REHEARSAL if given.rehearse else FULL
-        sys.exit(main(given.step, given.folder, given.archive, given.carried.resolve(), chosen))
+        folder = given.folder or FOLDERS[given.rehearse]
+        code = main(given.step, folder, given.archive, given.carried.resolve(), chosen)
     except MldrError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what was imported takes seconds to end, and has nothing to end

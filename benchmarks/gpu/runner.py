@@ -1,8 +1,8 @@
-"""Carries out the parts of a step: each in a forked process, within its limit, none stopping others.
+"""Carries out the parts of a step, each in a forked process and within its limit.
 
 A part is forked from a process that has imported everything and never touched the GPU, so that it
 starts in milliseconds. It leads a process group of its own; at the end of the part the whole group
-is gone.
+is gone. However it ended, the next part runs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from orphans import end_with_parent
 from results import Part, Results, Row
 
 Cases = Mapping[str, Callable[[], Row]]
-GRACE = 4.0  # seconds of a limit that are left for ending in good order
+END = 4.0  # seconds of a step in which the archive is written for the last time
 SAVE = 3.0  # seconds between two looks whether the archive has grown
-_LEAST = 1.0  # with less time than that after GRACE a part is not begun
+_LEAST = 1.0  # seconds; with less time than that a part is not begun
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class PartPlan:
     seconds: float  # its end included
     cases: Callable[[Part], Cases]
     always: bool = False  # also where it was done before; time is kept for it
+    grace: float = 1.0  # seconds of its limit in which it ends in good order
 
 
 Group = Sequence[PartPlan]  # parts that run at the same time
@@ -51,7 +52,7 @@ class StepPlan:
     @property
     def promised(self) -> float:
         """Seconds that all takes where every part needs its whole limit."""
-        return self.start + sum(longest(group) for group in self.groups)
+        return self.start + sum(longest(group) for group in self.groups) + END
 
 
 def longest(group: Group) -> float:
@@ -64,7 +65,7 @@ def run_step(step: StepPlan, results: Results, began: float) -> dict[str, str]:
     states: dict[str, str] = {}
     for number, group in enumerate(step.groups):
         reserved = sum(longest(g) for g in step.groups[number + 1 :] if any(p.always for p in g))
-        due = began + step.limit - reserved
+        due = began + step.limit - END - reserved
         pending = [p for p in group if p.always or not _is_done(results.part(p.name))]
         children = [_Child(plan, results.part(plan.name), due) for plan in pending]
         _watch(children, results)
@@ -110,7 +111,7 @@ class _Child:
         self.limit = min(plan.seconds, due - self.began)
         self.pid, self.asked = 0, False
         part.begin()
-        if self.limit < GRACE + _LEAST:
+        if self.limit < plan.grace + _LEAST:
             part.set_state("skipped", why="no time was left in this step")
             return
         part.set_state("running", limit=round(self.limit, 1))
@@ -132,7 +133,7 @@ class _Child:
         spent = time.time() - self.began
         if spent >= self.limit:
             self._signal(signal.SIGKILL)
-        elif spent >= self.limit - GRACE and not self.asked:
+        elif spent >= self.limit - self.plan.grace and not self.asked:
             self.asked = True
             self._signal(signal.SIGTERM)
         return False

@@ -15,7 +15,7 @@ from runner import Cases, Group, PartPlan, StepPlan
 from scale import Scale
 
 LIMITS = {1: 180.0, 2: 510.0}
-START = {1: 16.0, 2: 20.0}  # imports, wheels, and in step 2 the sums of the data
+START = {1: 20.0, 2: 20.0}  # imports, wheels, and in step 2 the sums of the data
 MODULES = ("torch", "timm", "accelerate", "step", "dfra")
 MODULES += ("mldr_deploy.compare.comparison", "mldr_deploy.cli.compare")
 
@@ -29,27 +29,27 @@ def step_of(number: int, scale: Scale, results: Results) -> StepPlan:
 def first(scale: Scale) -> list[Group]:
     """Tests, kernels, steps, processes side by side."""
     # A rehearsal shows that a part which takes too long is ended: compiling on a CPU does.
-    compiling = 40.0 if not scale.rehearsal else 6.0
+    compiling = 40.0 if not scale.rehearsal else 3.0
     return [
-        [planned("machine", 10, "machine", scale)],
+        [planned("machine", 12, "machine", scale)],
         [
-            PartPlan("tests-kernels", 40, lambda part: tests("test_relations.py", part)),
-            PartPlan("tests-step", 40, lambda part: tests("test_step.py", part)),
-            planned("compile", compiling, "training", scale, name="warm_up"),
+            PartPlan("tests-kernels", 38, lambda part: tests("test_relations.py", part)),
+            PartPlan("tests-step", 38, lambda part: tests("test_step.py", part)),
+            planned("compile", min(compiling, 38), "training", scale, name="warm_up"),
         ],
-        [planned("dfra", 20, "kernels", scale)],
-        [planned("step", 24, "training", scale, compiled=False)],
+        [planned("dfra", 18, "kernels", scale)],
+        [planned("step", 22, "training", scale, compiled=False)],
         [planned("step-compiled", compiling, "training", scale, compiled=True)],
-        [planned("processes", 15, "side_by_side", scale, service=False)],
-        [planned("processes-mps", 15, "side_by_side", scale, service=True)],
+        [planned("processes", 13, "side_by_side", scale, service=False)],
+        [planned("processes-mps", 13, "side_by_side", scale, service=True)],
     ]
 
 
 def second(scale: Scale, results: Results) -> list[Group]:
     """The comparison, and in any case its report."""
     return [
-        [planned("machine-2", 10, "machine", scale)],
-        [planned("comparison", 445, "comparison", scale, results, name="train_cases")],
+        [planned("machine-2", 8, "machine", scale)],
+        [planned("comparison", 448, "comparison", scale, results, name="train_cases", grace=6)],
         [planned("report", 30, "comparison", scale, results, name="report_cases", always=True)],
     ]
 
@@ -61,11 +61,12 @@ def planned(
     *arguments: Any,
     name: str = "cases",
     always: bool = False,
+    grace: float = 1.0,
     **settings: Any,
 ) -> PartPlan:
     """A part whose cases a function of ``module`` gives, imported in the part's process."""
     function = partial(_call, module, name, *arguments, **settings)
-    return PartPlan(part, seconds, function, always)
+    return PartPlan(part, seconds, function, always, grace)
 
 
 def _call(module: str, name: str, *arguments: Any, **settings: Any) -> Cases:

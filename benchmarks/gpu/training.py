@@ -64,6 +64,7 @@ class Bench:
         )
         batch = self.recipe.data.batch_size
         return {
+            "recipe": self.recipe.name,
             "batch": batch,
             "side": self.recipe.data.image_size,
             "plain_milliseconds": round(1000 * taken["plain"], 3),
