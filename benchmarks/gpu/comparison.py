@@ -33,14 +33,16 @@ def train(scale: Scale, results: Results, part: Part) -> Row:
     with sharing(service) as shared:
         part.write("arrangement", {"processes": count, "service": shared})
         workers = start(scale, comparison, count)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the workers heard it as well
+        asked: list[int] = []  # the workers hear it as well, and end
+        signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
         for worker in workers:
             worker.join()
-    runs = comparison.runs()
+    if asked:
+        raise SystemExit("the time is over; what is finished is kept")
     ended = [worker.exitcode for worker in workers]
     if any(ended):
         raise RuntimeError(f"workers ended with {ended}, see output.txt")
-    return {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
+    return {"runs": len(comparison.runs()), "seconds": round(time.perf_counter() - began, 1)}
 
 
 def start(scale: Scale, comparison: Any, count: int) -> list[Any]:

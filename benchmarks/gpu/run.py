@@ -46,6 +46,7 @@ FOLDERS = {False: ROOT / "build" / "gpu" / "results", True: ROOT / "build" / "gp
 def main(number: int, folder: Path, archive: Path, carried: Path, scale: Scale) -> int:
     """Carry out a step; gives the exit code. Raises MldrError where it cannot begin."""
     prepend(ROOT / ".src")
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a GPU must not start CUDA here
     if scale.rehearsal:
         os.environ["OMP_NUM_THREADS"] = "1"
     use_wheels(carried, carried.parent / "site")

@@ -19,7 +19,7 @@ class Scale:
     recipe: str  # of the training step
     settings: tuple[str, ...]
     turns: int
-    processes: tuple[int, ...]  # side by side, the largest last
+    processes: tuple[int, ...]  # side by side, the most telling first
     seconds: float  # that each number of processes trains
     comparison: Path  # laid out as `mldr-deploy compare` takes it
     rehearsal: bool = False
@@ -41,8 +41,8 @@ FULL = Scale(
     recipe="cifar100-vit-s-resnet18",
     settings=("train.precision=bf16", "train.teacher_precision=bf16"),
     turns=5,
-    processes=(1, 2, 4, 8),
-    seconds=1.5,
+    processes=(8, 4, 1, 2),
+    seconds=1.0,
     comparison=HERE / "h100.toml",
 )
 REHEARSAL = Scale(
@@ -52,7 +52,7 @@ REHEARSAL = Scale(
     recipe="digits",
     settings=("data.batch_size=16", "train.precision=fp32", "train.teacher_precision=fp32"),
     turns=1,
-    processes=(1, 2),
+    processes=(2, 1),
     seconds=0.3,
     comparison=HERE / "rehearsal.toml",
     rehearsal=True,

@@ -102,7 +102,7 @@ def cases(scale: Scale, part: Part, *, service: bool) -> Cases:
         with sharing(service) as started:
             if service and not started:
                 return {"absent": f"{CONTROL} is missing or did not start"}
-            with crew(scale, scale.processes[-1]) as pipes:
+            with crew(scale, max(scale.processes)) as pipes:
                 for count in scale.processes:
                     row = {"processes": count, "service": service, **rate(scale, pipes[:count])}
                     part.write(f"{count} processes", row)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 GPU = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu"
-sys.path.append(str(GPU))
+sys.path += [str(GPU), str(Path(__file__).resolve().parent)]
 
 
 @pytest.fixture

@@ -69,7 +69,13 @@ FACTS: dict[str, Any] = {
                 "closed 65x9": {"batch": 65, "classes": 9, "milliseconds": 5.0, "peak_mib": 1},
             }
         },
-        "step-compiled": {"rows": {"ours": {"times": 6.5, "arithmetic": "bf16 (autocast)"}}},
+        "step-compiled": {
+            "rows": {
+                "ours": {"times": 6.5, "arithmetic": "bf16 (autocast)"},
+                "cached": {"milliseconds": 5.0},
+                "labels": {"milliseconds": 4.0},
+            }
+        },
         "processes": {"rows": {"2 processes": {"processes": 2, "images_per_second": 900.0}}},
         "comparison": {"rows": {"arrangement": {"processes": 8, "service": True}}},
     },
@@ -105,6 +111,7 @@ def test_figures_stand_in_their_places() -> None:
     assert cells(text, "B65 C9")[:5] == ["out of memory", "5.000", "-", page.MISSING, "1"]
     compiled = cells(text, "MLDR-KD as training does it, compiled")
     assert compiled[2] == "6.50" and compiled[-1] == "bf16 (autocast)"
+    assert "takes 1.25x (compiled) of labels alone" in text
     assert set(cells(text, "MLDR-KD as training does it, eager")) == {page.MISSING}
     assert cells(text, "2")[:2] == ["900", page.MISSING]
     assert cells(text, "T -> S") == ["75.00", "61.25", "-", "-"]
