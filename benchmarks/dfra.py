@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,15 @@ def measure(form: str, batch: int, classes: int, device: str, threads: int) -> d
     teacher = 3 * torch.randn(batch, classes).to(device)
     step = FORM_STEPS[form]
     step([torch.zeros(4, 4, **spread) for _ in range(HEADS)], teacher[:4, :4])
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # of another form in this process
     before = peak(device)
     try:
         step(students, teacher)
     except torch.OutOfMemoryError:
         return {"milliseconds": None}
     used = peak(device) - before
-    taken = median(lambda: step(students, teacher), SIZES[batch, classes] or 11, device)
+    taken = median(lambda: step(students, teacher), SIZES.get((batch, classes)) or 11, device)
     exponentials = (HEADS + 1) * (batch * classes**2 + classes * batch**2)
     moved = (2 * HEADS + 1) * batch * classes * 4
     bounds = {
@@ -175,6 +178,7 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
+@cache
 def exponential_rate(device: str) -> float | None:
     """Exponentials a second."""
     import torch
@@ -195,6 +199,7 @@ def clock_rate() -> float:
     return float(done.stdout.splitlines()[0]) * 1e6
 
 
+@cache
 def bandwidth(device: str) -> float:
     """Bytes a second that a copy reads and writes."""
     import torch

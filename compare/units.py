@@ -22,7 +22,7 @@ from ..bundle.progress import Progress
 from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
 from ..data.config import DataConfig
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, load_dataset
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
 from ..distill.methods.registry import needs_teacher
@@ -277,6 +277,11 @@ def test_classes(run: StudentRun) -> NDArray[np.int32]:
     """The five best classes of every test image, best first, [N, 5]."""
     found: NDArray[np.int32] = read_tensors(run.folder / TEST)["best_classes"]
     return found
+
+
+def read_ahead(data: DataConfig) -> None:
+    """Read ``data`` now, so that processes forked from this one share the pictures."""
+    _newest[data] = load_dataset(data)
 
 
 def _taught(
