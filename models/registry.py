@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -19,11 +20,17 @@ from .weights import load_weights
 RGB = tuple[float, float, float]
 
 
-def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Module:
+def create_model(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    image_size: int,
+    note: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """Make the model of `config` for `num_classes` and square images of `image_size` pixels.
 
     The model comes back in train mode, on the CPU, in float32, with its weights loaded; it has
-    been run once at `image_size`.
+    been run once at `image_size`. `note` is told where a file held several sets of weights.
 
     Raises:
         MldrError: unknown name, an argument the architecture does not take, weights that do not
@@ -35,7 +42,7 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
     if config.stem == "small":
         shrink_stem(model, config.name, image_size)
     if config.weights not in (None, "timm"):
-        load_weights(model, str(config.weights), fresh_head=config.fresh_head)
+        load_weights(model, str(config.weights), fresh_head=config.fresh_head, note=note)
     require_size(model, config, num_classes=num_classes, image_size=image_size)
     return model
 
