@@ -131,7 +131,7 @@ def _foreign(path: Path) -> set[str]:
             raise RuntimeError(f"it is a TorchScript program; {_RESAVE}") from error
     with path.open("rb") as file:
         operations = [op for _ in range(_PICKLES) for op in pickletools.genops(file)]
-    named = (argument.split(" ") for op, argument, _ in operations if op.name == "GLOBAL")
+    named = (str(argument).split(" ") for op, argument, _ in operations if op.name == "GLOBAL")
     return {f"{_PYTHON_2.get(module, module)}.{name}" for module, name in named}
 
 
