@@ -7,6 +7,11 @@ import math
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ALPHA = 0.05  # largest p that counts as better
+_TOP = 5
+ADVICE = (  # for a student that is not
+    "train it longer (train.epochs), start from published weights (student.weights=timm with "
+    "student.fresh_head=true), or look at the labels"
+)
 
 
 class Chance(BaseModel):
@@ -47,6 +52,11 @@ class Chance(BaseModel):
             f"top-1 {scored:.2f} % of {self.images} images, {better} than always naming the "
             f"largest class ({named:.2f} %, exact binomial p = {self.p:.2g})"
         )
+
+
+def tells_top5(classes: int) -> bool:
+    """Whether top-5 accuracy says anything: with five classes or fewer it is always 100 %."""
+    return classes > _TOP
 
 
 def binomial_tail(hits: int, trials: int, probability: float) -> float:
