@@ -33,7 +33,7 @@ from ..errors import MldrError
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.config import ModelConfig
 from ..models.family import family
-from ..models.registry import create_model, normalisation
+from ..models.registry import create_model, normalisation, published_classes
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -357,7 +357,7 @@ def _trained_in(folder: Path) -> Path:
 
 def _trained_for(model: nn.Module, classes: int, name: str) -> None:
     """Refuse timm weights made for other classes: timm put a random classifier on them."""
-    published = dict(getattr(model, "pretrained_cfg", None) or {}).get("num_classes")
+    published = published_classes(model)
     if published not in (None, classes):
         raise MldrError(
             f"timm's weights of {name} tell {published} classes apart, the data has {classes}: set "

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import MldrError
 from .evaluation import evaluating
+from .head import classifier_tensors
 
 Order = NDArray[np.int64]
 OrderName = Literal["natural", "sorted"]
@@ -67,18 +68,6 @@ def reorder_outputs(model: nn.Module, order: Order, image_size: int) -> None:
             f"class_order cannot be applied to {type(model).__name__}: its classifier is no layer "
             "of its own; permute the rows of the weights file instead"
         )
-
-
-def classifier_tensors(model: nn.Module, classes: int) -> list[Tensor]:
-    """Weights and biases of the model's classifier layers, each with a row for a class."""
-    published: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
-    names = published.get("classifier") or ()
-    heads = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
-    return [
-        tensor
-        for name, tensor in model.state_dict(keep_vars=True).items()
-        if name.startswith(heads) and tensor.ndim and len(tensor) == classes
-    ]
 
 
 def _require_same_names(names: Sequence[str], classes: Sequence[str]) -> None:

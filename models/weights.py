@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import MldrError
 from .checkpoint_file import read_content
 from .evaluation import MISFITS
+from .head import head_names
 from .weight_sets import State, WeightSet, weight_sets, without_losses
 
 # Counters that files may have or lack without meaning.
@@ -188,14 +189,11 @@ def _converted(model: nn.Module, state: State) -> State:
 
 def _without_misfit_head(model: nn.Module, own: State, state: State) -> State:
     """`state` with the model's own classifier wherever the file's has another shape, or is none."""
-    published: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
-    heads = published.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = tuple(f"{name}." for name in head_names(model))
     replaced = {
         k: v
         for k, v in own.items()
-        if k.startswith(tuple(f"{h}." for h in heads))
-        and (k not in state or state[k].shape != v.shape)
+        if k.startswith(heads) and (k not in state or state[k].shape != v.shape)
     }
     return {**state, **replaced}
 
