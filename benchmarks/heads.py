@@ -27,15 +27,41 @@ from mldr_deploy.models.registry import create_model
 
 CLASSES = (2, 5, 10, 100)
 SIDE = 64
-ARCHITECTURES = """
-resnet18 resnet10t resnetv2_18 regnetx_002 regnety_002 mobilenetv2_050 mobilenetv3_small_050
-mobilenetv3_large_100 efficientnet_b0 tf_efficientnet_lite0 densenet121 vgg11_bn convnext_atto
-ghostnet_100 repvgg_a0 dla46_c mnasnet_050
-vit_tiny_patch16_224 deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 levit_128s
-edgenext_xx_small mobilevit_xxs xcit_nano_12_p16_224 cait_xxs24_224 efficientformerv2_s0
-tiny_vit_5m_224 mixer_s16_224 resmlp_12_224 gmlp_ti16_224 vim_pico_patch8_64 vim_nano_patch8_64
-mambaout_femto
-""".split()
+ARCHITECTURES = [
+    "resnet18",
+    "resnet10t",
+    "resnetv2_18",
+    "regnetx_002",
+    "regnety_002",
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "mobilenetv3_large_100",
+    "efficientnet_b0",
+    "tf_efficientnet_lite0",
+    "densenet121",
+    "vgg11_bn",
+    "convnext_atto",
+    "ghostnet_100",
+    "repvgg_a0",
+    "dla46_c",
+    "mnasnet_050",
+    "vit_tiny_patch16_224",
+    "deit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "levit_128s",
+    "edgenext_xx_small",
+    "mobilevit_xxs",
+    "xcit_nano_12_p16_224",
+    "cait_xxs24_224",
+    "efficientformerv2_s0",
+    "tiny_vit_5m_224",
+    "mixer_s16_224",
+    "resmlp_12_224",
+    "gmlp_ti16_224",
+    "vim_pico_patch8_64",
+    "vim_nano_patch8_64",
+    "mambaout_femto",
+]
 PRETRAINED = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 
 
