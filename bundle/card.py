@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .chance import ADVICE, tells_top5
 from .engine import FORMAT as ENGINE
 from .latency import recommend
 from .manifest import Artifact, Manifest
@@ -75,19 +76,26 @@ def _head(manifest: Manifest) -> Iterator[str]:
 def _accuracy(manifest: Manifest) -> Iterator[str]:
     held = [a for a in manifest.artifacts if a.format != ENGINE]
     reference = manifest.artifacts[0].parity
+    top5 = tells_top5(len(manifest.labels))
     yield "## How good it is"
     yield ""
+    if manifest.at_chance:
+        yield f"**No better than chance, do not ship it**: {manifest.chance}; {ADVICE}."
+        yield ""
+    scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
         f"On {reference.samples} test images that training never saw. The PyTorch student: top-1 "
-        f"{reference.reference.top1:.2f} %, top-5 {reference.reference.top5:.2f} %. Each file was "
+        f"{reference.reference.top1:.2f} %{scored}. Each file was "
         "held against it, image by image:"
     )
     yield ""
     heads = ["file", "precision", "MB", "top-1 %", "top-5 %", "drop", "agreement %", "parity"]
+    if not top5:
+        heads.remove("top-5 %")
     timed = next((a.latency for a in held if a.latency is not None), None)
     if timed is not None:
         heads.append("ms, batch 1")
-    yield from _table(heads, [_row(artifact, timed is not None) for artifact in held])
+    yield from _table(heads, [_row(artifact, timed is not None, top5) for artifact in held])
     if timed is not None:
         yield f"Times on {timed.machine}, {timed.threads} threads, medians."
         yield ""
@@ -104,14 +112,14 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     yield ""
 
 
-def _row(artifact: Artifact, timed: bool) -> list[str]:
+def _row(artifact: Artifact, timed: bool, top5: bool) -> list[str]:
     parity = artifact.parity
     cells = [
         artifact.file,
         artifact.precision,
         f"{artifact.bytes / 1e6:.2f}",
         f"{parity.artifact.top1:.2f}",
-        f"{parity.artifact.top5:.2f}",
+        *([f"{parity.artifact.top5:.2f}"] if top5 else []),
         f"{parity.drop:+.2f}",
         f"{parity.agreement:.2f}",
         artifact.status if parity else "FAILED",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .atomic import sha256
+from .chance import Chance
 from .engine import EngineRecord
 from .evidence import Evidence
 from .latency import Latency
@@ -135,6 +136,11 @@ class Manifest(BaseModel):
     data: dict[str, Any] = Field(description="The data's configuration (data.config).")
     data_fingerprint: str = Field(description="Hash of the data set.")
     metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
+    chance: Chance | None = Field(
+        default=None,
+        description="The student on the test split against always naming the largest class; "
+        "bundles before it have none.",
+    )
     evidence: Evidence | None = Field(
         default=None,
         description="What training measured of these weights on validation, found again at export.",
@@ -153,6 +159,11 @@ class Manifest(BaseModel):
                 f"{self.preprocessing.size}"
             )
         return self
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the test split shows that the student learned nothing; False where it cannot."""
+        return self.chance is not None and self.chance.can_tell and not self.chance
 
     @property
     def files(self) -> list[FileEntry]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import sha256
+from .chance import ADVICE
 from .golden import Golden, load_golden, verify_classes, verify_preprocessing
 from .manifest import FILE, OLDEST_SCHEMA, SCHEMA_VERSION, Artifact, FileEntry, Manifest
 from .schema import read_record
@@ -19,14 +20,17 @@ from .tensors import read_tensors
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose content is what its manifest says. True when every artifact passed."""
+    """A folder whose content is what its manifest says. True when every artifact passed and
+    the student is better than chance.
+    """
 
     path: Path
     manifest: Manifest
     allow_failed: bool = False
 
     def __bool__(self) -> bool:
-        return all(artifact.status == "passed" for artifact in self.manifest.artifacts)
+        passed = all(artifact.status == "passed" for artifact in self.manifest.artifacts)
+        return passed and not self.manifest.at_chance
 
     def artifact(self, precision: str = "fp32", format: str = "onnx") -> Artifact:
         """The artifact of that kind. Raises MldrError when there is none or it failed parity."""
@@ -58,7 +62,8 @@ def open_bundle(path: Path, *, verify: bool = True, allow_failed: bool = False) 
     ``verify`` hashes every file, preprocesses the golden images again, bit for bit, and compares
     the class names. Raises
     MldrError when the folder is no bundle, was changed, comes from another version, or when none
-    of its artifacts passed parity (unless ``allow_failed``).
+    of its artifacts passed parity or the student is no better than chance (unless
+    ``allow_failed``).
     """
     try:
         return _opened(path, verify, allow_failed)
@@ -85,7 +90,18 @@ def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
         verify_classes(golden, manifest.labels, where)
     if not allow_failed and all(a.status == "failed" for a in manifest.artifacts):
         raise MldrError(refusal(path, manifest.artifacts[0]))
+    if not allow_failed:
+        require_better_than_chance(bundle)
     return bundle
+
+
+def require_better_than_chance(bundle: Bundle) -> None:
+    """Raise MldrError, with advice, for a bundle whose student learned nothing."""
+    if bundle.manifest.at_chance:
+        raise MldrError(
+            f"{bundle.path} holds a student no better than chance ({bundle.manifest.chance}): "
+            f"{ADVICE}; allow failed artifacts to look into it"
+        )
 
 
 def _verify_file(path: Path, entry: FileEntry) -> None:

@@ -48,7 +48,9 @@ from .console import progress
 @options.max_upload("upload, an image or a zip archive")
 @options.max_megapixels
 @click.option(
-    "--allow-failed", is_flag=True, help="Run artifacts that failed parity, to look into them."
+    "--allow-failed",
+    is_flag=True,
+    help="Run artifacts that failed parity, or a student at chance, to look into them.",
 )
 @options.quiet
 def command(

@@ -69,15 +69,17 @@ def command(
     with labels, preprocessing, hashes, parity results and provenance. A student that does not score
     on the validation split what training recorded of it is refused.
 
-    Exit code 1 when a parity gate fails: the bundle is written all the same, with the artifact
-    marked failed and the first deviating node named, and nothing will serve it. Exit code 2 when
-    this machine lacks what one of the artifacts needs: everything else is written.
+    Exit code 1 when a parity gate fails, or when the student is no better on the test split than
+    always naming the largest class: the bundle is written all the same, marked, with the first
+    deviating node of a failed artifact named, and nothing will serve it. Exit code 2 when this
+    machine lacks what one of the artifacts needs: everything else is written.
 
     int8 and fp8 are calibrated on training images; the method, and the layers that stay in higher
     precision, are chosen by accuracy on the validation split. With several artifacts the closing
     table also has their latency on this machine and says which one to ship. `export TRAINED --out
     BUNDLE --precision int8` adds int8 to a bundle of the same student.
     """
+    from ..bundle.chance import ADVICE
     from ..pipeline.artifact_table import artifact_table
     from ..pipeline.single import export_trained
 
@@ -96,6 +98,8 @@ def command(
     if len(bundle.manifest.artifacts) > 1:
         click.echo(artifact_table(bundle.manifest))
     click.echo(f"bundle: {bundle.path}")
+    if bundle.manifest.at_chance:
+        click.echo(f"the student is no better than chance: {bundle.manifest.chance}; {ADVICE}")
     if not bundle:
         raise click.exceptions.Exit(1)
     if bundle.manifest.unavailable:

@@ -102,7 +102,9 @@ def _numbers(kind: type[int] | type[float]) -> Any:
 )
 @click.option("--no-layers", is_flag=True, help="Do not measure the time per layer.")
 @click.option(
-    "--allow-failed", is_flag=True, help="Measure artifacts that failed parity, to look into them."
+    "--allow-failed",
+    is_flag=True,
+    help="Measure artifacts that failed parity, or a student at chance, to look into them.",
 )
 @options.quiet
 def command(

@@ -149,7 +149,9 @@ from .console import progress
     "this machine.  [default: Ray is started here and stopped at the end]",
 )
 @click.option(
-    "--allow-failed", is_flag=True, help="Serve artifacts that failed parity, to look into them."
+    "--allow-failed",
+    is_flag=True,
+    help="Serve artifacts that failed parity, or a student at chance, to look into them.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing; errors only.")
 @click.pass_context

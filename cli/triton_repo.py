@@ -47,7 +47,9 @@ import click
     "--rate-limit-resource=mldr-slot:N.",
 )
 @click.option(
-    "--allow-failed", is_flag=True, help="Take artifacts that failed parity too, to look into them."
+    "--allow-failed",
+    is_flag=True,
+    help="Take artifacts that failed parity, or a student at chance, too, to look into them.",
 )
 def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **options: Any) -> None:
     """Write a bundle as a model repository of Triton Inference Server.

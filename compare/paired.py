@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..export.mcnemar import mcnemar_exact
+from ..bundle.mcnemar import mcnemar_exact
 
 ALPHA = 0.05
 _SEEDS_FOR_T = 3

@@ -102,7 +102,7 @@ class TeacherRun(Unit):
 
     def _work(self, job: Pipeline) -> None:
         folder = job.teacher()
-        teacher = job.load_teacher(folder)
+        teacher = job.worthy_teacher(folder)
         best = _best_classes(job, teacher.model, teacher.preprocessing)
         scores = _scores(best, job.dataset.test.labels)
         parameters = sum(p.numel() for p in teacher.model.parameters())

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..bundle.progress import Progress, Silent
-from ..bundle.reader import open_bundle
+from ..bundle.reader import open_bundle, require_better_than_chance
 from ..errors import Unavailable
 from ..serve.runtimes.base import RuntimeOptions
 from ..serve.runtimes.choose import require_name
@@ -32,15 +32,16 @@ def demo(
     """Show the bundle at ``path`` until SIGINT or SIGTERM.
 
     A bundle that failed its gates is shown with what failed; its artifacts are not run unless
-    ``allow_failed``. Raises MldrError for a bundle that is damaged, a teacher or report that does
-    not belong to it, an unknown runtime and a port that cannot be had; Unavailable where a package
-    is missing.
+    ``allow_failed``. Raises MldrError for a bundle that is damaged or, unless so, no better
+    than chance, a teacher or report that does not belong to it, an unknown runtime and a port that
+    cannot be had; Unavailable where a package is missing.
     """
     progress = progress or Silent()
     require_gradio()
     require_name(config.runtime)
     bundle = open_bundle(path, allow_failed=True)
     if not allow_failed:
+        require_better_than_chance(bundle)
         bundle = type(bundle)(bundle.path, bundle.manifest)
     found = found_report(bundle, report)
     folder_of_teacher = None if teacher is None else trained_folder(teacher)

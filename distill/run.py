@@ -30,9 +30,10 @@ from ..data.config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
 from ..errors import MldrError
+from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.config import ModelConfig
 from ..models.family import family
-from ..models.registry import create_model, normalisation
+from ..models.registry import create_model, normalisation, published_classes
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -118,18 +119,22 @@ def require_served(
     create_method(method, _pair(job, mine, theirs, training))
 
 
-def load_teacher(model: ModelConfig, job: Job) -> Teacher:
+def load_teacher(model: ModelConfig, job: Job, class_order: ClassOrder | None = None) -> Teacher:
     """The teacher of ``model.weights``: timm's, a file, or a folder that train-teacher left.
 
-    Raises MldrError when its classes are not the data set's.
+    ``class_order``: the order of its outputs, where it is not the data's. Raises MldrError when
+    its classes are not the data set's.
     """
-    classes = job.dataset.classes
+    classes, side = job.dataset.classes, job.data.image_size
     record = _record(model)
-    if record is not None:
+    if record is not None and class_order is None:
         _same_classes(record, classes, f"teacher {model.weights}", "use its own data set")
-    built = create_model(model, num_classes=len(classes), image_size=job.data.image_size)
+    note = job.progress.note
+    built = create_model(model, num_classes=len(classes), image_size=side, note=note)
     if model.weights == "timm":
         _trained_for(built, len(classes), model.name)
+    if class_order is not None:
+        reorder_outputs(built, output_order(class_order, classes), side)
     plan = plan_teacher(built, job.data.image_size)
     return Teacher(built.eval(), plan, preprocessing_of(model, built, job))
 
@@ -145,7 +150,8 @@ def fresh_model(job: Job, model: ModelConfig, training: Training) -> nn.Module:
         remedy = "set student.fresh_head=true to start from them all the same"
         _same_classes(record, job.dataset.classes, f"student {model.weights}", remedy)
     torch.manual_seed(training.train.seed)
-    return create_model(model, num_classes=len(job.dataset.classes), image_size=job.data.image_size)
+    classes, side = len(job.dataset.classes), job.data.image_size
+    return create_model(model, num_classes=classes, image_size=side, note=job.progress.note)
 
 
 def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preprocessing:
@@ -335,11 +341,13 @@ def _pair(job: Job, student: StagePlan, teacher: StagePlan | None, training: Tra
 
 
 def _record(model: ModelConfig) -> TrainedModel | None:
-    """The record beside the weights, where they are a folder of ours."""
-    folder = Path(model.weights) if model.weights else None
-    if folder is None or not folder.is_dir():
+    """The record beside the weights, where they are a folder of ours, or the file in it."""
+    path = Path(model.weights).expanduser() if model.weights else None
+    if path is not None and path.name == WEIGHTS and (path.parent / RECORD).is_file():
+        path = path.parent
+    if path is None or not path.is_dir():
         return None
-    return load_trained(_trained_in(folder))[0]
+    return load_trained(_trained_in(path))[0]
 
 
 def _trained_in(folder: Path) -> Path:
@@ -349,7 +357,7 @@ def _trained_in(folder: Path) -> Path:
 
 def _trained_for(model: nn.Module, classes: int, name: str) -> None:
     """Refuse timm weights made for other classes: timm put a random classifier on them."""
-    published = dict(getattr(model, "pretrained_cfg", None) or {}).get("num_classes")
+    published = published_classes(model)
     if published not in (None, classes):
         raise MldrError(
             f"timm's weights of {name} tell {published} classes apart, the data has {classes}: set "

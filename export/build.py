@@ -13,6 +13,7 @@ import numpy as np
 from ..bundle.atomic import atomic_folder, unwritable, write_json, write_text
 from ..bundle.card import FILE as CARD
 from ..bundle.card import model_card
+from ..bundle.chance import Chance
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.manifest import FILE as MANIFEST
@@ -90,7 +91,7 @@ def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> 
     made, unavailable = _artifacts(job, remaining(config, held), dataset.test)
     artifacts = [both[key] for key in KINDS if key in (both := held | made)]
     artifacts = _timed(job, artifacts, golden.inputs)
-    manifest = _manifest(job, artifacts, unavailable, provenance)
+    manifest = _manifest(job, artifacts, unavailable, _chance(artifacts, dataset.test), provenance)
     write_text(folder / CARD, model_card(manifest))
     manifest = manifest.model_copy(update={"card": describe(folder, CARD)})
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
@@ -225,8 +226,18 @@ def _golden(student: Student, dataset: Dataset, count: int) -> Golden:
         )
 
 
+def _chance(artifacts: list[Artifact], test: Split) -> Chance:
+    """The PyTorch student on the test split, held against naming the largest class."""
+    hits = round(artifacts[0].parity.reference.top1 * len(test) / 100)
+    return Chance(images=len(test), hits=hits, largest=int(np.bincount(test.labels).max()))
+
+
 def _manifest(
-    job: Job, artifacts: list[Artifact], unavailable: list[str], provenance: dict[str, Any]
+    job: Job,
+    artifacts: list[Artifact],
+    unavailable: list[str],
+    chance: Chance,
+    provenance: dict[str, Any],
 ) -> Manifest:
     record, folder, config, ends = job.student.record, job.folder, job.config, _ends(job)
     return Manifest(
@@ -246,6 +257,7 @@ def _manifest(
         data=record.data,
         data_fingerprint=record.data_fingerprint,
         metrics=record.metrics,
+        chance=chance,
         evidence=record.evidence,
         provenance={**provenance, "training": record.provenance, "export": _circumstances(config)},
     )

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.mcnemar import mcnemar_exact
 from ..bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from .mcnemar import mcnemar_exact
 from .runner import RunError, Runner
 
 # False colours lie off what the student was trained on, where logits and their rounding are larger;

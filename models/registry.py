@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -12,6 +13,7 @@ from ..errors import MldrError
 from . import vision_mamba as _vision_mamba  # noqa: F401  its models join timm's
 from .build import build
 from .config import ModelConfig
+from .head import start_small
 from .size import require_size
 from .stem import shrink_stem
 from .weights import load_weights
@@ -19,11 +21,18 @@ from .weights import load_weights
 RGB = tuple[float, float, float]
 
 
-def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Module:
+def create_model(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    image_size: int,
+    note: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """Make the model of `config` for `num_classes` and square images of `image_size` pixels.
 
     The model comes back in train mode, on the CPU, in float32, with its weights loaded; it has
-    been run once at `image_size`.
+    been run once at `image_size`. A classifier without weights starts small (`head.py`). `note`
+    is told where a file held several sets of weights.
 
     Raises:
         MldrError: unknown name, an argument the architecture does not take, weights that do not
@@ -34,8 +43,10 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
     model = build(config, num_classes=num_classes, image_size=image_size)
     if config.stem == "small":
         shrink_stem(model, config.name, image_size)
+    if config.weights != "timm" or published_classes(model) != num_classes:
+        start_small(model, num_classes)
     if config.weights not in (None, "timm"):
-        load_weights(model, str(config.weights), fresh_head=config.fresh_head)
+        load_weights(model, str(config.weights), fresh_head=config.fresh_head, note=note)
     require_size(model, config, num_classes=num_classes, image_size=image_size)
     return model
 
@@ -51,6 +62,12 @@ def normalisation(model: nn.Module) -> tuple[RGB, RGB]:
     mean = published.get("mean") or timm.data.IMAGENET_DEFAULT_MEAN
     std = published.get("std") or timm.data.IMAGENET_DEFAULT_STD
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def published_classes(model: nn.Module) -> int | None:
+    """Number of classes that the model's published weights tell apart."""
+    published: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
+    return published.get("num_classes")
 
 
 def require_known(name: str) -> None:

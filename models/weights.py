@@ -1,29 +1,22 @@
-"""Weights from files: safetensors or PyTorch checkpoints, unwrapped and checked name by name."""
+"""Weights from files into models: the complete set of a checkpoint, checked name by name."""
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import MldrError
-from .evaluation import MISFITS, one_line
+from .checkpoint_file import read_content
+from .evaluation import MISFITS
+from .head import head_names
+from .weight_sets import State, WeightSet, weight_sets, without_losses
 
-State = dict[str, Tensor]
-
-# Where training programs keep the weights inside a checkpoint, averaged ones first.
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module", "network")
-# What DDP, torch.compile, Lightning and distillation programs put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "student.", "teacher.")
 # Counters that files may have or lack without meaning.
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
 
@@ -48,66 +41,47 @@ class Differences:
         return "; ".join(f"{name}: {_listed(found)}" for name, found in parts.items() if found)
 
 
-def load_weights(model: nn.Module, source: str | Path, *, fresh_head: bool = False) -> None:
-    """Load `source` into `model`: a .safetensors, .pth or .pt file, or what training left.
+@dataclass(frozen=True)
+class _Fit:
+    """A set of the file, and its tensors under the model's names."""
 
-    Names that wrappers prefixed are stripped. Where names or shapes still differ, timm's own
-    conversion for that architecture is tried: official checkpoints, and position embeddings
-    made for another image size. With `fresh_head` a classifier for another number of classes
-    is left out and the model's own, random one stays.
+    source: WeightSet
+    state: State
+
+
+def load_weights(
+    model: nn.Module,
+    source: str | Path,
+    *,
+    fresh_head: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Load `source` into `model`: a file of weights, or the folder that training left.
+
+    Every entry and prefix of a checkpoint is looked into; a set that fits the model whole is
+    taken. Where several do, averaged weights come first, then the best, then those under usual
+    names, and `note` is told. Where none does, timm's own conversion for that architecture is
+    tried: official checkpoints, and position embeddings made for another image size. With
+    `fresh_head` a classifier for another number of classes is left out and the model's own,
+    random one stays.
 
     Raises:
-        MldrError: no such file; one that is damaged or holds more than tensors; or tensors whose
-            names or shapes differ from the model's, which are listed.
+        MldrError: no such file; a damaged one; no set that fits, with what the file holds and how
+            the nearest set differs; two that fit equally well; or tensors that are no weights
+            (NaN, infinity, integers), by name.
     """
-    path = Path(source).expanduser()
+    path = _file(Path(source).expanduser())
     own = model.state_dict()
-    state = strip_prefixes(read_state(path), set(own))
-    for candidate in (state, _converted(model, state)):
-        fitting = _without_misfit_head(model, own, candidate) if fresh_head else candidate
-        if not differences(own, fitting):
-            model.load_state_dict({k: v for k, v in fitting.items() if k in own}, strict=False)
-            return
-    raise MldrError(f"weights {path} do not fit {type(model).__name__}: {differences(own, state)}")
-
-
-def read_state(path: Path) -> State:
-    """Tensors by name from a file, or from the folder of a training run or its `trained/`.
-
-    Raises:
-        MldrError: nothing there, or not a file of tensors.
-    """
-    if path.is_dir():
-        inner = path / "trained"
-        path = (inner if inner.is_dir() else path) / "weights.safetensors"
-    if not path.is_file():
-        raise MldrError(f"there are no weights at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
-            # Vim's checkpoints hold their command line; nothing else but tensors is let in.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                return _unwrap(torch.load(path, map_location="cpu", weights_only=True))
-    except pickle.UnpicklingError as error:
-        raise MldrError(
-            f"{path} is damaged or holds Python objects besides tensors, which are never loaded; "
-            "save the bare state dict as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, KeyError) as error:
-        raise MldrError(f"{path} is not a readable file of weights: {one_line(error)}") from error
-    raise MldrError(f"{path}: weights are read from .safetensors, .pth and .pt files")
-
-
-def strip_prefixes(state: State, names: set[str]) -> State:
-    """Take prefixes that all names of `state` bear off them, unless the model's `names` do too."""
-    state = {k: v for k, v in state.items() if not k.endswith(_COUNTERS) or k in names}
-    if not state or set(state) <= names:
-        return state
-    for prefix in _PREFIXES:
-        if all(k.startswith(prefix) for k in state):
-            return strip_prefixes({k[len(prefix) :]: v for k, v in state.items()}, names)
-    return state
+    content = read_content(path)
+    sets = weight_sets(content, least=max(1, len(own) // 2))
+    if not sets:
+        raise MldrError(f"{path} holds no tensors by name, only {_described(content)}")
+    fits = _fits(model, own, sets, fresh_head)
+    if not fits:
+        raise MldrError(_misfit(path, model, own, sets, content))
+    fit = _chosen(fits, path, note)
+    _require_numbers(fit, own, path)
+    model.load_state_dict({k: v for k, v in fit.state.items() if k in own}, strict=False)
 
 
 def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Differences:
@@ -123,17 +97,82 @@ def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Diffe
     )
 
 
-def _unwrap(content: Any) -> State:
-    """The tensors of a checkpoint, whatever it wraps them in."""
-    if not isinstance(content, Mapping):
-        raise RuntimeError("it holds no dictionary of tensors")
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            return _unwrap(content[key])
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not state:
-        raise RuntimeError(f"it holds no tensors, only {_listed(sorted(map(str, content)))}")
-    return state
+def _file(path: Path) -> Path:
+    """The file that `path` means: itself, or the one in the folder of a training run."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise MldrError(f"there are no weights at {path}")
+        return path
+    inner = path / "trained"
+    file = (inner if inner.is_dir() else path) / "weights.safetensors"
+    if not file.is_file():
+        others = sorted(p.name for p in path.glob("*.*") if p.suffix.lower() in _SUFFIXES)
+        hint = f"; the folder holds {_listed(others)}: name the file" if others else ""
+        raise MldrError(f"there are no weights at {file}{hint}")
+    return file
+
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+def _fits(model: nn.Module, own: State, sets: Sequence[WeightSet], fresh_head: bool) -> list[_Fit]:
+    """The sets that fit whole, as they are or else through timm's conversion; the best first."""
+
+    def fitting(convert: Callable[[State], State]) -> Iterator[_Fit]:
+        for source in sets:
+            state = convert(without_losses(source.state, own))
+            if fresh_head:
+                state = _without_misfit_head(model, own, state)
+            if not differences(own, state):
+                yield _Fit(source, state)
+
+    fits = list(fitting(lambda state: state)) or list(fitting(lambda s: _converted(model, s)))
+    return sorted(fits, key=lambda fit: fit.source.rank)
+
+
+def _chosen(fits: Sequence[_Fit], path: Path, note: Callable[[str], None]) -> _Fit:
+    """The first; others of its rank must hold the same numbers."""
+    first, *others = fits
+    for other in others:
+        if other.source.rank == first.source.rank and not _same(first.state, other.state):
+            raise MldrError(
+                f"{path} holds several complete sets of weights, {first.source.name} and "
+                f"{other.source.name}: save the one that is meant alone"
+            )
+    if others:
+        left = ", ".join(fit.source.name for fit in others)
+        note(f"weights {path}: {first.source.name} taken (averaged, then best first), not {left}")
+    return first
+
+
+def _same(first: State, second: State) -> bool:
+    return all(torch.equal(tensor, second[k]) for k, tensor in first.items() if k in second)
+
+
+def _require_numbers(fit: _Fit, own: State, path: Path) -> None:
+    """Raise MldrError for a tensor that holds no weights in floating point, by its name."""
+    for name, mine in own.items():
+        tensor = fit.state.get(name)
+        if tensor is None or not mine.is_floating_point():
+            continue
+        if fault := _fault(tensor, mine.dtype):
+            raise MldrError(f"weights {path} are not usable: {name} of {fit.source.name} {fault}")
+
+
+def _fault(tensor: Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with a tensor that is to become `dtype`; empty where nothing is."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return "is sparse or has no values: save dense tensors"
+    if not tensor.is_floating_point():
+        return f"is {kind}, not floating point: give the weights from before quantisation"
+    values = tensor.to(dtype)
+    if values.isnan().any():
+        return "holds NaN: training diverged, or overflowed in half precision; give an earlier one"
+    # A single infinite number is a layer's bound that nothing reaches.
+    if values.numel() > 1 and values.isinf().any():
+        return f"holds infinity: {kind} overflowed; save the weights in float32 or train again"
+    return ""
 
 
 def _converted(model: nn.Module, state: State) -> State:
@@ -149,16 +188,45 @@ def _converted(model: nn.Module, state: State) -> State:
 
 
 def _without_misfit_head(model: nn.Module, own: State, state: State) -> State:
-    """`state` with the model's own classifier wherever the file's has another shape."""
-    published: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
-    heads = published.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    """`state` with the model's own classifier wherever the file's has another shape, or is none."""
+    heads = tuple(f"{name}." for name in head_names(model))
     replaced = {
         k: v
         for k, v in own.items()
-        if k.startswith(tuple(f"{h}." for h in heads)) and k in state and state[k].shape != v.shape
+        if k.startswith(heads) and (k not in state or state[k].shape != v.shape)
     }
     return {**state, **replaced}
+
+
+def _misfit(
+    path: Path, model: nn.Module, own: State, sets: Sequence[WeightSet], content: Any
+) -> str:
+    """Why no set fits: how the nearest differs, and what else the file holds."""
+
+    def fitting(source: WeightSet) -> int:
+        return sum(k in own and own[k].shape == v.shape for k, v in source.state.items())
+
+    nearest = max(sets, key=lambda source: (fitting(source), -source.rank))
+    needed = [k for k in own if not k.endswith(_COUNTERS)]
+    fit = sum(k in nearest.state and nearest.state[k].shape == own[k].shape for k in needed)
+    wrapped = "" if nearest.path == () else f"; the file holds {_described(content)}"
+    told = differences(own, nearest.state)
+    return (
+        f"weights {path} do not fit {type(model).__name__}: {fit} of its {len(needed)} tensors are "
+        f"in {nearest.name}; {told}{wrapped}"
+    )
+
+
+def _described(content: Any) -> str:
+    """The entries at the top of a checkpoint, and how many tensors are in each."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    entries = []
+    for name, value in content.items():
+        inside = value.values() if isinstance(value, Mapping) else None
+        count = None if inside is None else sum(isinstance(v, Tensor) for v in inside)
+        entries.append(str(name) if count is None else f"{name} ({count or 'no'} tensors)")
+    return _listed(entries) or "nothing"
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

@@ -18,6 +18,7 @@ from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
 from ..distill.run import Training
 from ..errors import MldrError
 from ..export.config import ExportConfig
+from ..models.class_order import ClassOrder
 from ..models.config import ModelConfig
 from .refusal import describe
 
@@ -25,10 +26,25 @@ from .refusal import describe
 class TeacherConfig(ModelConfig):
     """The teacher; where it has no `weights`, or a fresh head, how it is trained first."""
 
+    class_order: ClassOrder | None = Field(
+        default=None,
+        description="The order of the classes in the outputs of `weights` from elsewhere, where it "
+        "is not the data's: `natural` (1, 2, 10, ignoring case: timm's training program), `sorted` "
+        "(1, 10, 2), or a list of the class names.",
+    )
     train: TrainConfig = Field(default=TrainConfig(), description="Loop of its own training.")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="Its optimiser.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Its schedule.")
     augment: AugmentConfig = Field(default=AugmentConfig(), description="Its augmentation.")
+
+    @model_validator(mode="after")
+    def _order_of_finished_weights(self) -> Self:
+        if self.class_order is not None and self.is_trained_here:
+            raise ValueError(
+                "class_order is of finished weights; a teacher that is trained here has the data's "
+                "order: remove that key"
+            )
+        return self
 
     @property
     def is_trained_here(self) -> bool:

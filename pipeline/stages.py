@@ -26,6 +26,7 @@ from ..data.dataset import Dataset, load_dataset
 from ..distill import run
 from ..distill.methods.registry import needs_teacher
 from ..distill.task import Teacher
+from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
 from .provenance import commit
@@ -74,7 +75,7 @@ class Pipeline:
         folder = self.teacher() if taught else None
 
         def distill(job: run.Job) -> Path:
-            teacher = self.load_teacher(folder) if taught else None
+            teacher = self.worthy_teacher(folder) if taught else None
             if folder is not None:
                 told = {**job.provenance, "teacher": _teacher_record(folder)}
                 job = replace(job, provenance=told)
@@ -120,10 +121,22 @@ class Pipeline:
     def load_teacher(self, trained: Path | None) -> Teacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
         assert self.recipe.teacher is not None
-        model = self.recipe.teacher.model
+        model, order = self.recipe.teacher.model, self.recipe.teacher.class_order
         if trained is not None:
             model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
-        return run.load_teacher(model, self.job("teacher"))
+        return run.load_teacher(model, self.job("teacher"), order)
+
+    def worthy_teacher(self, trained: Path | None) -> Teacher:
+        """The same, known to be better than chance and to mean the data's classes.
+
+        Raises MldrError where it is not, with what mends it.
+        """
+        config = self.recipe.teacher
+        assert config is not None
+        teacher = self.load_teacher(trained)
+        who = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
+        require_worth(teacher, who, trained, self.job("teacher"))
+        return teacher
 
     def job(self, stage: str) -> run.Job:
         """What a training stage is given."""

@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
+from ..bundle.chance import ADVICE, tells_top5
 from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
+from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.reader import Bundle
 from ..bundle.trained import WEIGHTS
@@ -59,10 +61,12 @@ class Summary:
     rows: tuple[Row, ...]
     max_batch: int
     images: int  # of the test split
+    classes: int
     seconds: dict[str, float]
     places: dict[str, str]
     machine: str
     passed: bool
+    warning: str  # that the student is no better than chance, and what to try; empty where it is
     advice: str  # which artifact to ship here; empty where there is no choice
     measured: str  # hash of what was measured, and where; the same again need not be
 
@@ -76,6 +80,8 @@ class Summary:
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
         console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
+        if self.warning:
+            console.print(f"warning {self.warning}")
         if self.advice:
             console.print(f"advice  {self.advice}")
         for name, place in self.places.items():
@@ -85,9 +91,10 @@ class Summary:
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("")
+        top5 = tells_top5(self.classes)
         for heading in (
             "top-1 %",
-            "top-5 %",
+            *(["top-5 %"] if top5 else []),
             "agree %",
             "params M",
             "file MB",
@@ -100,7 +107,7 @@ class Summary:
             table.add_row(
                 f"{row.name}, {row.runtime}",
                 f"{row.top1:.2f}",
-                f"{row.top5:.2f}",
+                *([f"{row.top5:.2f}"] if top5 else []),
                 "" if row.agreement is None else f"{row.agreement:.2f}",
                 f"{row.parameters / 1e6:.2f}",
                 "" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f}",
@@ -124,6 +131,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         rows=rows,
         max_batch=manifest.max_batch,
         images=manifest.artifacts[0].parity.samples,
+        classes=len(manifest.labels),
         seconds=space.times(),
         places={
             "bundle": str(bundle.path),
@@ -132,6 +140,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         },
         machine=machine(),
         passed=bool(bundle),
+        warning=_warning(manifest),
         advice=str(advice) if (advice := recommend(manifest)) else "",
         measured=measured,
     )
@@ -211,8 +220,14 @@ def _student_row(bundle: Bundle) -> Row:
         file_bytes=manifest.weights.bytes,
         ms_single=single,
         ms_batch=batch,
-        status="reference",
+        status="no better than chance" if manifest.at_chance else "reference",
     )
+
+
+def _warning(manifest: Manifest) -> str:
+    if not manifest.at_chance:
+        return ""
+    return f"the student is no better than chance: {manifest.chance}; {ADVICE}"
 
 
 def _artifact_rows(bundle: Bundle) -> list[Row]:

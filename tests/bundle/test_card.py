@@ -8,6 +8,7 @@ import pytest
 
 from mldr_deploy.bundle.atomic import write_json, write_text
 from mldr_deploy.bundle.card import FILE, model_card
+from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.engine import FORMAT
 from mldr_deploy.bundle.manifest import Manifest, describe
 from mldr_deploy.bundle.reader import open_bundle
@@ -38,7 +39,22 @@ def rows(card: str) -> list[list[str]]:
 
 def test_the_table_of_artifacts_is_the_manifest_s(bundle_folder: Path) -> None:
     found = next(row for row in rows(told(bundle_folder)) if row[0] == "student.onnx")
-    assert found[3:8] == ["89.00", "98.00", "+1.00", "98.00", "passed"]  # 5 differ, 1 of them tied
+    assert found[3:7] == ["89.00", "+1.00", "98.00", "passed"]  # 5 differ, 1 of them tied
+
+
+def test_top5_is_told_from_six_classes_on(bundle_folder: Path) -> None:
+    assert "top-5" not in told(bundle_folder)
+    card = told(bundle_folder, labels=[str(n) for n in range(6)])
+    assert next(row for row in rows(card) if row[0] == "student.onnx")[4] == "98.00"
+    assert "top-5 99.00 %" in card
+
+
+@pytest.mark.parametrize(("hits", "marked"), [(52, True), (90, False)])
+def test_a_student_at_chance_is_marked(bundle_folder: Path, hits: int, marked: bool) -> None:
+    card = told(bundle_folder, chance=Chance(images=100, hits=hits, largest=50))
+    assert (
+        "**No better than chance, do not ship it**: top-1 52.00 % of 100 images" in card
+    ) is marked
 
 
 def test_how_it_was_taught_is_told_where_it_was_recorded(bundle_folder: Path) -> None:
@@ -59,7 +75,7 @@ def test_what_was_not_recorded_is_left_out(bundle_folder: Path) -> None:
 def test_a_failed_artifact_is_called_so(failed_folder: Path) -> None:
     card = told(failed_folder)
     assert "student.onnx FAILED its gate, do not ship it: |dlogit| 0.25 is above 0.001" in card
-    assert next(row for row in rows(card) if row[0] == "student.onnx")[7] == "FAILED"
+    assert next(row for row in rows(card) if row[0] == "student.onnx")[6] == "FAILED"
 
 
 def test_a_class_name_with_a_bar_or_line_break_keeps_the_tables_whole(bundle_folder: Path) -> None:

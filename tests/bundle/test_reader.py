@@ -265,6 +265,28 @@ def test_a_failed_bundle_is_refused_unless_allowed(failed_folder: Path) -> None:
     assert bundle.artifact().status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("images", "hits", "refused"),
+    [(200, 100, True), (200, 110, True), (200, 160, False), (4, 2, False)],  # 4 tell nothing
+)
+def test_a_student_at_chance_is_refused_unless_allowed(
+    bundle_folder: Path, images: int, hits: int, refused: bool
+) -> None:
+    chance = {"images": images, "hits": hits, "largest": images // 2}
+    edit(bundle_folder, lambda content: content.update(chance=chance))
+    assert bool(open_bundle(bundle_folder, allow_failed=True)) is not refused
+    if not refused:
+        assert open_bundle(bundle_folder)
+        return
+    with pytest.raises(MldrError, match=r"no better than chance \(top-1 5.*\): train it longer"):
+        open_bundle(bundle_folder)
+
+
+def test_a_bundle_from_before_the_mark_is_read(bundle_folder: Path) -> None:
+    edit(bundle_folder, lambda content: content.pop("chance"))
+    assert open_bundle(bundle_folder) and open_bundle(bundle_folder).manifest.chance is None
+
+
 def test_one_failed_artifact_does_not_take_the_others_away(bundle_folder: Path) -> None:
     def add_failed(content: dict[str, Any]) -> None:
         failed = json.loads(json.dumps(content["artifacts"][0]))

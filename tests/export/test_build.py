@@ -70,6 +70,16 @@ def test_accuracy_is_that_of_the_model_on_the_test_split(run: Any, exported: Bun
     assert exported.artifact().parity.artifact.top1 == pytest.approx(expected)
 
 
+def test_the_student_is_held_against_naming_the_largest_class(run: Any, exported: Bundle) -> None:
+    chance, labels = exported.manifest.chance, run.dataset.test.labels
+    assert chance is not None and (chance.images, chance.largest) == (
+        359,
+        np.bincount(labels).max(),
+    )
+    assert 100 * chance.hits / 359 == pytest.approx(exported.artifact().parity.reference.top1)
+    assert exported and not exported.manifest.at_chance
+
+
 def test_golden_images_are_test_images_as_fed(run: Any, exported: Bundle) -> None:
     golden, test = exported.golden, run.dataset.test
     assert len(golden) == CONFIG.golden

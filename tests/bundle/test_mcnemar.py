@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mldr_deploy.export.mcnemar import mcnemar_exact
+from mldr_deploy.bundle.mcnemar import mcnemar_exact
 
 
 @settings(max_examples=200, deadline=None)

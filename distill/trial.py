@@ -1,0 +1,147 @@
+"""A teacher tried out on labelled pictures before it teaches: refused where it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..bundle.chance import Chance
+from ..bundle.trained import read_trained
+from ..data.dataset import Dataset
+from ..data.loader import EvalBatches
+from ..data.split import Split
+from ..errors import MldrError
+from .order_search import BetterOrder, better_order
+from .task import Teacher
+
+if TYPE_CHECKING:
+    from .run import Job
+
+_BATCH = 250  # images
+_PER_CLASS, _LEAST = 10, 100  # validation pictures below which training pictures are taken
+_SAMPLE = 4  # times as many of those
+_LISTED = 30  # classes that a message lists in order
+_FROM_ELSEWHERE = (
+    "its outputs may stand for other classes, or it wants images of another size: give weights "
+    "made for this data, or train a new classifier on them (teacher.fresh_head=true)"
+)
+_TRAINED_HERE = (
+    "train it longer (teacher.train.epochs), start from published weights (teacher.weights=timm "
+    "with teacher.fresh_head=true), or look at the labels"
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A teacher's answers to labelled pictures."""
+
+    outputs: NDArray[np.int64]  # [N] its largest output, -1 where one is not finite
+    labels: NDArray[np.int64]  # [N]
+    where: str  # what the pictures are
+
+    @property
+    def chance(self) -> Chance:
+        """Its score against naming the largest class."""
+        return chance_of(int((self.outputs == self.labels).sum()), self.labels)
+
+
+def chance_of(hits: int, labels: NDArray[np.int64]) -> Chance:
+    """``hits`` on pictures of these labels, against naming the largest class."""
+    return Chance(images=len(labels), hits=hits, largest=int(np.bincount(labels).max()))
+
+
+def require_worth(teacher: Teacher, who: str, trained: Path | None, job: Job) -> None:
+    """Raise MldrError where ``teacher`` has nothing to teach, or something else than the labels.
+
+    ``trained``: the folder of a teacher that was trained on this data, whose own validation figures
+    are judged; None for weights from elsewhere, which are tried out, and their accuracy noted.
+    ``who`` names the teacher in messages.
+    """
+    evidence = None if trained is None else read_trained(trained).evidence
+    if evidence is not None and evidence.images == len(job.dataset.val):
+        hits = round(evidence.top1 * evidence.images / 100)
+        _require_better(
+            chance_of(hits, job.dataset.val.labels), "validation images", who, _TRAINED_HERE
+        )
+        return
+    trial = try_out(teacher, job)
+    job.progress.note(f"{who}, on {trial.where}: {trial.chance}")
+    _require_finite(trial, who)
+    if trained is None:
+        _require_order(trial, job.dataset.classes, who)
+    _require_better(
+        trial.chance, trial.where, who, _FROM_ELSEWHERE if trained is None else _TRAINED_HERE
+    )
+
+
+def try_out(teacher: Teacher, job: Job) -> Trial:
+    """The answers of ``teacher`` on the validation split, or on training images where it is small.
+
+    In fp32, under the teacher's own preprocessing; every process asks for all of them.
+    """
+    split, where = _pictures(job.dataset)
+    device, threads, progress = job.accelerator.device, job.data.workers, job.progress
+    batches = EvalBatches(split, teacher.preprocessing, _BATCH, device, threads=threads)
+    model, outputs = teacher.model.to(device).eval(), []
+    progress.start("measuring the teacher", len(split))
+    with torch.inference_mode():
+        for inputs, labels in batches:
+            logits = model(inputs).float()
+            finite = logits.isfinite().all(dim=1)
+            outputs.append(torch.where(finite, logits.argmax(dim=1), -1).cpu())
+            progress.advance(len(labels))
+    progress.finish()
+    return Trial(torch.cat(outputs).numpy(), split.labels, where)
+
+
+def _require_finite(trial: Trial, who: str) -> None:
+    broken = int((trial.outputs < 0).sum())
+    if broken:
+        raise MldrError(
+            f"{who} answers with NaN or infinity to {broken} of {len(trial.labels)} {trial.where}: "
+            "its weights are broken, or are another architecture's; give other weights"
+        )
+
+
+def _require_order(trial: Trial, classes: tuple[str, ...], who: str) -> None:
+    better = better_order(trial.outputs, trial.labels, classes)
+    if better is not None:
+        raise MldrError(_misordered(better, trial, classes, who))
+
+
+def _require_better(chance: Chance, where: str, who: str, advice: str) -> None:
+    if not chance and chance.can_tell:
+        raise MldrError(f"{who} has nothing to teach, on {where}: {chance}; {advice}")
+
+
+def _misordered(better: BetterOrder, trial: Trial, classes: tuple[str, ...], who: str) -> str:
+    top1 = 100 * trial.chance.hits / trial.chance.images
+    names = better.names(classes)
+    if better.name:
+        looks = f"{better.name} order ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        key = f'set teacher.class_order="{better.name}"'
+    else:
+        looks = "another order than the data"
+        known = f"probably {names}" if len(names) <= _LISTED else "its training program has it"
+        key = f"set teacher.class_order to the class names in the order of its outputs ({known})"
+    return (
+        f"{who} has its classes in {looks}: top-1 {top1:.2f} % of {len(trial.labels)} "
+        f"{trial.where} as it is, {better.top1:.2f} % in that order; {key}"
+    )
+
+
+def _pictures(dataset: Dataset) -> tuple[Split, str]:
+    """What to measure on, and what to call it."""
+    val, train = dataset.val, dataset.train
+    enough = max(_LEAST, _PER_CLASS * len(dataset.classes))
+    if len(val) >= min(enough, len(train)):
+        return val, "validation images"
+    count = min(_SAMPLE * enough, len(train))
+    chosen = np.random.default_rng(0).choice(len(train), count, replace=False)
+    held = f"only {len(val)}" if len(val) else "none"
+    return train.subset(np.sort(chosen)), f"training images ({held} are for validation)"
