@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
+from ..bundle.data_report import data_report_of
 from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.preprocess import Floats, preprocess
@@ -62,6 +63,7 @@ class Summary:
     seconds: dict[str, float]
     places: dict[str, str]
     machine: str
+    data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
     advice: str  # which artifact to ship here; empty where there is no choice
     measured: str  # hash of what was measured, and where; the same again need not be
@@ -76,6 +78,8 @@ class Summary:
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
         console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
+        for line in self.data:
+            console.print(f"data    {line}", markup=False, soft_wrap=True)
         if self.advice:
             console.print(f"advice  {self.advice}")
         for name, place in self.places.items():
@@ -131,6 +135,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
             "run": str(space.out),
         },
         machine=machine(),
+        data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
         advice=str(advice) if (advice := recommend(manifest)) else "",
         measured=measured,
