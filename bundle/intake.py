@@ -53,6 +53,7 @@ _SUFFIXES = {
 _READ, _UNREAD, _RAWS = (
     frozenset(f".{end}" for end in ends.split()) for ends in _SUFFIXES.values()
 )
+_CLAIMS = _READ | _UNREAD | _RAWS
 _PLACEHOLDERS = (".icloud", ".dvc", ".crdownload", ".part", ".partial", ".download")
 _UNSUPPORTED = {  # formats that are no format of ours, by how they begin
     b"\xff\x0a": "JPEG XL",
@@ -66,7 +67,7 @@ _WEAK = ("BMP", "PPM")  # two letters that a text may begin with
 
 def claims_picture(name: str) -> bool:
     """Whether the suffix says that the file is a picture."""
-    return _suffix(name) in _READ | _UNREAD | _RAWS
+    return _suffix(name) in _CLAIMS
 
 
 def judge(name: str, head: bytes) -> Verdict:

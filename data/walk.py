@@ -129,15 +129,18 @@ def _debris(entry: os.DirEntry[str]) -> list[Stray]:
 
 def _unreachable(entry: os.DirEntry[str]) -> Stray | None:
     """Why an entry is neither a file nor a folder that can be listed, if it is not."""
-    path = entry.name
-    missing = 1.0 if claims_picture(path) else 0.0 if "." in path else float("inf")
     try:
         if entry.is_file() or entry.is_dir():
             return None
-        is_link = entry.is_symlink()
+        reason = _DANGLING if entry.is_symlink() else _SPECIAL
     except OSError as error:
-        return Stray(path, _unread(error), missing)
-    return Stray(path, _DANGLING, missing) if is_link else Stray(path, _SPECIAL)
+        reason = _unread(error)
+    return Stray(entry.name, reason, 0 if reason == _SPECIAL else _missing(entry.name))
+
+
+def _missing(name: str) -> float:
+    """Pictures that an unreachable name stands for; without a suffix it may be a folder's."""
+    return 1 if claims_picture(name) else 0 if "." in name else float("inf")
 
 
 @dataclass

@@ -138,7 +138,7 @@ def _split(
         for folder in sorted(part.folders.get(name, [])):
             place = part.place / folder
             found = survey(place)
-            files += [place / picture for picture in found.pictures]
+            files += [Path(f"{place}/{picture}") for picture in found.pictures]
             strays += [under(folder, stray) for stray in found.strays]
         taken = len(files) - before
         labels += [label] * taken
