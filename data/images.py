@@ -98,6 +98,12 @@ class EncodedImages:
         shard = int(np.searchsorted(self._starts, position, side="right")) - 1
         return f"row {position - int(self._starts[shard])} of {self._names[shard]}"
 
+    def heads(self, length: int) -> list[bytes | None]:
+        """The first ``length`` bytes of every file; None where there is no file."""
+        import pyarrow.compute as pc
+
+        return list(pc.binary_slice(self._encoded, 0, length).to_pylist())
+
     def feed(self, digest: Digest) -> None:
         """Length and bytes of every file."""
         offsets = np.frombuffer(self._encoded.buffers()[1], np.int64)

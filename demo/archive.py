@@ -1,8 +1,9 @@
 """Images of a folder upload or a zip archive, read in memory: nothing is ever unpacked to disk.
 
-Which files are looked at and which are pictures follows the rules that training data have. A path
-inside an archive is a name for the table and, by its last folder, a label; it is never opened. Sizes are held against the limits while bytes come out, so that what an archive *says* of
-its sizes is not believed.
+Which files are looked at and which are pictures follows the rules of training data. A path inside
+an archive is a name for the table and, by its last folder, a label; it is never opened. Sizes are
+held against the limits while bytes come out, so that what an archive *says* of its sizes is not
+believed.
 """
 
 from __future__ import annotations

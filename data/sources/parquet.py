@@ -17,16 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundle.intake import Kind, Verdict, judge
+from ...bundle.picture import HEAD
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..config import DataConfig
 from ..images import EncodedImages
 from ..labels import largest_label, named_labels
 from ..naming import class_name
-from ..raw import RawDataset, RawSplit, with_held_out
+from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
+from ..walk import Stray
 from .shards import shards_by_split
 
 Labels = NDArray[Any]  # int64, or object: names
+_NO_IMAGE = Verdict(Kind.LOST, "rows without an image")
+_NO_PICTURE = "rows whose bytes are no picture"
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 
 
@@ -42,6 +47,22 @@ class Table:
     def split(self, classes: Sequence[str]) -> RawSplit:
         """The rows as pictures and indices into ``classes``."""
         return RawSplit(self.images, self._indices(classes), self.origin)
+
+    def usable(self, split: str, classes: Sequence[str]) -> tuple[RawSplit, list[LeftOut]]:
+        """As ``split``, but only the rows that hold a picture, and what was left out by class."""
+        whole, heads = self.split(classes), self.images.heads(HEAD)
+        verdicts = [_NO_IMAGE if head is None else judge("", head) for head in heads]
+        good = np.array([verdict.kind is Kind.PICTURE for verdict in verdicts], bool)
+        left_out = []
+        for label in np.unique(whole.labels[~good]).tolist():
+            alike = whole.labels == label
+            strays = tuple(
+                Stray(self.images.name(row), verdicts[row].reason or _NO_PICTURE, 1)
+                for row in np.flatnonzero(~good & alike).tolist()
+            )
+            name = classes[label] if 0 <= label < len(classes) else ""
+            left_out.append(LeftOut(split, name, int((good & alike).sum()), strays))
+        return (whole.part(np.flatnonzero(good)) if left_out else whole), left_out
 
     def _indices(self, classes: Sequence[str]) -> NDArray[np.int64]:
         if self.labels.dtype != object:
@@ -249,8 +270,12 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
         for name, paths in shards.by_split.items()
     }
     classes = _classes(tables)
-    splits = {name: table.split(classes) for name, table in tables.items()}
-    return with_held_out(classes, splits, config.test_fraction, shards.left_out)
+    splits: dict[str, RawSplit] = {}
+    left_out = [*shards.left_out]
+    for name, table in tables.items():
+        splits[name], strays = table.usable(name, classes)
+        left_out += strays
+    return with_held_out(classes, splits, config.test_fraction, tuple(left_out))
 
 
 def _classes(tables: Mapping[str, Table]) -> tuple[str, ...]:

@@ -181,17 +181,17 @@ def test_unreadable_pictures_are_named_and_counted(disk: Any) -> None:
 def test_the_check_of_streamed_pictures_can_be_left_out(disk: Any) -> None:
     path = disk.folder()
     whole = (path / "train" / "ant" / "1.png").read_bytes()
-    (path / "train" / "ant" / "1.png").write_bytes(whole[:-20])
+    (path / "train" / "ant" / "1.png").write_bytes(whole[: len(whole) // 2])
     data = load(f"folder:{path}", resident_mib=0, check_images=False)
     assert len(data.train) == 10
 
 
 def test_unreadable_rows_are_named(disk: Any) -> None:
     rows = disk.rows(20)
-    rows[3], rows[17] = rows[3][:100], None
+    rows[3], rows[17] = rows[3][:100], rows[17][:90]
     path = disk.table("t.parquet", {"image": rows, "label": [0, 1] * 10})
     message = refusal(f"parquet:{path}")
-    assert "row 3 of t.parquet (" in message and "row 17 of t.parquet (no image)" in message
+    assert "row 3 of t.parquet (" in message and "row 17 of t.parquet (" in message
     assert message.endswith("(2 of 20 images are unreadable)")
 
 
