@@ -112,7 +112,8 @@ def _same_classes(
     here, there = ("train", name) if label in trained else (name, "train")
     if name == "train":
         raise MldrError(
-            f"class {raw.classes[label]!r} has no picture in the train split ({origin})"
+            f"class {raw.classes[label]!r} has no picture in the train split ({origin}): if "
+            "it is no class, take it away"
         )
     raise MldrError(
         f"class {raw.classes[label]!r} has pictures in {here} but none in {there} ({origin}): "
