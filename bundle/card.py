@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .chance import ADVICE, tells_top5
+from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
 from .latency import recommend
 from .manifest import Artifact, Manifest
@@ -182,6 +183,8 @@ def _limits(manifest: Manifest) -> Iterator[str]:
         "one of them."
     )
     yield "- Its probabilities are a softmax of the logits; nobody calibrated them."
+    for line in data_report_of(manifest).lines():
+        yield f"- The data: {_cell(line)}."
     yield (
         f"- The accuracies are of the test split of {data}. Other cameras, other people, other "
         "places: measure again. Fairness and robustness were not measured."
@@ -222,7 +225,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |"
+    return f"| {' | '.join(_cell(cell).replace('|', '/') for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def _percent(metrics: dict[str, Any]) -> str | None:

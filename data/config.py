@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAMED_SOURCES = ("digits", "cifar100", "tiny-imagenet")
-PATH_SOURCES = ("folder", "parquet")
+PATH_SOURCES = ("folder", "parquet", "csv")
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -20,8 +20,9 @@ class DataConfig(BaseModel):
     source: str = Field(
         default="digits",
         description="`digits` (embedded: scikit-learn's 8x8 scans, up-scaled), `cifar100`, "
-        "`tiny-imagenet`, `folder:PATH` (train/ and val/ with a folder per class) or "
-        "`parquet:PATH` (a file, or a folder of train*/test* shards).",
+        "`tiny-imagenet`, `folder:PATH` (a folder per class, in train/ and val/ or test/ where "
+        "there are splits), `parquet:PATH` (a file, or a folder of train*/test* shards) or "
+        "`csv:FILE` (columns path and label, and split where there are splits).",
     )
     root: str | None = Field(
         default=None,
@@ -40,6 +41,30 @@ class DataConfig(BaseModel):
         le=0.5,
         description="Part of every class of train that is held out to choose the best epoch. 0: "
         "train on everything, keep the last epoch.",
+    )
+    test_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        le=0.5,
+        description="Part of every class that becomes the test split where a folder, Parquet or "
+        "CSV source has neither test nor validation pictures of its own; always the same ones.",
+    )
+    skip_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Part of the pictures, of any class or of all, that may be missing because "
+        "their files are empty, no pictures, unreadable, of a format that is not read, or links "
+        "to nothing. Up to it they are named and left out; beyond it the data are refused. 1: "
+        "never refuse.",
+    )
+    leak_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Part of the test pictures that may also stand in train or validation, pixel "
+        "by pixel. Up to it they are counted in the table and the model card; beyond it the data "
+        "are refused. 1: never refuse.",
     )
     split_seed: int = Field(default=0, ge=0, description="Seed of the train/validation split.")
     workers: int = Field(
@@ -61,13 +86,13 @@ class DataConfig(BaseModel):
     )
     image_column: str | None = Field(
         default=None,
-        description="Parquet column of encoded images (bytes, or Hugging Face's {bytes, path}). "
-        "Unset: the only column that can be one.",
+        description="Parquet column of encoded images (bytes, or Hugging Face's {bytes, path}), "
+        "or CSV column of paths. Unset: the only column that can be one.",
     )
     label_column: str | None = Field(
         default=None,
-        description="Parquet column of labels (integers or names). Unset: `label`, `labels`, "
-        "`fine_label` or `class`, whichever is there.",
+        description="Parquet or CSV column of labels (integers or names). Unset: `label`, "
+        "`labels`, `fine_label` or `class`, whichever is there.",
     )
 
     @field_validator("source")

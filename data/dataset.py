@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.data_report import DataReport
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
 from .config import DataConfig
+from .omissions import omissions, refuse_loss
 from .raw import RawDataset, RawSplit, check
-from .reading import check_readable, read_resident
+from .reading import Decoded, check_readable, read_resident
 from .sources.registry import SOURCES
 from .split import Split, stratified
+from .twins import find_twins, refuse_leak
 
 Rgb = tuple[float, float, float]
 _STATISTICS_SAMPLE = 2000  # pictures that mean and std of a streamed train split are taken from
@@ -32,6 +35,7 @@ class Dataset:
     val: Split  # empty when data.val_fraction is 0
     test: Split
     fingerprint: str  # sha256 over class names, labels and images, before the validation cut
+    report: DataReport = field(default_factory=DataReport)
 
     @property
     def mean(self) -> Rgb:
@@ -57,8 +61,15 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     """
     progress = progress or Silent()
     raw = SOURCES[config.source.partition(":")[0]](config, progress)
+    report = DataReport(
+        omissions=omissions(raw.left_out), test_cut=raw.test_cut, test_images=len(raw.test.labels)
+    )
+    _tell(report, progress)
+    refuse_loss(raw.left_out, sum(len(s.labels) for s in raw.splits().values()), config.skip_share)
     check(raw)
-    splits = _read(raw, config, progress)
+    decoded = _decoded(raw, config, progress)
+    splits = _splits(raw, decoded)
+    report = _with_twins(report, splits, decoded, config, progress)
     train, val = splits["train"], splits.get("val")
     if val is None:
         kept, held = stratified(train.labels, config.val_fraction, config.split_seed)
@@ -68,18 +79,49 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
             f"data.batch_size is {config.batch_size} but {config.source} has only {len(train)} "
             "training pictures: choose a batch of that size or less"
         )
-    return Dataset(config.source, raw.classes, train, val, splits["test"], _fingerprint(raw))
+    return Dataset(
+        config.source, raw.classes, train, val, splits["test"], _fingerprint(raw), report
+    )
 
 
-def _read(raw: RawDataset, config: DataConfig, progress: Progress) -> dict[str, Split]:
-    """Every split, resident if all pictures have one size and fit, else checked for streaming."""
-    found = raw.splits()
-    pixels = read_resident(found, config, progress)
-    if pixels is None and config.check_images:
-        check_readable(found, config, progress)
+def _tell(report: DataReport, progress: Progress) -> None:
+    for line in report.lines():
+        progress.note(f"data: {line}")
+
+
+def _decoded(raw: RawDataset, config: DataConfig, progress: Progress) -> Decoded | None:
+    """All pictures, resident if they have one size and fit; None: streamed and not looked at."""
+    decoded = read_resident(raw.splits(), config, progress)
+    if decoded is None and config.check_images:
+        return check_readable(raw.splits(), config, progress)
+    return decoded
+
+
+def _splits(raw: RawDataset, decoded: Decoded | None) -> dict[str, Split]:
+    pixels = decoded.pixels if decoded else None
     return {
-        name: _split(part, None if pixels is None else pixels[name]) for name, part in found.items()
+        name: _split(part, None if pixels is None else pixels[name])
+        for name, part in raw.splits().items()
     }
+
+
+def _with_twins(
+    report: DataReport,
+    splits: dict[str, Split],
+    decoded: Decoded | None,
+    config: DataConfig,
+    progress: Progress,
+) -> DataReport:
+    """The report with what stands twice, told. Raises MldrError for too large a leak."""
+    if decoded is None:
+        return report
+    learnt = [(split, decoded.hashes[name]) for name, split in splits.items() if name != "test"]
+    test = splits["test"]
+    twins = find_twins(learnt, (test, decoded.hashes["test"]))
+    refuse_leak(twins, len(test), config.leak_share)
+    seen = DataReport(test_images=len(test), leaked=twins.leaked, contradicted=twins.contradicted)
+    _tell(seen, progress)
+    return report.model_copy(update={"leaked": seen.leaked, "contradicted": seen.contradicted})
 
 
 def _split(raw: RawSplit, pixels: NDArray[np.uint8] | None) -> Split:

@@ -95,6 +95,12 @@ class EncodedImages:
         shard = int(np.searchsorted(self._starts, position, side="right")) - 1
         return f"row {position - int(self._starts[shard])} of {self._names[shard]}"
 
+    def heads(self, length: int) -> list[bytes | None]:
+        """The first ``length`` bytes of every file; None where there is no file."""
+        import pyarrow.compute as pc
+
+        return list(pc.binary_slice(self._encoded, 0, length).to_pylist())
+
     def feed(self, digest: Digest) -> None:
         """Length and bytes of every file."""
         offsets = np.frombuffer(self._encoded.buffers()[1], np.int64)
@@ -123,13 +129,18 @@ class FileImages:
         return _decoded(data, self, position)
 
     def name(self, position: int) -> str:
-        """Path relative to the data set's folder."""
-        return self._paths[position].relative_to(self._folder).as_posix()
+        """Path relative to the data set's folder, or whole where it lies elsewhere."""
+        path = self._paths[position]
+        try:
+            return path.relative_to(self._folder).as_posix()
+        except ValueError:
+            return path.as_posix()
 
     def feed(self, digest: Digest) -> None:
         """Relative path and size of every file; contents are not read (they may be terabytes)."""
         for position, path in enumerate(self._paths):
-            digest.update(f"{self.name(position)}\0{path.stat().st_size}\n".encode())
+            entry = f"{self.name(position)}\0{path.stat().st_size}\n"
+            digest.update(entry.encode("utf-8", "surrogateescape"))
 
 
 class PartOf:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .images import Images, PartOf
+from .labels import out_of_range
 from .split import stratified
-
-TEST_FRACTION = 0.2  # cut from train where a source has no held-out pictures at all
+from .walk import Stray
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,16 @@ class RawSplit:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What lies in one class of one split and was not taken."""
+
+    split: str
+    label: str  # empty: in no class
+    taken: int  # pictures of that class that were
+    strays: tuple[Stray, ...]
+
+
+@dataclass(frozen=True)
 class RawDataset:
     """The splits that exist; ``val`` is None where it is still to be cut from train."""
 
@@ -36,6 +46,8 @@ class RawDataset:
     train: RawSplit
     test: RawSplit
     val: RawSplit | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    test_cut: float | None = None  # part of train that became the test split
 
     def splits(self) -> dict[str, RawSplit]:
         """The splits by name."""
@@ -43,7 +55,12 @@ class RawDataset:
         return {name: split for name, split in named.items() if split is not None}
 
 
-def with_held_out(classes: tuple[str, ...], splits: Mapping[str, RawSplit]) -> RawDataset:
+def with_held_out(
+    classes: tuple[str, ...],
+    splits: Mapping[str, RawSplit],
+    test_fraction: float,
+    left_out: tuple[LeftOut, ...] = (),
+) -> RawDataset:
     """A data set of ``splits`` by name (train, and test, val, both or neither).
 
     A lone val is the test split. Without either, a fixed stratified part of train is.
@@ -51,10 +68,12 @@ def with_held_out(classes: tuple[str, ...], splits: Mapping[str, RawSplit]) -> R
     train, val, test = splits["train"], splits.get("val"), splits.get("test")
     if test is None:
         val, test = None, val
-    if test is None:
-        kept, held = stratified(train.labels, TEST_FRACTION, seed=0)
-        train, test = train.part(kept), train.part(held)
-    return RawDataset(classes, train, test, val)
+    if test is not None:
+        return RawDataset(classes, train, test, val, left_out)
+    kept, held = stratified(train.labels, test_fraction, seed=0)
+    return RawDataset(
+        classes, train.part(kept), train.part(held), None, left_out, test_cut=test_fraction
+    )
 
 
 def check(raw: RawDataset) -> None:
@@ -80,10 +99,8 @@ def _check_range(classes: tuple[str, ...], split: RawSplit) -> None:
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
     if len(wrong):
         first = int(wrong[0])
-        raise MldrError(
-            f"label {split.labels[first]} of {split.images.name(first)} is out of range: "
-            f"{len(classes)} classes allow 0 to {len(classes) - 1} ({len(wrong)} such labels)"
-        )
+        place = split.images.name(first)
+        raise MldrError(out_of_range(int(split.labels[first]), place, len(classes), len(wrong)))
 
 
 def _same_classes(
@@ -95,7 +112,8 @@ def _same_classes(
     here, there = ("train", name) if label in trained else (name, "train")
     if name == "train":
         raise MldrError(
-            f"class {raw.classes[label]!r} has no picture in the train split ({origin})"
+            f"class {raw.classes[label]!r} has no picture in the train split ({origin}): if "
+            "it is no class, take it away"
         )
     raise MldrError(
         f"class {raw.classes[label]!r} has pictures in {here} but none in {there} ({origin}): "

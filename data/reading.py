@@ -1,8 +1,12 @@
-"""Decoding whole splits: into memory, or only to see that every picture can be read."""
+"""Decoding whole splits: into memory, or only to see that every picture can be read.
+
+Either way every picture's pixels are hashed, so that those that stand twice are seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from .config import DataConfig
 from .images import ArrayImages, Images, UnreadableImage
 from .parallel import ordered_map
 from .raw import RawSplit
+from .twins import Hashes, pixel_hash
 
 Pixels = NDArray[np.uint8]
 _CHUNK = 128  # pictures a task: less waiting for the interpreter lock than one by one
@@ -23,10 +28,18 @@ class _MixedSizes(Exception):
     """A picture has another size than the first."""
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """Every split by name: its pictures' hashes, and their pixels where they were kept."""
+
+    hashes: dict[str, Hashes]
+    pixels: dict[str, Pixels] | None  # [N, h, w, 3]
+
+
 def read_resident(
     splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress
-) -> dict[str, Pixels] | None:
-    """Every split decoded, [N, h, w, 3] each; None when the set must be streamed.
+) -> Decoded | None:
+    """Every split decoded into memory; None when the set must be streamed.
 
     Streamed are sets of pictures of several sizes and sets of more than ``data.resident_mib``.
     Raises MldrError naming the unreadable pictures.
@@ -38,17 +51,23 @@ def read_resident(
         return None
     done = {name: part.pixels for name, part in arrays.items() if isinstance(part, ArrayImages)}
     if len(done) == len(arrays):
-        return done
+        return Decoded({name: _hashes(pixels) for name, pixels in done.items()}, done)
     try:
         return _decode(arrays, shape, total, config, progress)
     except _MixedSizes:
         return None
 
 
-def check_readable(splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress) -> None:
+def check_readable(
+    splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress
+) -> Decoded:
     """Decode every picture once. Raises MldrError naming the unreadable ones."""
     images = {name: split.images for name, split in splits.items()}
-    _decode(images, None, sum(map(len, images.values())), config, progress, keep=False)
+    return _decode(images, None, sum(map(len, images.values())), config, progress, keep=False)
+
+
+def _hashes(pixels: Pixels) -> Hashes:
+    return np.fromiter(map(pixel_hash, pixels), np.uint64, len(pixels))
 
 
 def _first_shape(images: Images) -> tuple[int, int, int] | None:
@@ -70,12 +89,13 @@ def _decode(
     progress: Progress,
     *,
     keep: bool = True,
-) -> dict[str, Pixels]:
+) -> Decoded:
     """Decode all; with ``keep`` into arrays of ``shape``, raising _MixedSizes at another one."""
     out = {
         name: np.empty((len(part) if keep else 0, *(shape or (0, 0, 3))), np.uint8)
         for name, part in images.items()
     }
+    hashes = {name: np.zeros(len(part), np.uint64) for name, part in images.items()}
 
     def decode(chunk: tuple[str, range]) -> tuple[int, list[str]]:
         name, rows = chunk
@@ -88,8 +108,10 @@ def _decode(
                 continue
             if keep and (image.height, image.width, 3) != shape:
                 raise _MixedSizes
+            pixels = np.asarray(image)
+            hashes[name][row] = pixel_hash(pixels)
             if keep:
-                out[name][row] = np.asarray(image)
+                out[name][row] = pixels
         return len(rows), broken
 
     broken: list[str] = []
@@ -105,7 +127,7 @@ def _decode(
         progress.finish()
     if broken:
         raise MldrError(_complaint(broken, total))
-    return out
+    return Decoded(hashes, out if keep else None)
 
 
 def _chunks(images: Mapping[str, Images]) -> Iterator[tuple[str, range]]:

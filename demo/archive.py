@@ -1,25 +1,28 @@
 """Images of a folder upload or a zip archive, read in memory: nothing is ever unpacked to disk.
 
-A path inside an archive is a name for the table and, by its last folder, a label; it is never
-opened. Sizes are held against the limits while bytes come out, so that what an archive *says* of
-its sizes is not believed.
+Which files are looked at and which are pictures follows the rules of training data. A path inside
+an archive is a name for the table and, by its last folder, a label; it is never opened. Sizes are
+held against the limits while bytes come out, so that what an archive *says* of its sizes is not
+believed.
 """
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..serve.config import MiB
+from ..bundle.debris import lies_in_debris
+from ..bundle.intake import Kind, judge
+from ..bundle.picture import FORMATS, HEAD
 from ..serve.refusal import Refusal
 from .config import DemoConfig
 from .uploads import too_large
 
 _BLOCK = 1 << 16
-_IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
 _ENCRYPTED = 0x1
 
 
@@ -33,8 +36,8 @@ class Picture:
 
     @property
     def folder(self) -> str:
-        """Name of the folder that holds it: the label, where it is one."""
-        return PurePosixPath(self.name).parent.name
+        """Name of the folder that holds it, in Unicode NFC: the label, where it is one."""
+        return unicodedata.normalize("NFC", PurePosixPath(self.name).parent.name)
 
 
 def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> Iterator[Picture]:
@@ -57,29 +60,33 @@ def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> It
         raise Refusal(
             400,
             "no_images",
-            f"no image in the upload (taken are {', '.join(sorted(_IMAGES))}, and zip archives of "
-            "them)",
+            f"no image in the upload (taken are {', '.join(FORMATS)}, and zip archives of them)",
         )
 
 
 def _within(name: str, path: Path | None, config: DemoConfig) -> Iterator[Picture]:
     if path is not None and name.lower().endswith(".zip"):
         yield from _unpacked(path, config)
-    elif is_picture(name):
-        yield _single(name, path, config)
+    elif not lies_in_debris(name) and (picture := _single(name, path, config)) is not None:
+        yield picture
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is worth reading, by its name: not what systems leave in folders."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    folders = [part for part in path.parts if part != ".."]
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in folders)
-    return not hidden and path.suffix.lower() in _IMAGES
+def _refused(name: str, head: bytes) -> str | None:
+    """Why a file that begins with ``head`` is not read further; empty: nobody meant a picture."""
+    verdict = judge(PurePosixPath(name.replace("\\", "/")).name, head)
+    if verdict.kind is Kind.PICTURE:
+        return None
+    return f"one of the {verdict.reason}" if verdict.kind is Kind.LOST else ""
 
 
-def _single(name: str, path: Path | None, config: DemoConfig) -> Picture:
+def _single(name: str, path: Path | None, config: DemoConfig) -> Picture | None:
+    """The file; None where it is no picture and was not meant as one."""
     if path is None:
         return Picture(name, problem=f"not uploaded: more than {config.max_upload_mib:g} MiB?")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if (problem := _refused(name, head)) is not None:
+        return Picture(name, problem=problem) if problem else None
     size = path.stat().st_size
     if size > config.max_upload:
         return Picture(name, problem=str(too_large(size, config.max_upload)))
@@ -91,11 +98,13 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                if entry.is_dir() or not is_picture(entry.filename):
+                if entry.is_dir() or lies_in_debris(entry.filename):
                     continue
                 if entry.flag_bits & _ENCRYPTED:
                     raise Refusal(400, "encrypted", "the archive has a password: pack it without")
-                found = _member(archive, entry, min(left, config.max_upload))
+                found = _member(archive, entry, left, config)
+                if found is None:
+                    continue
                 left -= len(found.data)
                 if left <= 0:
                     raise _bomb(config)
@@ -106,18 +115,27 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
         raise Refusal(400, "archive", told) from None
 
 
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> Picture:
-    """One file, read no further than ``limit`` bytes."""
+def _member(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, left: int, config: DemoConfig
+) -> Picture | None:
+    """One file; None as in ``_single``. Raises Refusal beyond the ``left`` bytes of the archive."""
     name = entry.filename
     if _leaves(name):
         return Picture(name, problem="its path leads out of the archive: not read")
     blocks: list[bytes] = []
     size = 0
     with archive.open(entry) as file:
+        head = file.read(HEAD)
+        if (problem := _refused(name, head)) is not None:
+            return Picture(name, problem=problem) if problem else None
+        blocks.append(head)
+        size += len(head)
         while block := file.read(_BLOCK):
             size += len(block)
-            if size > limit:
-                return Picture(name, problem=f"unpacks to more than {limit / MiB:.3g} MiB")
+            if size > left:
+                raise _bomb(config)
+            if size > config.max_upload:
+                return Picture(name, problem=f"unpacks to more than {config.max_upload_mib:g} MiB")
             blocks.append(block)
     return Picture(name, b"".join(blocks))
 

@@ -1,6 +1,7 @@
 """A button that uploads a folder with the names of its folders, which are the labels.
 
-Gradio's own keeps the files' names alone.
+Gradio's own keeps the files' names alone. What the browser knows to be no image, or hidden, is not
+sent; which of the others are pictures is judged where they arrive (archive.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ const button=element.querySelector("button"),input=element.querySelector("input"
   told=element.querySelector("p");
 button.addEventListener("click",()=>input.click());
 input.addEventListener("change",async()=>{
-  const chosen=[...input.files].filter(file=>/\\.(jpe?g|png|gif|bmp|webp|zip)$/i.test(file.name)
-    &&!/(^|\\/)(\\.|__MACOSX)/.test(file.webkitRelativePath));
+  const chosen=[...input.files]
+    .filter(file=>/^(image\\/.*)?$/.test(file.type)||/\\.zip$/i.test(file.name))
+    .filter(file=>!/(^|\\/)\\.(?!.*\\.icloud$)/.test(file.webkitRelativePath));
   const sent=new Array(chosen.length);let next=0,done=0;
   button.disabled=true;
   async function worker(){

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -104,7 +105,8 @@ def score(
 ) -> Iterator[Scores]:
     """Answer the images in batches; after each, the scores so far. Raises what ``found`` raises."""
     manifest = form.runtime.bundle.manifest
-    index = {label: k for k, label in enumerate(manifest.labels)}
+    names = (unicodedata.normalize("NFC", label) for label in manifest.labels)
+    index = {name: k for k, name in enumerate(names)}
     scores = Scores(manifest.labels)
     waiting: list[tuple[int, Floats]] = []
     size = max(1, min(batch, manifest.max_batch))

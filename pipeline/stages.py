@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from ..bundle.atomic import sha256
+from ..bundle.data_report import KEY as DATA_REPORT
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
@@ -33,6 +34,12 @@ from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
 from .summary import Summary, summarise
 from .workspace import Workspace, flat, workspace
+
+# Keys of the data that say where they are or what is refused, or that their fingerprint tells.
+_INDIFFERENT_DATA = (
+    *("root", "workers", "download", "check_images"),
+    *("skip_share", "leak_share", "test_fraction"),
+)
 
 
 class Pipeline:
@@ -146,7 +153,11 @@ class Pipeline:
             accelerator=self.accelerator,
             folder=self.space.folder(stage),
             identity=self._identity(stage),
-            provenance={"recipe": _plain(self.recipe), "commit": commit()},
+            provenance={
+                "recipe": _plain(self.recipe),
+                "commit": commit(),
+                DATA_REPORT: self.dataset.report.model_dump(mode="json"),
+            },
             progress=self.progress,
             logits=self.space.folder("logits"),
         )
@@ -254,7 +265,7 @@ def _matters(stage: str, key: str) -> bool:
     """Whether a recipe's key has a say in what a stage trains."""
     head, _, rest = key.partition(".")
     if head == "data":
-        return rest not in ("root", "workers", "download", "check_images")
+        return rest not in _INDIFFERENT_DATA
     teaching = head == "teacher"
     return teaching if stage == "teacher" else head not in ("name", "description", "export")
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
 from ..bundle.chance import ADVICE, tells_top5
+from ..bundle.data_report import data_report_of
 from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Manifest
@@ -65,6 +66,7 @@ class Summary:
     seconds: dict[str, float]
     places: dict[str, str]
     machine: str
+    data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
     warning: str  # that the student is no better than chance, and what to try; empty where it is
     advice: str  # which artifact to ship here; empty where there is no choice
@@ -82,6 +84,8 @@ class Summary:
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         if self.warning:
             console.print(f"warning {self.warning}")
+        for line in self.data:
+            console.print(f"data    {line}", markup=False, soft_wrap=True)
         if self.advice:
             console.print(f"advice  {self.advice}")
         for name, place in self.places.items():
@@ -139,6 +143,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
             "run": str(space.out),
         },
         machine=machine(),
+        data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
         warning=_warning(manifest),
         advice=str(advice) if (advice := recommend(manifest)) else "",

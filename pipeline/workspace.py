@@ -27,7 +27,7 @@ from .recipe import Recipe, dump_recipe, is_idle
 
 _RECIPE = "recipe.toml"
 _TIMES = "times.json"
-# Keys that say where things are or how often to look, not what comes out.
+# Keys that say where things are, how often to look or what to refuse, not what comes out.
 _INDIFFERENT = (
     "name",
     "description",
@@ -35,6 +35,8 @@ _INDIFFERENT = (
     "data.workers",
     "data.download",
     "data.check_images",
+    "data.skip_share",
+    "data.leak_share",
 )
 
 

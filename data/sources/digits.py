@@ -14,10 +14,11 @@ from PIL import Image
 from ...bundle.progress import Progress
 from ..config import DataConfig
 from ..images import ArrayImages
-from ..raw import TEST_FRACTION, RawDataset, RawSplit
+from ..raw import RawDataset, RawSplit
 from ..split import stratified
 
 _SIDE = 32
+_TEST_FRACTION = 0.2
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:
@@ -28,7 +29,7 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     grey = np.rint(scans.images * (255 / 16)).astype(np.uint8)  # 17 levels, 0..16
     pixels = np.stack([_upscaled(scan) for scan in grey])
     labels = scans.target.astype(np.int64)
-    kept, held = stratified(labels, TEST_FRACTION, seed=0)
+    kept, held = stratified(labels, _TEST_FRACTION, seed=0)
     train, test = (
         RawSplit(ArrayImages(pixels[rows], "digits"), labels[rows], "scikit-learn's digits")
         for rows in (kept, held)

@@ -1,54 +1,158 @@
-"""``folder:PATH``: train/ and val/ (or test/) with a folder of picture files per class."""
+"""``folder:PATH``: picture files in a folder per class, under train/, val/ and test/ or without."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ...bundle.intake import Kind
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..config import DataConfig
 from ..images import FileImages
-from ..raw import RawDataset, RawSplit, with_held_out
+from ..naming import class_name, split_called, splits_in
+from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
+from ..walk import Listing, Stray, listing, look, survey, under
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-_SPLITS = ("train", "val", "test")
+_LOOSE = "pictures that lie in no class folder"
+_LAYOUT = "train/ and val/ hold a folder a class"
+
+
+@dataclass
+class ClassFolders:
+    """One split on disk: the folders of every class, and what lies beside them."""
+
+    place: Path
+    folders: dict[str, list[str]] = field(default_factory=dict)  # class -> names as on disk
+    strays: list[Stray] = field(default_factory=list)
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:
-    """The pictures under PATH; class names are folder names, sorted.
+    """The pictures under PATH; class names are folder names in Unicode NFC, sorted.
 
-    A lone val/ is the test split; where test/ is there too, val/ is the validation split.
+    A lone val/ is the test split; where test/ is there too, val/ is the validation split. Without
+    either, ``data.test_fraction`` of every class is cut from train. Without any of the three, PATH
+    itself holds the class folders.
+
+    Raises MldrError for a layout that leaves open what belongs to which split.
     """
     path = Path(config.source.partition(":")[2]).expanduser()
     if not path.is_dir():
         raise MldrError(f"data.source names {path}, which is not a folder")
-    present = [name for name in _SPLITS if (path / name).is_dir()]
-    for needed, found in (("train/", present[:1] == ["train"]), ("val/", len(present) > 1)):
-        if not found:
-            raise MldrError(f"{path} has no {needed} folder: train/ and val/ hold a folder a class")
-    folders = {name: _class_folders(path / name) for name in present}
-    classes = tuple(sorted(set().union(*folders.values())))
-    splits = {name: _split(path / name, classes) for name in present}
-    return with_held_out(classes, splits)
+    top = listing(path)
+    places = _places(path, top)
+    parts = {name: _class_folders(place) for name, place in places.items()}
+    classes = tuple(sorted({name for part in parts.values() for name in part.folders}))
+    splits: dict[str, RawSplit] = {}
+    left_out: list[LeftOut] = []
+    for name, part in parts.items():
+        splits[name], strays = _split(path, name, part, classes)
+        left_out += strays
+    return with_held_out(classes, splits, config.test_fraction, tuple(left_out))
 
 
-def _class_folders(split: Path) -> set[str]:
-    return {path.name for path in split.iterdir() if path.is_dir() and path.name[0] != "."}
+def _places(path: Path, top: Listing) -> dict[str, Path]:
+    """Folder of each split; PATH itself is train where nothing is called like a split."""
+    named = [(split, name) for name in top.folders if (split := split_called(name))]
+    if not named:
+        _refuse_hidden_splits(path, top)
+        return {"train": path}
+    places: dict[str, Path] = {}
+    for split, name in named:
+        if split in places:
+            raise MldrError(
+                f"{path} holds {places[split].name}/ and {name}/, which both mean {split}: keep one"
+            )
+        places[split] = path / name
+    if "train" not in places:
+        raise MldrError(f"{path} has no train/ folder: {_LAYOUT}")
+    for name in top.folders:
+        if not split_called(name) and survey(path / name).pictures:
+            raise MldrError(
+                f"{path / name} holds pictures but does not say its split, beside "
+                f"{', '.join(place.name for place in places.values())}: move it into one of them, "
+                "or elsewhere"
+            )
+    return {split: places[split] for split in ("train", "val", "test") if split in places}
 
 
-def _split(split: Path, classes: tuple[str, ...]) -> RawSplit:
+def _refuse_hidden_splits(path: Path, top: Listing) -> None:
+    """Raise MldrError where class folders look like splits, or hold splits of their own."""
+    spoken = {name: splits_in(name) for name in top.folders}
+    if len(set().union(*spoken.values())) > 1:
+        names = " and ".join(name for name, splits in spoken.items() if splits)
+        raise MldrError(
+            f"{path}: {names} look like splits but are not called train, val or test: rename "
+            "them, or put the class folders into train/"
+        )
+    for name in top.folders:
+        inside = [inner for inner in listing(path / name).folders if split_called(inner)]
+        if len({split_called(inner) for inner in inside}) > 1:
+            raise MldrError(
+                f"{path / name} holds {' and '.join(sorted(inside))}: splits lie above the "
+                f"classes, not in them ({_LAYOUT})"
+            )
+
+
+def _class_folders(place: Path) -> ClassFolders:
+    inside = listing(place)
+    part = ClassFolders(place, strays=[*inside.strays, *_loose(place, inside.files)])
+    if any(stray.path == "." for stray in inside.strays):
+        raise MldrError(f"{place}: {inside.strays[0].reason}")
+    for name in inside.folders:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise MldrError(
+                f"{place}: the folder {os.fsencode(name)!r} has a name that is not UTF-8, which "
+                "cannot be a class's: rename it"
+            ) from None
+        part.folders.setdefault(class_name(name), []).append(name)
+    return part
+
+
+def _loose(place: Path, files: list[str]) -> Iterator[Stray]:
+    """Files beside the class folders; pictures among them have no class."""
+    for name in files:
+        verdict = look(f"{place}/{name}")
+        if verdict.kind is Kind.PICTURE:
+            yield Stray(name, _LOOSE, 1)
+        elif verdict.reason:
+            yield Stray(name, verdict.reason)
+
+
+def _split(
+    root: Path, split: str, part: ClassFolders, classes: tuple[str, ...]
+) -> tuple[RawSplit, list[LeftOut]]:
+    """The pictures of one split, and what was left out of it by class."""
     files: list[Path] = []
     labels: list[int] = []
+    left_out = [_left_out(root, split, "", part.place, 0, part.strays)]
     for label, name in enumerate(classes):
-        found = pictures(split / name)
-        files += found
-        labels += [label] * len(found)
-    return RawSplit(FileImages(split.parent, files), np.array(labels, np.int64), str(split))
+        before = len(files)
+        strays: list[Stray] = []
+        for folder in sorted(part.folders.get(name, [])):
+            place = part.place / folder
+            found = survey(place)
+            files += [Path(f"{place}/{picture}") for picture in found.pictures]
+            strays += [under(folder, stray) for stray in found.strays]
+        taken = len(files) - before
+        labels += [label] * taken
+        left_out.append(_left_out(root, split, name, part.place, taken, strays))
+    images = FileImages(root, files)
+    return (
+        RawSplit(images, np.array(labels, np.int64), str(part.place)),
+        [entry for entry in left_out if entry.strays],
+    )
 
 
-def pictures(folder: Path) -> list[Path]:
-    """Picture files anywhere under ``folder``, sorted; hidden ones and other files are ignored."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if path.name[0] != "." and path.is_file())
+def _left_out(
+    root: Path, split: str, label: str, place: Path, taken: int, strays: list[Stray]
+) -> LeftOut:
+    """The strays, their paths told from the data set's folder."""
+    inside = place.relative_to(root).as_posix()
+    return LeftOut(split, label, taken, tuple(under(inside, stray) for stray in strays))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...bundle.progress import Progress
 from ..config import DataConfig
 from ..raw import RawDataset
-from . import cifar100, digits, folder, parquet, tiny_imagenet
+from . import cifar100, csv_file, digits, folder, parquet, tiny_imagenet
 
 Source = Callable[[DataConfig, Progress], RawDataset]
 
@@ -17,4 +17,5 @@ SOURCES: dict[str, Source] = {
     "tiny-imagenet": tiny_imagenet.load,
     "folder": folder.load,
     "parquet": parquet.load,
+    "csv": csv_file.load,
 }

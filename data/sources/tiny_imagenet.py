@@ -18,7 +18,7 @@ from ..config import DataConfig
 from ..fetch import Archive
 from ..images import FileImages
 from ..raw import RawDataset, RawSplit
-from .folder import pictures
+from ..walk import survey
 from .published import Shards, load_published
 
 ARCHIVE = Archive(
@@ -45,7 +45,10 @@ def _from_archive(folder: Path) -> RawDataset:
     except (OSError, ValueError, KeyError) as error:
         raise MldrError(f"{folder} is not the official Tiny-ImageNet folder: {error}") from error
     label = {wnid: index for index, wnid in enumerate(ids)}
-    train = [(path, label[wnid]) for wnid in ids for path in pictures(folder / "train" / wnid)]
+    places = [folder / "train" / wnid for wnid in ids]
+    train = [
+        (place / path, label[place.name]) for place in places for path in survey(place).pictures
+    ]
     val = folder / "val" / "images"
     test = [(val / name, label.get(wnid, -1)) for name, wnid in held_out]
     return RawDataset(classes, _split(folder, train), _split(folder, test))

@@ -10,7 +10,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from mldr_deploy.bundle.intake import claims_picture
 from mldr_deploy.data.images import ArrayImages, EncodedImages, FileImages, UnreadableImage
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_the_suffix_of_every_format_claims_a_picture(form: str) -> None:
+    assert claims_picture(f"a.{form.lower()}")
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

@@ -29,9 +29,9 @@ def test_a_folder_s_name_is_the_label(packed: Pack) -> None:
 
 
 def test_a_bomb_is_stopped_by_what_comes_out_not_by_what_it_says(packed: Pack) -> None:
-    path = packed({"7/a.png": bytes(40 << 20)})
+    path = packed({"7/a.png": IMAGE + bytes(40 << 20)})
     data = path.read_bytes()
-    size = (40 << 20).to_bytes(4, "little")
+    size = ((40 << 20) + len(IMAGE)).to_bytes(4, "little")
     assert len(data) < 100_000 and data.count(size) == 2
     path.write_bytes(data.replace(size, (1000).to_bytes(4, "little")))  # it lies about its size
     (only,) = [*_or_refused(path, max_upload_mib=1)]
@@ -39,13 +39,13 @@ def test_a_bomb_is_stopped_by_what_comes_out_not_by_what_it_says(packed: Pack) -
 
 
 def test_a_member_beyond_the_limit_is_told_and_the_others_are_read(packed: Pack) -> None:
-    path = packed({"7/big.png": bytes(3 << 20), "7/small.png": IMAGE})
+    path = packed({"7/big.png": IMAGE + bytes(3 << 20), "7/small.png": IMAGE})
     big, small = found(path, max_upload_mib=1)
     assert big.problem == "unpacks to more than 1 MiB" and small.data == IMAGE
 
 
 def test_all_members_together_are_limited(packed: Pack) -> None:
-    path = packed({f"7/{k}.png": bytes(1 << 20) for k in range(8)})
+    path = packed({f"7/{k}.png": IMAGE + bytes(1 << 20) for k in range(8)})
     with pytest.raises(
         Refusal, match=r"the archive unpacks to more than 4 MiB: upload it in parts"
     ):
@@ -75,7 +75,7 @@ def test_a_path_that_leads_outside_is_not_read_and_nothing_is_written(
 
 def test_an_empty_archive_and_one_without_images_say_what_is_taken(packed: Pack) -> None:
     for files in ({}, {"readme.txt": b"x"}):
-        with pytest.raises(Refusal, match=r"no image in the upload \(taken are .bmp, .gif"):
+        with pytest.raises(Refusal, match=r"no image in the upload \(taken are JPEG, PNG"):
             found(packed(files))
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_archive_is_a_reason(tmp_path: Path, packed: Pack) -> None:
     path.write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(Refusal, match="the zip archive is damaged"):
         found(path)
-    whole = packed({"7/a.png": np.random.default_rng(0).bytes(5000)})
+    whole = packed({"7/a.png": IMAGE + np.random.default_rng(0).bytes(5000)})
     data = bytearray(whole.read_bytes())
     data[2000] ^= 255
     whole.write_bytes(data)
@@ -112,9 +112,59 @@ def test_too_many_images_are_refused(packed: Pack) -> None:
 def test_loose_files_are_taken_by_name_and_size(tmp_path: Path) -> None:
     image, big = tmp_path / "a.png", tmp_path / "b.png"
     image.write_bytes(IMAGE)
-    big.write_bytes(bytes(2 << 20))
-    files = [("7/a.png", image), ("7/b.png", big), ("7/c.png", None), ("notes.txt", image)]
+    big.write_bytes(IMAGE + bytes(2 << 20))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("about the pictures")
+    files = [("7/a.png", image), ("7/b.png", big), ("7/c.png", None), ("notes.txt", notes)]
     good, large, refused = pictures(files, DemoConfig(max_upload_mib=1))
     assert good == Picture("7/a.png", IMAGE)
     assert large.problem is not None and "2.0 MiB, at most 1 MiB" in large.problem
     assert refused.problem == "not uploaded: more than 1 MiB?"
+
+
+LEFT_BEHIND = [
+    "7/.ipynb_checkpoints/a-checkpoint.png",
+    "7/@eaDir/a.png/SYNOPHOTO_THUMB_M.png",
+    ".Trash-1000/files/a.png",
+    "photos/$Recycle.Bin/S-1-5-21-7/a.png",
+    "7\\Thumbs.db",
+    "__MACOSX/7/a.png",
+    "7/._a.png",
+]
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_systems_leave_is_no_picture(packed: Pack, name: str, tmp_path: Path) -> None:
+    assert found(packed({name: IMAGE, "7/b.png": IMAGE})) == [Picture("7/b.png", IMAGE)]
+    loose = tmp_path / "loose"
+    loose.write_bytes(IMAGE)
+    files = [(name, loose), ("7/b.png", loose)]
+    assert [*pictures(files, DemoConfig())] == [Picture("7/b.png", IMAGE)]
+
+
+@pytest.mark.parametrize("name", ["7/a.jfif", "7/a", "7/a.jpe", "7/a.HEIC", "7/a.txt"])
+def test_the_content_says_what_a_picture_is(packed: Pack, name: str) -> None:
+    assert found(packed({name: IMAGE})) == [Picture(name, IMAGE)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("7/a.png", b"<html>", "called like pictures and are none"),
+        ("7/a.jpg", b"", "empty files"),
+        ("7/a.png", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointers"),
+        ("7/a.nef", b"II*\0" + bytes(60), "camera raw files"),
+        ("7/a.jxl", b"\xff\x0a" + bytes(60), "JPEG XL files"),
+    ],
+)
+def test_what_was_meant_as_a_picture_gets_a_row(
+    packed: Pack, name: str, data: bytes, said: str
+) -> None:
+    (row,) = found(packed({name: data, "7/notes.txt": b"x", "7/clip.mov": b"\0\0\0\x14ftypqt  "}))
+    assert row.name == name and not row.data
+    assert row.problem is not None and said in row.problem
+
+
+def test_a_label_is_the_same_from_a_mac(packed: Pack) -> None:
+    (only,) = found(packed({"cafe\u0301/a.png": IMAGE}))
+    assert only.folder == "caf\u00e9"

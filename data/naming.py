@@ -1,0 +1,55 @@
+"""What names say: which split a file or folder is, and when two class names are the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
+_COMPOUND = re.compile(rf"({'|'.join(_SPLIT_OF)})(?:sets?|data|split|images?|imgs?)?")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_FILLERS = {"set", "sets", "data", "dataset", "split", "images", "image", "imgs", "img", "photos"}
+
+
+def class_name(text: str) -> str:
+    """The name as compared and stored: Unicode NFC (macOS writes file names in NFD)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def splits_in(name: str) -> set[str]:
+    """The splits whose words stand in ``name``: "pets-Train_00.parquet" -> {"train"}."""
+    found = (_COMPOUND.fullmatch(word) for word in _words(name))
+    return {_SPLIT_OF[match.group(1)] for match in found if match}
+
+
+def split_called(name: str) -> str | None:
+    """The split that ``name`` says and nothing else: "Training Set", "train_images", "val2017".
+
+    None for "seg_train" and "test tube", which may be something else.
+    """
+    words = [word for word in _words(name) if word not in _FILLERS]
+    match = _COMPOUND.fullmatch(words[0]) if len(words) == 1 else None
+    return _SPLIT_OF[match.group(1)] if match else None
+
+
+def hidden_splits(names: Iterable[str]) -> list[str]:
+    """Names of which one contains "train" and another "test" or "valid", such as "mytrain".
+
+    Empty where the names do not look like splits of each other.
+    """
+    hints: dict[str, str] = {}
+    for name in names:
+        for word in ("train", "valid", "test"):
+            if word in name.casefold():
+                hints.setdefault(word, name)
+    return [*hints.values()] if len(set(hints.values())) > 1 else []
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z]+", _CAMEL.sub(" ", name).lower()) if word]

@@ -1,0 +1,79 @@
+"""What a source did not take: told by class, and refused where too many pictures are missing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ..bundle.data_report import Omission
+from ..errors import MldrError
+from .raw import LeftOut
+from .walk import Stray
+
+_NAMED = 3  # reasons that a refusal names
+
+
+def omissions(left_out: Sequence[LeftOut]) -> list[Omission]:
+    """Counts by split, class and reason."""
+    return [omission for entry in left_out for omission in _of_class(entry)]
+
+
+def _of_class(entry: LeftOut) -> Iterator[Omission]:
+    groups: dict[tuple[str, bool], list[Stray]] = {}
+    for stray in entry.strays:
+        groups.setdefault((stray.reason, stray.pictures > 0), []).append(stray)
+    for (reason, lost), strays in groups.items():
+        yield Omission(
+            split=entry.split,
+            label=entry.label,
+            reason=reason,
+            count=len(strays),
+            first=printable(strays[0].path),
+            lost=lost,
+        )
+
+
+def refuse_loss(left_out: Sequence[LeftOut], taken: int, share: float) -> None:
+    """Raise MldrError where more than ``share`` of a class, or of all pictures, is missing.
+
+    ``taken`` counts the pictures of all splits.
+    """
+    for entry in left_out:
+        lost = _missing(entry)
+        whole = entry.taken if entry.label else taken
+        if _exceeds(lost, whole, share):
+            where = f"class {entry.label!r}" if entry.label else "no class"
+            raise MldrError(_complaint(lost, whole, f"{where} in {entry.split}", [entry], share))
+    lost = sum(map(_missing, left_out))
+    if _exceeds(lost, taken, share):
+        raise MldrError(_complaint(lost, taken, "the data set", left_out, share))
+
+
+def printable(path: str) -> str:
+    """The path as text that every output takes: bytes that are no UTF-8 become marks."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _missing(entry: LeftOut) -> float:
+    return sum(stray.pictures for stray in entry.strays)
+
+
+def _exceeds(lost: float, taken: int, share: float) -> bool:
+    if share >= 1 or not lost:
+        return False
+    return math.isinf(lost) or lost > share * (lost + taken)
+
+
+def _complaint(
+    lost: float, taken: int, where: str, entries: Sequence[LeftOut], share: float
+) -> str:
+    strays = [stray for entry in entries for stray in entry.strays if stray.pictures]
+    counts = Counter(stray.reason for stray in strays).most_common(_NAMED)
+    first = {reason: next(s.path for s in strays if s.reason == reason) for reason, _ in counts}
+    named = "; ".join(f"{n} {reason}, first {printable(first[reason])}" for reason, n in counts)
+    amount = "an unknown part" if math.isinf(lost) else f"{lost:.0f} of {lost + taken:.0f} pictures"
+    return (
+        f"{amount} of {where} cannot be used ({named}): mend or remove them, or raise "
+        f"data.skip_share ({share:g})"
+    )

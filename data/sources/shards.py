@@ -1,0 +1,101 @@
+"""Which files of a folder are Parquet shards, and of which split each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ...errors import MldrError
+from ..naming import hidden_splits, split_called, splits_in
+from ..omissions import printable
+from ..raw import LeftOut
+from ..walk import Stray, walk
+
+_SUFFIXES = (".parquet", ".parq", ".pq")
+_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".tmp", ".icloud", ".dvc")
+_REMEDY = "name files train*, val* or test*"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Files by split, and what lies beside them and was not taken."""
+
+    by_split: dict[str, list[Path]]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def shards_by_split(path: Path) -> Shards:
+    """The shards in the file or folder ``path``; a file is train, whatever it is called.
+
+    Raises MldrError for a shard that cannot be read and for names that leave open which split a
+    shard is.
+    """
+    if path.is_file():
+        return Shards({"train": [path]})
+    if not path.is_dir():
+        raise MldrError(f"data.source names {path}, which does not exist")
+    found = walk(path)
+    for stray in found.strays:
+        if stray.pictures or _is_shard(stray.path):
+            raise MldrError(f"{path}: {printable(stray.path)} is one of the {stray.reason}")
+    files = [name for name in found.files if _is_shard(name)]
+    _refuse_unfinished(path, found.files)
+    hidden = [name for name in files if _is_hidden(name)]
+    files = [name for name in files if not _is_hidden(name)]
+    if not files:
+        raise MldrError(f"no .parquet file lies in {path}")
+    strays = (*found.strays, *(Stray(name, "shards that a program hides") for name in hidden))
+    return Shards(_by_split(path, files), tuple(_left_out(strays)))
+
+
+def _left_out(strays: tuple[Stray, ...]) -> Iterator[LeftOut]:
+    if strays:
+        yield LeftOut("train", "", 0, strays)
+
+
+def _by_split(path: Path, files: list[str]) -> dict[str, list[Path]]:
+    splits = {name: _split_of(path, name) for name in files}
+    silent = [name for name, split in splits.items() if split is None]
+    if len(silent) == len(files):
+        if unclear := hidden_splits(files):
+            raise MldrError(f"{path}: {' and '.join(unclear)} do not say their splits: {_REMEDY}")
+        return {"train": [path / name for name in files]}
+    if silent or "train" not in splits.values():
+        odd = Path(silent[0]).name if silent else "train*.parquet"
+        wrong = "does not say its split" if silent else "is missing"
+        raise MldrError(f"{path}: {odd} {wrong}: {_REMEDY}")
+    return {
+        split: [path / name for name in files if splits[name] == split]
+        for split in dict.fromkeys(splits.values())
+        if split is not None
+    }
+
+
+def _split_of(path: Path, name: str) -> str | None:
+    """The split that the file's own name says, else the nearest folder's within ``path``."""
+    parts = PurePosixPath(name)
+    said: set[str] = set()
+    for part in (parts.stem, *reversed(parts.parent.parts)):
+        said = said or splits_in(part)
+    folders = {split for part in parts.parent.parts if (split := split_called(part))}
+    if len(said) > 1 or len(said | folders) > 1:
+        raise MldrError(
+            f"{path}: {name} speaks of {' and '.join(sorted(said | folders))}: {_REMEDY}"
+        )
+    return next(iter(said), None)
+
+
+def _is_shard(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a part of the path begins with "_": Spark's and Arrow's sign of what is no data."""
+    return any(part.startswith("_") for part in PurePosixPath(name).parts)
+
+
+def _refuse_unfinished(path: Path, files: list[str]) -> None:
+    for name in files:
+        if name.lower().endswith(_UNFINISHED) and _is_shard(name.rpartition(".")[0].lstrip(".")):
+            raise MldrError(f"{path}: {name} is a shard that is not here yet: fetch it")

@@ -1,0 +1,72 @@
+"""Pictures that stand twice, pixel by pixel after decoding.
+
+A hash of 64 bits stands for a picture; among a million, two that differ share one once in 4e7 sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MldrError
+from .split import Split
+
+Hashes = NDArray[np.uint64]  # [N]
+
+
+def pixel_hash(pixels: NDArray[np.uint8]) -> int:
+    """64 bits of the size and pixels of a picture, RGB [h, w, 3]."""
+    digest = hashlib.blake2b(digest_size=8, key=repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return int.from_bytes(digest.digest(), "little")
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Counts of pictures that stand twice; prints no more than one example."""
+
+    leaked: int  # pictures of test that are in train or val
+    contradicted: int  # pictures of train and val that another one repeats under another label
+    example: str  # the first leaked one and its twin; empty without
+
+
+def find_twins(learnt: list[tuple[Split, Hashes]], test: tuple[Split, Hashes]) -> Twins:
+    """Compare ``test`` with ``learnt``, train and val; each with the hashes of its pictures."""
+    hashes = np.concatenate([found for _, found in learnt])
+    labels = np.concatenate([split.labels for split, _ in learnt])
+    leaked = np.flatnonzero(np.isin(test[1], hashes))
+    example = ""
+    if len(leaked):
+        position = int(leaked[0])
+        twin = int(np.flatnonzero(hashes == test[1][position])[0])
+        example = f"{test[0].name(position)} is {_name(learnt, twin)}"
+    return Twins(len(leaked), _contradicted(hashes, labels), example)
+
+
+def refuse_leak(twins: Twins, tested: int, share: float) -> None:
+    """Raise MldrError where more than ``share`` of the ``tested`` pictures were trained on."""
+    if share < 1 and twins.leaked > share * tested:
+        raise MldrError(
+            f"{twins.leaked} of {tested} test pictures stand in train or validation too, pixel by "
+            f"pixel ({twins.example}): remove them from one side, or raise data.leak_share "
+            f"({share:g})"
+        )
+
+
+def _contradicted(hashes: Hashes, labels: NDArray[np.int64]) -> int:
+    """Pictures whose pixels stand under more than one label."""
+    order = np.lexsort((labels, hashes))
+    same = hashes[order][1:] == hashes[order][:-1]
+    other = same & (labels[order][1:] != labels[order][:-1])
+    return int(np.isin(hashes, np.unique(hashes[order][1:][other])).sum())
+
+
+def _name(learnt: list[tuple[Split, Hashes]], position: int) -> str:
+    for split, hashes in learnt:
+        if position < len(hashes):
+            return split.name(position)
+        position -= len(hashes)
+    raise IndexError(position)
