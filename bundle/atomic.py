@@ -41,9 +41,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, obj: object) -> None:
     """``write_text`` of ``obj`` as indented JSON, keys in the order given.
 
+    Bytes of a file name that are not UTF-8 (surrogates) are escaped, and come back when read.
     Raises ValueError for NaN and infinities: they are not JSON and other readers refuse them.
     """
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def sha256(path: Path) -> str:

@@ -90,7 +90,7 @@ def command(
             bundle, wanted, settings, source, data_root, golden_only=golden_only, progress=bar
         )
     for engine in engines:
-        click.echo(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
-        click.echo(str(engine.parity))
+        print(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
+        print(engine.parity)
     if not all(engine.parity for engine in engines):
         raise click.exceptions.Exit(1)

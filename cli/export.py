@@ -90,12 +90,12 @@ def command(
     with progress(quiet) as bar:
         bundle = export_trained(trained, out, source, data_root, settings, progress=bar)
     for artifact in bundle.manifest.artifacts:
-        click.echo(str(artifact.parity))
+        print(artifact.parity)
         if artifact.fault is not None:
-            click.echo(f"  {artifact.fault}")
+            print(f"  {artifact.fault}")
     if len(bundle.manifest.artifacts) > 1:
-        click.echo(artifact_table(bundle.manifest))
-    click.echo(f"bundle: {bundle.path}")
+        print(artifact_table(bundle.manifest))
+    print(f"bundle: {bundle.path}")
     if not bundle:
         raise click.exceptions.Exit(1)
     if bundle.manifest.unavailable:

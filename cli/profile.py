@@ -131,7 +131,7 @@ def command(
     if compare is not None:
         from ..serve.profile.compare import compare_files
 
-        click.echo(str(compare_files(*compare)))
+        print(compare_files(*compare))
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
@@ -145,4 +145,4 @@ def command(
             allow_failed=allow_failed,
             progress=bar,
         )
-    click.echo(told)
+    print(told)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..bundle.preprocess import Floats
+from ..bundle.processor import usable_cores
 from ..errors import MldrError
 from .batcher import Answer, Batcher
 from .body import ByteBudget
@@ -18,7 +19,7 @@ from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .refusal import overloaded
-from .runtimes.base import Runtime, usable_cores
+from .runtimes.base import Runtime
 from .uploads import open_image, unsuitable
 
 Made = TypeVar("Made")
