@@ -122,7 +122,7 @@ def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
                 raise
         else:
             _copy_into(dest, temporary, replaces)
-        _fsync(dest.parent)
+        _fsync(temporary.parent)
     except OSError as error:
         raise MldrError(unwritable(dest, error)) from error
     shutil.rmtree(aside, ignore_errors=True)

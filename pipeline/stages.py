@@ -201,6 +201,7 @@ def pipeline(
 
 
 def _accelerator(device: str) -> Accelerator:
+    device = device.strip().lower()
     kind = device.partition(":")[0]
     there = {
         "auto": True,
