@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,14 +104,17 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
         restart: bool,
         quiet: bool,
     ) -> None:
-        from ..pipeline.recipe import load_recipe
-        from ..pipeline.stages import pipeline
+        from ..pipeline.meeting import waiting_told
 
-        resolved = load_recipe(recipe, overrides)
-        with (
-            progress(quiet) as bar,
-            pipeline(resolved, out, device=device, restart=restart, progress=bar) as job,
-        ):
+        with progress(quiet) as bar, ExitStack() as opened_job:
+            with waiting_told(device):  # PyTorch takes seconds to load, which count
+                from ..pipeline.recipe import load_recipe
+                from ..pipeline.stages import pipeline
+
+                resolved = load_recipe(recipe, overrides)
+                job = opened_job.enter_context(
+                    pipeline(resolved, out, device=device, restart=restart, progress=bar)
+                )
             command(job)
 
     wrapped: Callable[..., None] = opened
