@@ -25,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
 from mldr_deploy.bundle.manifest import FILE
+from mldr_deploy.bundle.processor import processor
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.console import progress
@@ -33,7 +34,6 @@ from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.kinds import KINDS
-from mldr_deploy.export.latency import processor
 from mldr_deploy.pipeline.artifact_table import artifact_table
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.processor import usable_cores
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.data.dataset import Dataset as Pictures
 from mldr_deploy.data.split import Split
@@ -257,7 +257,7 @@ def plain_step(job: run.Job, recipe: Recipe) -> Step:
     model, normalise = teacher.model.to(device), teacher.normalise.to(device)
     optimizer = torch.optim.SGD(task.parameters(), lr=0.01, momentum=0.9, nesterov=True)
     data = OneByOne(job.dataset.train, job.data.image_size, recipe.augment.crop)
-    workers = 0 if device.type == "cpu" else min(16, os.cpu_count() or 1)
+    workers = 0 if device.type == "cpu" else min(16, usable_cores())
     loader: DataLoader[Any] = DataLoader(
         data,
         batch_size=job.data.batch_size,

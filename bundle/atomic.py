@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import MldrError
+from .in_place import NEW, OLD, contents, put_in_place, recover
 
 _live: set[Path] = set()  # temporary folders that this process is writing at the moment
+_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, of a folder
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -41,9 +44,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, obj: object) -> None:
     """``write_text`` of ``obj`` as indented JSON, keys in the order given.
 
+    Bytes of a file name that are not UTF-8 (surrogates) are escaped, and come back when read.
     Raises ValueError for NaN and infinities: they are not JSON and other readers refuse them.
     """
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def sha256(path: Path) -> str:
@@ -58,26 +63,21 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
 
     When the body raises, ``dest`` is as it was and the temporary folder is gone. POSIX cannot
     exchange two folders in one portable call, so an existing ``dest`` is first renamed aside; a
-    process killed between the two renames leaves it there, and the next writer puts it back.
+    process killed between the two renames leaves it there, and the next writer puts it back. A
+    ``dest`` that cannot be renamed, such as a mounted volume, keeps its place and gets the new
+    content entry by entry, the file ``replaces`` last.
 
     ``replaces`` names a file that an earlier ``dest`` of ours holds: a folder with other content is
     refused, so that a mistyped path costs nobody his files. Raises MldrError for that, and where
     the folder cannot be written.
     """
     dest = dest.resolve()
-    temporary = dest.with_name(_temporary_name(dest.name, "tmp"))
-    aside = dest.with_name(_temporary_name(dest.name, "old"))
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        _clear_stale(dest)
-        _require_ours(dest, replaces)
-        temporary.mkdir()
-    except OSError as error:
-        raise MldrError(unwritable(dest, error)) from error
+    temporary = _begun(dest, replaces)
+    aside = temporary.with_suffix(OLD)
     _live.update((temporary, aside))
     try:
         yield temporary
-        _swap(temporary, dest, aside)
+        _swap(temporary, dest, replaces)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _live.difference_update((temporary, aside))
@@ -85,32 +85,73 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
 
 def require_folder(dest: Path, *, replaces: str) -> None:
     """Raises the MldrError that ``atomic_folder`` would: before long work rather than after."""
-    dest = dest.resolve()
-    temporary = dest.with_name(_temporary_name(dest.name, "tmp"))
+    _begun(dest.resolve(), replaces).rmdir()
+
+
+def _begun(dest: Path, replaces: str | None) -> Path:
+    """The empty temporary folder for ``dest``, what was left of earlier ones cleared away."""
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
+        home = dest if _stays(dest) else dest.parent
+        _clear_stale(dest, home, replaces)
         _require_ours(dest, replaces)
+        temporary = home / _temporary_name(dest.name, "tmp")
         temporary.mkdir()
-        temporary.rmdir()
     except OSError as error:
         raise MldrError(unwritable(dest, error)) from error
+    return temporary
 
 
-def _swap(temporary: Path, dest: Path, aside: Path) -> None:
+def _stays(dest: Path) -> bool:
+    """Whether ``dest`` can be written into but not renamed: a mount point, or in a fixed folder."""
+    return dest.is_dir() and (dest.is_mount() or not os.access(dest.parent, os.W_OK | os.X_OK))
+
+
+def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
+    aside = temporary.with_suffix(OLD)
     try:
         _fsync_tree(temporary)
-        if dest.exists():
-            dest.rename(aside)
-        try:
-            temporary.rename(dest)
-        except BaseException:
-            if aside.exists():
-                aside.rename(dest)
-            raise
-        _fsync(dest.parent)
+        if temporary.parent == dest:
+            put_in_place(temporary, replaces)
+        elif not dest.exists() or _renamed(dest, aside):
+            try:
+                temporary.rename(dest)
+            except BaseException:
+                if aside.exists():
+                    aside.rename(dest)
+                raise
+        else:
+            _copy_into(dest, temporary, replaces)
+        _fsync(temporary.parent)
     except OSError as error:
         raise MldrError(unwritable(dest, error)) from error
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renamed(dest: Path, aside: Path) -> bool:
+    """Rename; False where the system says that ``dest`` has its place.
+
+    A folder of the same disk mounted a second time does not look like a mount point, and neither
+    does one in a lower layer of a container's image.
+    """
+    try:
+        dest.rename(aside)
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.EXDEV):
+            return False
+        raise
+    return True
+
+
+def _copy_into(dest: Path, temporary: Path, replaces: str | None) -> None:
+    """Copy the temporary folder to where ``dest`` is mounted, then put it in place there."""
+    inside = dest / temporary.name
+    try:
+        shutil.copytree(temporary, inside)
+        _fsync_tree(inside)
+        put_in_place(inside, replaces)
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
 
 
 def _require_ours(dest: Path, replaces: str | None) -> None:
@@ -118,7 +159,7 @@ def _require_ours(dest: Path, replaces: str | None) -> None:
         raise MldrError(f"{dest} is a file: name a folder to write")
     if replaces is None or not dest.exists() or (dest / replaces).exists():
         return
-    if any(dest.iterdir()):
+    if any(contents(dest) if _stays(dest) else dest.iterdir()):
         raise MldrError(
             f"{dest} holds other files (there is no {replaces} in it) and would be replaced: name "
             "a new or empty folder"
@@ -136,18 +177,19 @@ def _temporary_name(name: str, kind: str) -> str:
     return f".{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}.{kind}"
 
 
-def _clear_stale(dest: Path) -> None:
-    """Remove what dead processes of this machine left beside ``dest``; put a lost ``dest`` back."""
+def _clear_stale(dest: Path, home: Path, replaces: str | None) -> None:
+    """Remove what dead processes of this machine left for ``dest``; put a lost ``dest`` back."""
     host = socket.gethostname().replace(".", "-")
-    for path in sorted(dest.parent.iterdir()):
-        prefix = f".{dest.name}.{host}."
-        if not path.name.startswith(prefix) or path in _live:
+    prefix = f".{dest.name}.{host}."
+    for path in sorted(home.iterdir()):
+        if not path.name.startswith(prefix) or path in _live or not path.exists():
             continue
-        pid, _, rest = path.name.removeprefix(prefix).partition(".")
-        kind = rest.rpartition(".")[2]
-        if kind not in ("tmp", "old") or not pid.isdigit() or _alive(int(pid)):
+        pid = path.name.removeprefix(prefix).partition(".")[0]
+        if path.suffix not in (".tmp", OLD, NEW) or not pid.isdigit() or _alive(int(pid)):
             continue
-        if kind == "old" and not dest.exists():
+        if path.suffix != ".tmp" and home == dest:
+            recover(path, replaces)
+        elif path.suffix == OLD and not dest.exists():
             path.rename(dest)
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -171,6 +213,9 @@ def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
     finally:
         os.close(descriptor)
 

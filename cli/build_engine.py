@@ -16,6 +16,7 @@ from .console import progress
     "--precision",
     "precisions",
     metavar="P[,P...]",
+    type=options.CommaList(may_be_empty=True),
     default="",
     help="Which of the bundle's ONNX files to build from, for example fp16.  [default: all that "
     "passed their gate]",
@@ -56,7 +57,7 @@ from .console import progress
 @options.quiet
 def command(
     bundle: Path,
-    precisions: str,
+    precisions: tuple[str, ...],
     opt_batch: int,
     hardware: str,
     version_compatible: bool,
@@ -84,13 +85,12 @@ def command(
         "version_compatible": version_compatible,
         "effort": effort,
     }
-    wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
     with progress(quiet) as bar:
         engines = build_engines(
-            bundle, wanted, settings, source, data_root, golden_only=golden_only, progress=bar
+            bundle, precisions, settings, source, data_root, golden_only=golden_only, progress=bar
         )
     for engine in engines:
-        click.echo(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
-        click.echo(str(engine.parity))
+        print(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
+        print(engine.parity)
     if not all(engine.parity for engine in engines):
         raise click.exceptions.Exit(1)

@@ -39,6 +39,6 @@ def command(
 
     with progress(quiet) as bar:
         result = check_exported(bundle, source, data_root, golden_only=golden_only, progress=bar)
-    click.echo(str(result))
+    print(result)
     if not result:
         raise click.exceptions.Exit(1)

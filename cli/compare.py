@@ -70,6 +70,6 @@ def command(
             results, failed = compare(matrix, out, jobs=jobs, device=device, progress=bar)
     from ..compare.table import markdown
 
-    click.echo(markdown(results))
+    print(markdown(results))
     if failed is not None:
         raise failed

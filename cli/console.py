@@ -5,6 +5,7 @@ rich is imported inside functions: ``mldr-deploy --help`` does without it.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,10 +27,17 @@ def reported_failures() -> Iterator[None]:
     try:
         yield
     except MldrError as error:
-        click.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
+        print(f"Error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         raise click.exceptions.Exit(error.exit_code) from error
+    except UnicodeEncodeError as error:  # a name that cannot be handed to the system or kept
+        print(
+            f"Error: {error.object[:200]!r} cannot be written in {error.encoding}: rename it, or "
+            "set PYTHONUTF8=1 where it is this machine's encoding that is too small",
+            file=sys.stderr,
+        )
+        raise click.exceptions.Exit(MldrError.exit_code) from error
     except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
+        print("Interrupted.", file=sys.stderr)
         raise click.exceptions.Exit(130) from None
 
 

@@ -22,4 +22,4 @@ def command(job: Pipeline) -> None:
     only, `--set method.name=kd` by Hinton's distillation: what a gain is measured against; give
     each its own --out, and `--set teacher.weights=OUT/teacher/trained` to share one teacher.
     """
-    click.echo(job.told("student", job.student()))
+    print(job.told("student", job.student()))

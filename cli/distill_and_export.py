@@ -33,6 +33,6 @@ def command(job: Pipeline) -> None:
     summary = job.report()
     if summary is None:  # not the first of several processes
         return
-    click.echo(str(summary))
+    print(summary)
     if not summary:
         raise click.exceptions.Exit(1)

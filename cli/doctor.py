@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -26,11 +27,11 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     environment = inspect_environment()
     if as_json:
-        click.echo(json.dumps(environment.as_dict(), indent=2))
+        print(json.dumps(environment.as_dict(), indent=2))
     else:
         _show(environment)
     for problem in environment.problems:
-        click.echo(f"Error: {problem}", err=True)
+        print(f"Error: {problem}", file=sys.stderr)
     ctx.exit(2 if environment.problems else 0)
 
 

@@ -25,6 +25,7 @@ from .console import progress
     "--precision",
     "precisions",
     metavar="LIST",
+    type=options.CommaList(),
     default="fp32",
     show_default=True,
     help="What to write, separated by commas: fp32 (always there), fp16, bf16, int8 (for CPUs), "
@@ -34,6 +35,7 @@ from .console import progress
     "--target",
     "targets",
     metavar="LIST",
+    type=options.CommaList(),
     default="onnx",
     show_default=True,
     help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU).",
@@ -56,8 +58,8 @@ def command(
     out: Path,
     source: str | None,
     data_root: Path | None,
-    precisions: str,
-    targets: str,
+    precisions: tuple[str, ...],
+    targets: tuple[str, ...],
     opset: int,
     max_batch: int,
     quiet: bool,
@@ -86,20 +88,20 @@ def command(
     settings = {
         "opset": opset,
         "max_batch": max_batch,
-        "precisions": precisions.split(","),
-        "targets": targets.split(","),
+        "precisions": precisions,
+        "targets": targets,
     }
     with progress(quiet) as bar:
         bundle = export_trained(trained, out, source, data_root, settings, progress=bar)
     for artifact in bundle.manifest.artifacts:
-        click.echo(str(artifact.parity))
+        print(artifact.parity)
         if artifact.fault is not None:
-            click.echo(f"  {artifact.fault}")
+            print(f"  {artifact.fault}")
     if len(bundle.manifest.artifacts) > 1:
-        click.echo(artifact_table(bundle.manifest))
-    click.echo(f"bundle: {bundle.path}")
+        print(artifact_table(bundle.manifest))
+    print(f"bundle: {bundle.path}")
     if bundle.manifest.at_chance:
-        click.echo(f"the student is no better than chance: {bundle.manifest.chance}; {ADVICE}")
+        print(f"the student is no better than chance: {bundle.manifest.chance}; {ADVICE}")
     if not bundle:
         raise click.exceptions.Exit(1)
     if bundle.manifest.unavailable:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from .. import __version__
 from .console import reported_failures
+from .process import require_utf8_names, respect_quota
+from .streams import dependable_streams, lost_output
 
 # Order of the help page: the main job, its stages, then what inspects.
 COMMANDS = {
@@ -55,6 +59,21 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with reported_failures():
             return super().invoke(ctx)
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """As click's; printing cannot end the command, and its exit code stays its own."""
+        if args is None:  # the process is this command's alone
+            require_utf8_names()
+            respect_quota()
+        with dependable_streams() as outlet:
+            try:
+                return super().main(args, *more, **options)
+            except SystemExit as ended:
+                lost = None if ended.code else lost_output(outlet)
+                if lost is None:
+                    raise
+                print(f"Error: {lost}", file=sys.stderr)
+                raise SystemExit(1) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

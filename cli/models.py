@@ -51,7 +51,7 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
             if len(shown) == limit:
                 break
     if as_json:
-        click.echo(json.dumps([asdict(listing) for listing in shown], indent=2))
+        print(json.dumps([asdict(listing) for listing in shown], indent=2))
     else:
         _show(shown, len(names), limit, family)
 

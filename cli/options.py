@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,35 @@ if TYPE_CHECKING:
     from ..pipeline.stages import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """Values of ``kind`` in one word, separated by commas; spaces and a last comma do not matter.
+
+    An empty list is refused unless it ``may_be_empty``, an empty place between commas always.
+    """
+
+    name = "list"
+
+    def __init__(self, kind: Callable[[str], Any] = str.lower, *, may_be_empty: bool = False):
+        self.kind, self.may_be_empty = kind, may_be_empty
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if not isinstance(value, str):  # converted already
+            return tuple(value)
+        parts = [part.strip() for part in value.split(",")]
+        if not parts[-1]:
+            parts.pop()
+        if not all(parts) or not (parts or self.may_be_empty):
+            self.fail(f"{value!r} has an empty place: write values separated by commas", param, ctx)
+        try:
+            return tuple(self.kind(part) for part in parts)
+        except ValueError:
+            default = None if param is None else param.default
+            self.fail(f"{value!r} is no list of numbers like {default}", param, ctx)
+
 
 recipe = click.option(
     "--recipe",
@@ -74,14 +104,17 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
         restart: bool,
         quiet: bool,
     ) -> None:
-        from ..pipeline.recipe import load_recipe
-        from ..pipeline.stages import pipeline
+        from ..pipeline.meeting import waiting_told
 
-        resolved = load_recipe(recipe, overrides)
-        with (
-            progress(quiet) as bar,
-            pipeline(resolved, out, device=device, restart=restart, progress=bar) as job,
-        ):
+        with progress(quiet) as bar, ExitStack() as opened_job:
+            with waiting_told(device):  # PyTorch takes seconds to load, which count
+                from ..pipeline.recipe import load_recipe
+                from ..pipeline.stages import pipeline
+
+                resolved = load_recipe(recipe, overrides)
+                job = opened_job.enter_context(
+                    pipeline(resolved, out, device=device, restart=restart, progress=bar)
+                )
             command(job)
 
     wrapped: Callable[..., None] = opened

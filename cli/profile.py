@@ -11,18 +11,6 @@ from . import options
 from .console import progress
 
 
-def _numbers(kind: type[int] | type[float]) -> Any:
-    def parse(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
-        try:
-            return tuple(kind(part) for part in value.split(",") if part.strip())
-        except ValueError:
-            raise click.BadParameter(f"{value!r} is no list of numbers like {param.default}") from (
-                None
-            )
-
-    return parse
-
-
 @click.command(name="profile")
 @click.argument("bundle", metavar="BUNDLE", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -44,8 +32,10 @@ def _numbers(kind: type[int] | type[float]) -> Any:
 @click.option(
     "--runtime",
     "runtimes",
-    metavar="NAME",
+    metavar="NAME[,NAME...]",
+    type=options.CommaList(),
     multiple=True,
+    callback=lambda ctx, param, lists: tuple(name for names in lists for name in names),
     help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
     "pytorch-compiled. May be given several times.  [default: all here but PyTorch's]",
 )
@@ -60,7 +50,7 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     metavar="N,N,...",
     default="1,2,4,8,16,32",
     show_default=True,
-    callback=_numbers(int),
+    type=options.CommaList(int),
     help="Batch sizes; 1 is always measured, and none above what parity was proven at.",
 )
 @click.option(
@@ -68,7 +58,7 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     metavar="X,X,...",
     default="0.5,0.8",
     show_default=True,
-    callback=_numbers(float),
+    type=options.CommaList(float, may_be_empty=True),
     help="Poisson arrivals, as parts of full load at batch 1; empty for none.",
 )
 @click.option(
@@ -133,7 +123,7 @@ def command(
     if compare is not None:
         from ..serve.profile.compare import compare_files
 
-        click.echo(str(compare_files(*compare)))
+        print(compare_files(*compare))
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
@@ -147,4 +137,4 @@ def command(
             allow_failed=allow_failed,
             progress=bar,
         )
-    click.echo(told)
+    print(told)

@@ -22,4 +22,4 @@ def command(job: Pipeline) -> None:
     teacher.weights and teacher.fresh_head=true a pretrained model is fine-tuned. Continues where it
     was interrupted.
     """
-    click.echo(job.told("teacher", job.teacher()))
+    print(job.told("teacher", job.teacher()))

@@ -70,4 +70,4 @@ def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **opt
 
     opened = open_bundle(bundle, allow_failed=allow_failed)
     for model in write_repository(opened, out, TritonConfig(**options), name):
-        click.echo(model)
+        print(model)

@@ -20,7 +20,6 @@ methods of a pair have the same budget, initial weights, order of the images and
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +29,7 @@ from ..distill.methods.registry import METHODS
 from ..errors import MldrError
 from ..pipeline.recipe import Recipe, merged
 from ..pipeline.refusal import describe
+from ..pipeline.toml_text import parse_toml
 from ..pipeline.validation import validated
 
 Table = dict[str, Any]
@@ -162,13 +162,11 @@ def load_matrix(path: Path) -> Matrix:
     name, a recipe that no run could have, or a teacher that two pairs want on different data.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        table = parse_toml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise MldrError(f"{path} does not exist: give a comparison's TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MldrError(f"{path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise MldrError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise MldrError(f"{path} cannot be read: {error.strerror}") from error
     matrix = validated(Matrix, table, str(path))
     choices = matrix.tuning.choices if matrix.tuning else {}
     for pair in matrix.pairs:

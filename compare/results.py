@@ -231,7 +231,9 @@ def _against_best(
 
 def _teacher(run: TeacherRun | None) -> dict[str, Any]:
     path = None if run is None else run.result_file
-    return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+    return (
+        json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+    )
 
 
 def write(results: Results, out: Path) -> None:

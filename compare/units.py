@@ -120,7 +120,7 @@ class StudentRun(Unit):
     @cached_property
     def result(self) -> dict[str, Any]:
         """What result.json says."""
-        found: dict[str, Any] = json.loads(self.result_file.read_text())
+        found: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
         return found
 
     def _work(self, job: Pipeline) -> None:
@@ -168,7 +168,9 @@ class ExportRun(Unit):
         """An image at batch 1 in ONNX Runtime on the CPU; None before it is known."""
         if not self.finished:
             return None
-        found: float = json.loads(self.result_file.read_text())["milliseconds_batch_1"]
+        found: float = json.loads(self.result_file.read_text(encoding="utf-8"))[
+            "milliseconds_batch_1"
+        ]
         return found
 
     def _work(self, job: Pipeline) -> None:

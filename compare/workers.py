@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..bundle.atomic import write_json
+from ..bundle.processor import usable_cores
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
@@ -60,10 +61,11 @@ def start_workers(
     """
     logs.mkdir(parents=True, exist_ok=True)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    workers = []
+    usable, workers = usable_cores(), []
     for k in range(jobs):
         mine = cores[k * len(cores) // jobs : (k + 1) * len(cores) // jobs] or cores
-        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, len(mine)))}
+        threads = (k + 1) * usable // jobs - k * usable // jobs
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads))}
         device = devices[k % len(devices)]
         command = [sys.executable, "-m", "mldr_deploy", *arguments, "--device", device]
         with (logs / f"worker-{k}.log").open("ab") as log:
@@ -114,7 +116,7 @@ def failure(unit: Unit) -> str | None:
     path = unit.folder / _FAILED
     if unit.finished or not path.is_file():
         return None
-    reason: str = json.loads(path.read_text())["reason"]
+    reason: str = json.loads(path.read_text(encoding="utf-8"))["reason"]
     return reason
 
 

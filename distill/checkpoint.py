@@ -60,7 +60,7 @@ def load_checkpoint(folder: Path, identity: str) -> tuple[TrainingState, dict[st
         return None
     newest = found[-1]
     try:
-        state = TrainingState(**json.loads((newest / "state.json").read_text()))
+        state = TrainingState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
         groups = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
         raise MldrError(

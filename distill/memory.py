@@ -19,7 +19,7 @@ def free_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu" or not _MEMINFO.is_file():
         return None
-    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="utf-8").splitlines())
     kibibytes = lines.get("MemAvailable", "").split()
     return int(kibibytes[0]) * 1024 if kibibytes else None
 

@@ -99,7 +99,10 @@ class MetricsLog:
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def draw_curves(folder: Path, title: str) -> Path:

@@ -8,7 +8,6 @@ A plain NumPy file, mapped into memory: no code in it, and nothing is read that 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..bundle.atomic import write_json
+from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from .task import Teacher
@@ -134,7 +134,7 @@ class TeacherCache:
     @property
     def _filled(self) -> int:
         try:
-            return int(json.loads(self._progress_file.read_text())["rows"])
+            return int(json.loads(self._progress_file.read_text(encoding="utf-8"))["rows"])
         except FileNotFoundError:
             return 0
         except (ValueError, KeyError, TypeError) as error:
@@ -152,15 +152,13 @@ def locked(folder: Path, rank: int, progress: Progress) -> Iterator[None]:
     """Wait until no other run's process of this ``rank`` is filling ``folder``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".lock-{rank}").open("w")
+        file = (folder / f".lock-{rank}").open("wb")
     except OSError as error:
         raise MldrError(f"{folder} cannot be written ({error.strerror})") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with file:
+        if not lock(file):
             progress.note("another run is asking the same teacher: waiting for its logits")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(file, wait=True)
         yield
 
 
@@ -209,7 +207,7 @@ def _allocate(descriptor: int, size: int) -> None:
 
 def _require(folder: Path, identity: str) -> None:
     try:
-        there = json.loads((folder / RECORD).read_text())["identity"]
+        there = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise _stale(folder, f"{RECORD} is damaged") from error
     if there != identity:

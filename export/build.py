@@ -20,6 +20,7 @@ from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
 from ..bundle.parity import ParityResult
 from ..bundle.preprocess import Floats
+from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
@@ -264,11 +265,14 @@ def _manifest(
 
 
 def _circumstances(config: ExportConfig) -> dict[str, Any]:
-    now = datetime.datetime.now(datetime.UTC)
+    now, available = datetime.datetime.now(datetime.UTC), cores()
     return {
         "time": now.isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": available.usable,
+        "cpu_quota": available.quota,
         "versions": {name: metadata.version(name) for name in _VERSIONS},
     }

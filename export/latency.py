@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 
 from ..bundle.latency import Latency
 from ..bundle.preprocess import Floats
-from .runner import Runner, usable_cores
+from ..bundle.processor import processor, usable_cores
+from .runner import Runner
 
 _WARM_UP, _FEWEST = 5, 10  # calls
 
@@ -75,13 +74,3 @@ def latencies(
         )
         for name, one, many in zip(runners, single, large, strict=True)
     }
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from ..bundle.preprocess import Floats
+from ..bundle.processor import usable_cores
 from ..errors import MldrError
 
 if TYPE_CHECKING:
@@ -119,13 +119,6 @@ class TorchRunner:
         with torch.inference_mode():
             logits: Floats = self.model(torch.from_numpy(inputs)).numpy()
         return logits
-
-
-def usable_cores() -> int:
-    """Cores that this process may use (containers and schedulers often grant fewer)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _line(error: Exception) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ..bundle.processor import cores
 
 # What a run depends on: recorded in every manifest, listed by `mldr-deploy doctor`.
 REQUIRED = (
@@ -143,8 +144,7 @@ def _extra(name: str) -> Extra:
 
 
 def _cpu() -> Device:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Device("cpu", f"{platform.machine()}, {usable} cores usable")
+    return Device("cpu", f"{platform.machine()}, {cores()}")
 
 
 def _accelerators() -> tuple[Device, ...]:

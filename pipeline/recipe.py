@@ -21,6 +21,7 @@ from ..export.config import ExportConfig
 from ..models.class_order import ClassOrder
 from ..models.config import ModelConfig
 from .refusal import describe
+from .toml_text import parse_toml
 
 
 class TeacherConfig(ModelConfig):
@@ -154,13 +155,10 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _table(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """A recipe's table with what it extends underneath, and what to call it in messages."""
-    text, where = _read(recipe)
+    data, where = _read(recipe)
     if where in above:
         raise MldrError(f"{above[0]} extends itself, by way of {where}")
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MldrError(f"{where} is not valid TOML: {error}") from error
+    table = parse_toml(data, where)
     base = table.pop("extends", None)
     if base is None:
         return table, where
@@ -181,23 +179,23 @@ def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read(recipe: str) -> tuple[str, str]:
-    """Text of a recipe and what to call it in messages."""
+def _read(recipe: str) -> tuple[bytes, str]:
+    """Bytes of a recipe's file and what to call it in messages."""
     path = Path(recipe)
     if path.suffix == ".toml" or path.is_file():
         try:
-            return path.read_text(), str(path)
+            return path.read_bytes(), str(path)
         except FileNotFoundError:
             raise MldrError(f"recipe file {path} does not exist") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise MldrError(f"recipe file {path} cannot be read: {error}") from error
+        except OSError as error:
+            raise MldrError(f"recipe file {path} cannot be read: {error.strerror}") from error
     names = recipe_names()
     if recipe not in names:
         raise MldrError(
             f"unknown recipe {recipe!r}; there are {', '.join(names)}, or give a .toml file"
         )
-    text = files("mldr_deploy.distill").joinpath("recipes", f"{recipe}.toml").read_text()
-    return text, f"recipe {recipe}"
+    file = files("mldr_deploy.distill").joinpath("recipes", f"{recipe}.toml")
+    return file.read_bytes(), f"recipe {recipe}"
 
 
 def _apply(table: dict[str, Any], override: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.progress import Progress
-from ..data.config import DataConfig
+from ..data.config import PATH_SOURCES, DataConfig
 from ..data.dataset import Dataset, load_dataset
+from ..errors import Unavailable
 from .validation import validated
 
 
@@ -23,7 +24,13 @@ def recorded_dataset(
         MldrError: the configuration is not valid, or the data set cannot be read.
         Unavailable: the data set is not on this machine and cannot be fetched.
     """
-    return load_dataset(recorded_config(recorded, source, root), progress=progress)
+    config = recorded_config(recorded, source, root)
+    if source is None:
+        _require_here(config)
+    try:
+        return load_dataset(config, progress=progress)
+    except Unavailable as error:
+        raise Unavailable(f"{error}; on the command line: --data-root, or --data SOURCE") from error
 
 
 def recorded_config(recorded: dict[str, Any], source: str | None, root: Path | None) -> DataConfig:
@@ -33,4 +40,20 @@ def recorded_config(recorded: dict[str, Any], source: str | None, root: Path | N
         settings |= {"source": source, "root": None, "image_column": None, "label_column": None}
     if root is not None:
         settings["root"] = str(root)
+    elif (there := settings.get("root")) and not Path(there).expanduser().is_dir():
+        settings["root"] = None  # of the machine that recorded it
     return validated(DataConfig, settings, "data")
+
+
+def _require_here(config: DataConfig) -> None:
+    """Raises Unavailable where the recorded file or folder is not on this machine, or is empty.
+
+    An empty folder is what a volume leaves that is not mounted.
+    """
+    kind, _, name = config.source.partition(":")
+    path = Path(name).expanduser().absolute()
+    if kind in PATH_SOURCES and not (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+        raise Unavailable(
+            f"the data set {config.source} is not on this machine ({path} is not there, or empty): "
+            f"say where it lies, --data {kind}:PATH"
+        )

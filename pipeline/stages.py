@@ -30,6 +30,7 @@ from ..distill.task import Teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
+from .meeting import meeting, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
 from .summary import Summary, summarise
@@ -225,6 +226,7 @@ def pipeline(
 
 
 def _accelerator(device: str) -> Accelerator:
+    device = device.strip().lower()
     kind = device.partition(":")[0]
     there = {
         "auto": True,
@@ -238,7 +240,14 @@ def _accelerator(device: str) -> Accelerator:
         raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    return Accelerator(cpu=kind == "cpu")
+    with waiting_told(device):
+        try:
+            return Accelerator(cpu=kind == "cpu")
+        except (ValueError, RuntimeError) as error:
+            if (awaited := meeting(device)) is None:
+                raise
+            line = " ".join(str(error).split())[:200]
+            raise Unavailable(f"{awaited}; that failed: {line}") from error
 
 
 def _teacher_record(folder: Path) -> dict[str, Any]:

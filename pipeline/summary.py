@@ -20,6 +20,7 @@ from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats, preprocess
+from ..bundle.processor import cpu_quota, processor
 from ..bundle.reader import Bundle
 from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
@@ -28,7 +29,7 @@ from ..distill.methods.registry import needs_teacher
 from ..distill.run import identity_of, weights_file
 from ..distill.task import Teacher
 from ..export.kinds import KINDS
-from ..export.latency import in_turns, milliseconds_per_image, processor
+from ..export.latency import in_turns, milliseconds_per_image
 from ..export.runner import Runner, TorchRunner
 from ..export.student import bundled_model
 
@@ -177,7 +178,7 @@ def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
 def _kept(path: Path, measured: str) -> tuple[Row, ...]:
     """The rows of a summary.json of the same things; none where it is not one."""
     try:
-        there = json.loads(path.read_text())
+        there = json.loads(path.read_text(encoding="utf-8"))
         return tuple(Row(**row) for row in there["rows"] if there["measured"] == measured)
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -273,10 +274,12 @@ def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float
 
 
 def machine() -> str:
-    """Processor, threads and PyTorch of this machine."""
+    """Processor, threads, a limit on its time and PyTorch of this machine."""
     import torch
 
-    return f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    quota = cpu_quota()
+    limit = "" if quota is None else f" (CPU quota {quota:g})"
+    return f"{processor()}, {torch.get_num_threads()} threads{limit}, PyTorch {torch.__version__}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,6 @@ OUT/bundle/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import tomllib
@@ -19,11 +18,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..bundle.atomic import write_json, write_text
+from ..bundle.lock import lock
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD, read_trained
 from ..distill.run import TRAINED
 from ..errors import MldrError
 from .recipe import Recipe, dump_recipe, is_idle
+from .toml_text import parse_toml
 
 _RECIPE = "recipe.toml"
 _TIMES = "times.json"
@@ -98,7 +99,7 @@ class Workspace:
 
     def _noted(self) -> dict[str, float]:
         path = self.out / _TIMES
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def difference(self) -> str | None:
         """How the recipe that the folder holds a run of differs from this one, if it does.
@@ -108,12 +109,9 @@ class Workspace:
         """
         path = self.out / _RECIPE
         try:
-            table = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:  # bad TOML and bad UTF-8 are ValueErrors
-            return (
-                f"{path} cannot be read ({type(error).__name__}), so what lies in {self.out} is "
-                "not known to be of this recipe"
-            )
+            table = parse_toml(path.read_bytes(), str(path))
+        except (OSError, MldrError) as error:
+            return f"what lies in {self.out} is not known to be of this recipe ({error})"
         there, here = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
         for key in sorted(there.keys() | here.keys()):
             idle = is_idle(self.recipe, key) or (key.startswith("export.") and not self.bundle())
@@ -144,18 +142,16 @@ def workspace(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
+        file = (out / ".lock").open("wb")
     except OSError as error:
         raise MldrError(
             f"{out} cannot be written ({error.strerror}): choose another --out"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with file:
+        if not lock(file):
             raise Busy(
                 f"another mldr-deploy is at work in {out}: wait for it, or choose another --out"
-            ) from None
+            )
         yield Workspace(out, recipe, shared)
 
 

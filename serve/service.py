@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..bundle.preprocess import Floats
+from ..bundle.processor import usable_cores
 from .batcher import Answer, Batcher, BatchTimes
 from .body import ByteBudget
 from .config import ServeConfig
@@ -17,7 +18,7 @@ from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .refusal import Refusal, overloaded
-from .runtimes.base import Runtime, usable_cores
+from .runtimes.base import Runtime
 from .statistics import ModelStatistics
 from .uploads import open_image
 

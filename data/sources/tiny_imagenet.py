@@ -37,9 +37,12 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
 
 def _from_archive(folder: Path) -> RawDataset:
     try:
-        ids = sorted((folder / "wnids.txt").read_text().split())
-        words = dict(line.split("\t") for line in (folder / "words.txt").read_text().splitlines())
-        notes = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+        ids = sorted((folder / "wnids.txt").read_text(encoding="utf-8").split())
+        words = dict(
+            line.split("\t")
+            for line in (folder / "words.txt").read_text(encoding="utf-8").splitlines()
+        )
+        notes = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
         classes = _titles(tuple(words[wnid].strip() for wnid in ids))
         held_out = [line.split("\t")[:2] for line in notes]
     except (OSError, ValueError, KeyError) as error:

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ... import __version__
-from ..runtimes.base import RuntimeOptions, usable_cores
+from ...bundle.processor import cores, cpuinfo, processor
+from ..runtimes.base import RuntimeOptions
 from .report import Machine
 
 _PACKAGES = {
@@ -25,9 +26,11 @@ _GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "p
 
 def this_machine(runtimes: list[str], options: RuntimeOptions) -> Machine:
     """The facts; ``runtimes`` decides whose versions are told."""
+    available = cores()
     return Machine(
-        cpu=_cpu_field("model name") or platform.processor() or platform.machine(),
-        cores=usable_cores(),
+        cpu=processor(),
+        cores=available.usable,
+        cpu_quota=available.quota,
         threads=options.cores,
         memory_gib=_memory_gib(),
         governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
@@ -50,17 +53,9 @@ def _versions(runtimes: list[str]) -> dict[str, str]:
     return found
 
 
-def _cpu_field(name: str) -> str | None:
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return None
-
-
 def _mhz() -> float | None:
     try:
-        return round(float(_cpu_field("cpu MHz") or ""), 1)
+        return round(float(cpuinfo("cpu MHz") or ""), 1)
     except ValueError:
         return None
 
@@ -79,7 +74,8 @@ def _gpu(device: int) -> dict[str, str]:
         answer = subprocess.run(
             [*question, "--format=csv,noheader"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=True,
         )
@@ -89,13 +85,8 @@ def _gpu(device: int) -> dict[str, str]:
     return dict(zip(_GPU, values, strict=False))
 
 
-def _text(path: Path) -> str | None:
+def _line(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
-
-
-def _line(path: Path) -> str | None:
-    text = _text(path)
-    return text.strip() if text else None

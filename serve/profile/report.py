@@ -28,6 +28,11 @@ class Machine(BaseModel):
 
     cpu: str = Field(description="Processor.")
     cores: int = Field(ge=1, description="Cores that this process may use.")
+    cpu_quota: float | None = Field(
+        default=None,
+        gt=0,
+        description="Processors' worth of time that a container or scheduler grants.",
+    )
     threads: int = Field(ge=1, description="Threads that compute.")
     memory_gib: float | None = Field(default=None, description="Main memory, GiB.")
     governor: str | None = Field(default=None, description="CPU frequency governor.")
@@ -43,6 +48,7 @@ class Machine(BaseModel):
 
     def __str__(self) -> str:
         parts = [self.cpu, f"{self.threads} threads on {self.cores} cores"]
+        parts += [] if self.cpu_quota is None else [f"CPU quota {self.cpu_quota:g}"]
         return ", ".join(parts + ([self.gpu["name"]] if "name" in self.gpu else []))
 
 

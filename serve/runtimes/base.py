@@ -11,7 +11,6 @@ B images, C classes, H x W the input size. A runtime serves one thread at a time
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...bundle.manifest import Artifact
 from ...bundle.preprocess import Floats, Pixels, preprocess
+from ...bundle.processor import usable_cores
 from ...bundle.reader import Bundle
 from ...errors import MldrError
 
@@ -126,13 +126,6 @@ class Runtime(ABC):
         self.feed(inputs)
         self.compute()
         return self.fetch()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use (containers and schedulers often grant fewer)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def one_line(error: BaseException) -> str:

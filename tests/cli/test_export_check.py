@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,26 @@ def test_refusals_are_one_line(bundle: Path, trained: Path, tmp_path: Path) -> N
         assert message in result.stderr
         assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("source", ["folder:photos", "folder:{}/photos", "parquet:{}/a.parquet"])
+@pytest.mark.parametrize("command", ["check", "export", "build-engine"])
+def test_data_that_are_elsewhere_are_exit_code_2_and_name_the_option(
+    command: str, source: str, bundle: Path, trained: Path, tmp_path: Path
+) -> None:
+    given = {"check": bundle, "export": trained, "build-engine": bundle}[command]
+    copy, record = tmp_path / "copy", "model.json" if command == "export" else "manifest.json"
+    shutil.copytree(given, copy)
+    content = json.loads((copy / record).read_text(encoding="utf-8"))
+    content["data"]["source"] = source.format(tmp_path)
+    (copy / record).write_text(json.dumps(content), encoding="utf-8")
+    more = ["--out", tmp_path / "b"] if command == "export" else []
+    result = run(command, copy, *more, "-q")
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    kind = source.partition(":")[0]
+    assert result.stderr.count("\n") == 1 and f"--data {kind}:PATH" in result.stderr
+    named = run(command, copy, *more, "-q", "--data", f"folder:{tmp_path}/nowhere")
+    assert (named.exit_code, "nowhere" in named.stderr) == (1, True)  # a wrong word, not a lack
 
 
 def test_defaults_in_the_help_are_those_of_the_config() -> None:

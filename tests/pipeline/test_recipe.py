@@ -174,7 +174,7 @@ def test_further_failures_are_counted(tiny: Path) -> None:
     ("content", "message"),
     [
         (b"name = ", "is not valid TOML: Invalid value (at end of document)"),
-        (b"\xff\xfe", "cannot be read: 'utf-8' codec can't decode"),
+        (b"\xff", r"line 1: byte 0xff is not UTF-8: save the file as UTF-8"),
         (b'extends = 3\nname = "x"', "extends = 3 is not allowed: give a recipe's name or file"),
         (b'extends = "tiny.toml"', "tiny.toml extends itself, by way of"),
         (b'extends = "gone.toml"', "gone.toml does not exist"),

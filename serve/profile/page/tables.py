@@ -72,6 +72,7 @@ def machine(report: Report) -> str:
     rows = [
         ("processor", it.cpu),
         ("cores, threads", f"{it.cores}, {it.threads}"),
+        ("CPU quota", "none" if it.cpu_quota is None else f"{it.cpu_quota:g}"),
         ("memory", _known(it.memory_gib, "GiB")),
         ("governor", it.governor or "not known"),
         ("clock at the start", _known(it.cpu_mhz, "MHz")),

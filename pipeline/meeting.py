@@ -1,0 +1,115 @@
+"""Several processes that train as one (torchrun, accelerate launch, MPI) meet before they begin.
+
+The environment says how many they are and where they meet. It may say so by mistake, left there by
+an earlier job: then nobody comes, and PyTorch waits for half an hour without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..errors import Unavailable
+
+SECONDS = 5.0  # until it is said who is waited for
+
+# What says how many and which, in the order in which Accelerate looks.
+_SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+_OTHERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_DEFAULT_PORT = "29500"
+
+_waiting = False
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where this process, ``rank`` of ``size``, is to meet the others. Prints itself."""
+
+    rank: int
+    size: int
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.rank} of {self.size} (0 is the first) waits for the others at "
+            f"{self.place}, as the environment says; {remedy()}"
+        )
+
+
+def remedy() -> str:
+    """How to train with one process where nobody else is to come."""
+    present = [name for name in (*_SIZE, *_RANK, *_OTHERS) if name in os.environ]
+    return f"for one process alone: unset {' '.join(present)}"
+
+
+def meeting(device: str) -> Meeting | None:
+    """The meeting that awaits a process on ``device``; None for a process on its own.
+
+    Raises Unavailable for an environment that no meeting can come of.
+    """
+    size, rank = _number(_SIZE, 1), _number(_RANK, 0)
+    local = _number(("LOCAL_RANK",), -1)
+    on_cpu = device.partition(":")[0] == "cpu"
+    if size <= 1 or not (on_cpu or local >= 0):  # without LOCAL_RANK there is one process a GPU
+        return None
+    if not 0 <= rank < size:
+        raise Unavailable(f"there is no process {rank} of {size} (0 is the first): {remedy()}")
+    address = os.environ.get("MASTER_ADDR")
+    if not address:
+        raise Unavailable(
+            f"the environment says that this is process {rank} of {size}, but not where they meet "
+            f"(MASTER_ADDR): start all of them by torchrun; {remedy()}"
+        )
+    port = os.environ.get("MASTER_PORT") or _DEFAULT_PORT
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Unavailable(f"MASTER_PORT={port} is no port: {remedy()}")
+    return Meeting(rank, size, f"{address}:{port}")
+
+
+@contextmanager
+def waiting_told(device: str) -> Iterator[None]:
+    """Say on standard error who is waited for, where the block lasts longer than a few seconds.
+
+    Ctrl-C ends the process at once meanwhile: PyTorch's own waiting would not listen to it.
+    Within another such block this one does nothing. Raises as ``meeting`` does.
+    """
+    global _waiting
+    awaited = None if _waiting else meeting(device)
+    if awaited is None:
+        yield
+        return
+    told = f"{awaited}; Ctrl-C stops"
+    timer = threading.Timer(SECONDS, lambda: print(told, file=sys.stderr, flush=True))
+    timer.daemon = True
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if is_main else None
+    _waiting = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        _waiting = False
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _number(names: tuple[str, ...], default: int) -> int:
+    """The first of the variables that is a number from 0 on, as Accelerate reads them."""
+    for name in names:
+        text = os.environ.get(name)
+        if text is None:
+            continue
+        try:
+            value = int(text)
+        except ValueError:
+            raise Unavailable(f"{name}={text} in the environment is no number: unset it") from None
+        if value >= 0:
+            return value
+    return default
