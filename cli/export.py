@@ -36,7 +36,8 @@ from .console import progress
     metavar="LIST",
     default="onnx",
     show_default=True,
-    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU).",
+    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU), "
+    "tensorrt-rtx (one for RTX cards, built on any machine and not run).",
 )
 @options.data_source("The data set it was trained on, where it lies now")
 @options.data_root
@@ -93,6 +94,8 @@ def command(
         click.echo(str(artifact.parity))
         if artifact.fault is not None:
             click.echo(f"  {artifact.fault}")
+    for built in bundle.manifest.built:
+        click.echo(str(built))
     if len(bundle.manifest.artifacts) > 1:
         click.echo(artifact_table(bundle.manifest))
     click.echo(f"bundle: {bundle.path}")

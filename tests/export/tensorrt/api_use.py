@@ -128,7 +128,8 @@ class Walk(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         before = dict(self.types)
         for argument in node.args.args:
-            self.types.pop(argument.arg, None)
+            if argument.arg != MODULE:  # handed in: still the library's module
+                self.types.pop(argument.arg, None)
             kind = self.annotated(argument.annotation)
             if kind is not None:
                 self.types[argument.arg] = kind
