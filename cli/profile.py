@@ -46,8 +46,8 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     "runtimes",
     metavar="NAME",
     multiple=True,
-    help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
-    "pytorch-compiled. May be given several times.  [default: all here but PyTorch's]",
+    help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, "
+    "onnxruntime-tensorrt-rtx, openvino, tensorrt, pytorch, pytorch-compiled. May be given several times.  [default: all here but PyTorch's]",
 )
 @click.option(
     "--artifact",

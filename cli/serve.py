@@ -33,8 +33,8 @@ from .console import progress
     metavar="auto|NAME",
     default="auto",
     show_default=True,
-    help="What computes: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
-    "pytorch-compiled. auto times what this machine has and takes the fastest whose answers to the "
+    help="What computes: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt-rtx, "
+    "openvino, tensorrt, pytorch, pytorch-compiled. auto times what this machine has and takes the fastest whose answers to the "
     "golden images hold here.",
 )
 @click.option(

@@ -54,7 +54,9 @@ def require_rtx() -> Library:
 def _imported(name: str, modules: tuple[str, ...]) -> Library | None:
     for module in modules:
         try:
-            return Library(name, importlib.import_module(module))
+            imported = importlib.import_module(module)
         except (ImportError, OSError):  # OSError: a shared library of its own is missing
             continue
+        if hasattr(imported, "OnnxParser"):  # and no file of a user with that name
+            return Library(name, imported)
     return None

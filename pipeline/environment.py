@@ -32,6 +32,7 @@ EXTRAS = {
     "ray": ("ray",),
     "openvino": ("openvino",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
         "build",
@@ -44,6 +45,8 @@ EXTRAS = {
         "python-multipart",
         "ruff",
         "schemathesis",
+        "tensorrt-rtx-cu13-bindings",
+        "tensorrt-rtx-cu13-libs",
         "tritonclient",
         "uvicorn",
     ),

@@ -71,5 +71,5 @@ def _quantised(
 
 
 def _name(tensor: trt.ITensor) -> str:
-    kind = tensor.dtype.name
+    kind = str(tensor.dtype.name)
     return _NAMES.get(kind, kind.lower())

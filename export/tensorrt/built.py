@@ -18,7 +18,7 @@ from ...errors import MldrError, Unavailable
 from ..job import ONNX_FILES, Job
 from .config import EngineConfig
 from .rebuild import add_files
-from .rtx import build_rtx_plan
+from .rtx import build_rtx_plan, capabilities_for
 from .write import called, linted, profile_for, source_of
 
 
@@ -63,13 +63,13 @@ def write_rtx_engine(
         plan = build_rtx_plan(library, onnx, called(precision), profile, config, progress)
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
         raise Unavailable(graph.with_module(str(error))) from error
-    reach = "-".join(config.capabilities)
+    reach = "-".join(plan.capabilities)
     file = f"{FOLDER}/{RTX}-{library.version}-cc{reach}.{precision}.plan"
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     write_bytes(folder / file, plan.content)
     record = RtxRecord(
         version=library.version,
-        capabilities=[*config.capabilities],
+        capabilities=[*plan.capabilities],
         profile=profile,
         source=onnx.name,
         source_sha256=sha256(onnx),
@@ -91,11 +91,11 @@ def rtx_engine_here(
     config, progress = config or EngineConfig(), progress or Silent()
     bundle = open_bundle(path, allow_failed=True)
     source = Bundle(path, bundle.manifest).artifact(source_of(precision), "onnx")
-    library = require_rtx()
+    library, capabilities = require_rtx(), capabilities_for(precision, config)
     for engine in bundle.manifest.built:
         rtx = engine.rtx
-        reach = (rtx.version, tuple(rtx.capabilities)) == (library.version, config.capabilities)
-        if engine.precision == precision and reach and rtx.source_sha256 == source.sha256:
+        same = (engine.precision, rtx.source_sha256) == (precision, source.sha256)
+        if same and (rtx.version, tuple(rtx.capabilities)) == (library.version, capabilities):
             return engine
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

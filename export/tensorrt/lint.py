@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ...bundle.engine import Profile
@@ -74,6 +75,13 @@ class Lint:
         shown = "; ".join(f"{f.place}: {f.message}" for f in self.errors[:_SHOWN])
         more = len(self.errors) - _SHOWN
         return f"TensorRT cannot take {self.file}: {shown}" + (f"; {more} more" if more > 0 else "")
+
+
+def lint_file(path: Path, profile: Profile, *, rtx: bool = False) -> Lint:
+    """``lint`` of the ONNX file ``path``."""
+    import onnx
+
+    return lint(onnx.load(str(path)), profile, path.name, rtx=rtx)
 
 
 def lint(proto: Any, profile: Profile, file: str, *, rtx: bool = False) -> Lint:

@@ -19,12 +19,15 @@ from .builder import accepted, common_settings, serialised
 from .config import EngineConfig
 from .parse import parse
 
+_FIRST_FP8 = 8.9  # compute capability
+
 
 @dataclass(frozen=True)
 class RtxPlan:
-    """A serialised engine, and what was asked of the builder."""
+    """A serialised engine, what it was built for, and what was asked of the builder."""
 
     content: bytes
+    capabilities: tuple[str, ...]
     asked: AskedPrecision
 
 
@@ -36,19 +39,34 @@ def build_rtx_plan(
     config: EngineConfig,
     progress: Progress,
 ) -> RtxPlan:
-    """Build the engine of ``onnx`` for ``config.capabilities``; needs no GPU.
+    """Build the engine of ``onnx`` for what ``capabilities_for`` gives; needs no GPU.
 
     Raises MldrError with TensorRT-RTX's reason when it refuses.
     """
+    capabilities = capabilities_for(precision, config)
     made = parse(library, onnx.read_bytes())
     if made is None:
         raise MldrError(f"{library} gives no builder on this machine")
     parsed = accepted(library, made, onnx.name)
     asked = asked_precision(precision, parsed.network)
     settings = common_settings(library, parsed.builder, config)
-    _for_capabilities(library, settings, config.capabilities)
+    _for_capabilities(library, settings, capabilities)
     plan = serialised(library, parsed, settings, profile, onnx.name, progress)
-    return RtxPlan(plan, asked)
+    return RtxPlan(plan, capabilities, asked)
+
+
+def capabilities_for(precision: str, config: EngineConfig) -> tuple[str, ...]:
+    """Those of ``config`` that compute in ``precision``: fp8 begins with 8.9.
+
+    Raises MldrError where none does.
+    """
+    fitting = config.capabilities
+    if precision == "fp8":
+        fitting = tuple(c for c in fitting if float(c) >= _FIRST_FP8)
+    if not fitting:
+        listed = ", ".join(config.capabilities)
+        raise MldrError(f"GPUs of compute capability {listed} have no fp8: it begins with 8.9")
+    return fitting
 
 
 def _for_capabilities(library: Library, settings: Any, capabilities: tuple[str, ...]) -> None:

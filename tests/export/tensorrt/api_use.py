@@ -173,7 +173,7 @@ class Walk(ast.NodeVisitor):
         if isinstance(target, (ast.Name, ast.Attribute)):
             if kind is not None:
                 self.types[ast.unparse(target)] = kind
-            elif isinstance(target, ast.Name):
+            elif isinstance(target, ast.Name) and target.id != MODULE:
                 self.types.pop(target.id, None)
 
     def visit_Call(self, node: ast.Call) -> None:
