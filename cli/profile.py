@@ -47,7 +47,8 @@ def _numbers(kind: type[int] | type[float]) -> Any:
     metavar="NAME",
     multiple=True,
     help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, "
-    "onnxruntime-tensorrt-rtx, openvino, tensorrt, pytorch, pytorch-compiled. May be given several times.  [default: all here but PyTorch's]",
+    "onnxruntime-tensorrt-rtx, openvino, tensorrt, pytorch, pytorch-compiled. May be given several "
+    "times.  [default: all here but PyTorch's and RTX's]",
 )
 @click.option(
     "--artifact",

@@ -17,13 +17,18 @@ ROOT = FOLDER.parents[2]
 MODULE = "tensorrt_rtx_bindings"
 
 
-def ask(*arguments: object) -> Any:
-    """The answer of ``ask_rtx.py``; skips the test where the library cannot be had."""
+def require() -> None:
+    """Skip the test where the library cannot be had."""
     if find_spec(MODULE) is None:
         pytest.skip(
             "TensorRT-RTX is not installed (pip install tensorrt-rtx-cu13-bindings "
             "tensorrt-rtx-cu13-libs: wheels for Linux x86-64)"
         )
+
+
+def ask(*arguments: object) -> Any:
+    """The answer of ``ask_rtx.py``; skips the test where the library cannot be had."""
+    require()
     paths = [str(ROOT / ".src"), str(FOLDER)]
     done = subprocess.run(
         [sys.executable, str(FOLDER / "ask_rtx.py"), *map(str, arguments)],

@@ -38,15 +38,16 @@ STRICTER = {
     "Relu": "INT32",
     "TensorScatter": "INT32",
 }
+INT8_AS_NUMBERS = """
+    Add Concat Div Einsum Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mul Pad
+    ScatterElements ScatterND Sub
+"""
 # Its parser takes them and its builder does not.
 UNBUILT = {
     "Attention": "FLOAT FLOAT16 BFLOAT16 DOUBLE",  # of this probe's shapes: no kernel
     "TensorScatter": "FLOAT FLOAT16 BFLOAT16 DOUBLE",  # wants its cache to be an input
     "ConvTranspose": "BFLOAT16",  # stays in fp32 in our bf16 graphs
-    **dict.fromkeys(
-        ["Add", "Concat", "Div", "Einsum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Pad", "ScatterElements", "ScatterND", "Sub"],
-        "INT8",
-    ),
+    **dict.fromkeys(INT8_AS_NUMBERS.split(), "INT8"),
 }
 
 
