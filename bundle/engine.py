@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 FORMAT = "tensorrt"  # ``format`` of an engine's artifact
+RTX = "tensorrt-rtx"  # export target whose engines are built anywhere, and run on RTX cards
 FOLDER = "engines"  # inside the bundle
 
 
@@ -71,6 +72,25 @@ class PrecisionProof(BaseModel):
         return f"{self.claimed} {verdict} (layers that multiply: {counted or 'none seen'})"
 
 
+class AskedPrecision(BaseModel):
+    """Types that the builder was asked for, read from the typed network that the parser made.
+
+    What the builder chose from there only an inspector on a GPU tells (PrecisionProof).
+    """
+
+    model_config = _RECORD
+
+    claimed: str = Field(description="Precision that the engine is called by.")
+    multiplies: dict[str, int] = Field(
+        description="Convolutions and matrix products of the network by the type they take; a "
+        "quantised one takes its inputs from dequantisations."
+    )
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{count} {name}" for name, count in self.multiplies.items())
+        return f"asked of the builder: {counted or 'nothing that multiplies'}"
+
+
 class EngineRecord(BaseModel):
     """An engine's origin, reach and proof."""
 
@@ -86,7 +106,12 @@ class EngineRecord(BaseModel):
     profile: Profile = Field(description="Batches that it takes.")
     source: str = Field(description="ONNX file of the bundle that it was built from.")
     source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="That file's SHA-256.")
-    proof: PrecisionProof = Field(description="The precision, proven.")
+    proof: PrecisionProof = Field(
+        description="The precision, proven: what the builder chose, by its inspector."
+    )
+    asked: AskedPrecision | None = Field(
+        default=None, description="What the builder was asked for; older records have none."
+    )
 
     def misfit(self, machine: Machine) -> str | None:
         """Why it does not run on ``machine``; None: it does (DESIGN 8)."""
@@ -105,6 +130,34 @@ class EngineRecord(BaseModel):
         if built.gpu == machine.gpu and same:
             return None
         return f"built for {built.gpu}, here is {machine.gpu}"
+
+
+class RtxRecord(BaseModel):
+    """A TensorRT-RTX engine's origin and reach. It was built without a GPU and has not run."""
+
+    model_config = _RECORD
+
+    version: str = Field(pattern=r"^\d+(\.\d+)+$", description="Version of TensorRT-RTX.")
+    capabilities: list[str] = Field(
+        min_length=1, description="Compute capabilities that it was built for, for example 8.9."
+    )
+    profile: Profile = Field(description="Batches that it takes.")
+    source: str = Field(description="ONNX file of the bundle that it was built from.")
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="That file's SHA-256.")
+    asked: AskedPrecision = Field(description="What the builder was asked for.")
+
+    def misfit(self, version: str, capability: str) -> str | None:
+        """Why it does not run with that library on a GPU of ``capability``; None: it should."""
+        if version != self.version:
+            return f"built with TensorRT-RTX {self.version}, here is {version}"
+        if capability not in self.capabilities:
+            built = ", ".join(self.capabilities)
+            return f"built for compute capability {built}, here is {capability}"
+        return None
+
+    def __str__(self) -> str:
+        built = ", ".join(self.capabilities)
+        return f"TensorRT-RTX {self.version} for compute capability {built}; {self.asked}"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from .atomic import sha256
 from .chance import Chance
-from .engine import EngineRecord
+from .engine import EngineRecord, RtxRecord
 from .evidence import Evidence
 from .latency import Latency
 from .parity import Fault, ParityResult
@@ -98,6 +98,19 @@ class Artifact(Runnable):
         return self
 
 
+class BuiltEngine(FileEntry):
+    """An engine that was built where it could not run: without parity, so nothing serves it."""
+
+    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    status: Literal["built, not run"] = Field(
+        default="built, not run", description="No parity has been measured of it."
+    )
+    rtx: RtxRecord = Field(description="Where it came from, and what it was built for.")
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.status}: {self.rtx}"
+
+
 class TensorSpec(BaseModel):
     """A named input or output; a string in the shape is a dynamic size."""
 
@@ -120,6 +133,10 @@ class Manifest(BaseModel):
     max_batch: int = Field(ge=1, description="Largest batch that parity was proven at.")
     preprocessing: Preprocessing = Field(description="How images become inputs.")
     artifacts: list[Artifact] = Field(min_length=1, description="Runnable forms of the student.")
+    built: list[BuiltEngine] = Field(
+        default_factory=list,
+        description="Engines of TensorRT-RTX, built without a GPU and not run: no proof of parity.",
+    )
     unavailable: list[str] = Field(
         default_factory=list,
         description="Artifacts asked for that the exporting machine could not make, and why.",
@@ -170,7 +187,7 @@ class Manifest(BaseModel):
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         card = [] if self.card is None else [self.card]
-        return [*self.artifacts, *beside, self.weights, self.golden, *card]
+        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *card]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

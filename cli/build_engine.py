@@ -48,6 +48,19 @@ from .console import progress
     help="0 to 5: a higher one builds longer and runs faster.",
 )
 @click.option(
+    "--rtx",
+    is_flag=True,
+    help="Build for NVIDIA's RTX cards with TensorRT-RTX instead; needs no GPU, and proves no "
+    "parity: such an engine is marked as not run.",
+)
+@click.option(
+    "--capabilities",
+    metavar="CC[,CC...]",
+    type=options.CommaList(),
+    default=None,
+    help="With --rtx: compute capabilities to build for.  [default: 8.0,8.6,8.9,12.0]",
+)
+@click.option(
     "--golden-only",
     is_flag=True,
     help="Prove it on the bundle's golden images only; needs neither the data set nor PyTorch.",
@@ -62,6 +75,8 @@ def command(
     hardware: str,
     version_compatible: bool,
     effort: int,
+    rtx: bool,
+    capabilities: tuple[str, ...] | None,
     golden_only: bool,
     source: str | None,
     data_root: Path | None,
@@ -74,18 +89,33 @@ def command(
     nothing is built. The ONNX graph is checked first for what TensorRT does
     not take; parity and the precision that the layers really have are proven afterwards.
 
+    With --rtx the engines are TensorRT-RTX's, built on any machine, and the bundle lists them as
+    "built, not run"; nothing serves them. RTX cards are served from the ONNX file: `serve --runtime
+    onnxruntime-tensorrt-rtx`.
+
     Exit code 1 when a gate fails: the engine is kept, marked failed, and nothing will serve it.
     Exit code 2 when this machine has no TensorRT or no NVIDIA GPU.
     """
-    from ..pipeline.engines import build_engines
+    from ..errors import MldrError
+    from ..pipeline.engines import build_engines, build_rtx_engines
 
-    settings = {
+    settings: dict[str, object] = {
         "opt_batch": opt_batch,
         "hardware": hardware,
         "version_compatible": version_compatible,
         "effort": effort,
     }
+    if capabilities is not None:
+        if not rtx:
+            raise MldrError("--capabilities is for TensorRT-RTX engines: give --rtx too")
+        settings["capabilities"] = capabilities
     with progress(quiet) as bar:
+        if rtx:
+            if golden_only or source or data_root:
+                raise MldrError("--rtx proves no parity: leave out --golden-only and --data")
+            for built in build_rtx_engines(bundle, precisions, settings, progress=bar):
+                print(built)
+            return
         engines = build_engines(
             bundle, precisions, settings, source, data_root, golden_only=golden_only, progress=bar
         )

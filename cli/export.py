@@ -38,7 +38,8 @@ from .console import progress
     type=options.CommaList(),
     default="onnx",
     show_default=True,
-    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU).",
+    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU), "
+    "tensorrt-rtx (one for RTX cards, built on any machine and not run).",
 )
 @options.data_source("The data set it was trained on, where it lies now")
 @options.data_root
@@ -97,6 +98,8 @@ def command(
         print(artifact.parity)
         if artifact.fault is not None:
             print(f"  {artifact.fault}")
+    for built in bundle.manifest.built:
+        print(built)
     if len(bundle.manifest.artifacts) > 1:
         print(artifact_table(bundle.manifest))
     print(f"bundle: {bundle.path}")

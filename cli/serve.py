@@ -33,9 +33,9 @@ from .console import progress
     metavar="auto|NAME",
     default="auto",
     show_default=True,
-    help="What computes: onnxruntime-cpu, onnxruntime-cuda, openvino, tensorrt, pytorch, "
-    "pytorch-compiled. auto times what this machine has and takes the fastest whose answers to the "
-    "golden images hold here.",
+    help="What computes: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt-rtx, "
+    "openvino, tensorrt, pytorch, pytorch-compiled. auto times what this machine has and takes "
+    "the fastest whose answers to the golden images hold here.",
 )
 @click.option(
     "--artifact",

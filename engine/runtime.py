@@ -22,6 +22,7 @@ from ..bundle.preprocess import Floats
 from ..bundle.reader import Bundle
 from ..errors import MldrError, Unavailable
 from . import cuda
+from .load import load_engine
 from .logger import complaint, quiet_logger
 from .machine import require, this_machine
 
@@ -114,11 +115,11 @@ class EngineRunner:
     def _load(self, content: bytes) -> None:
         import tensorrt as trt
 
-        self._logger = quiet_logger()
-        self._runtime = trt.Runtime(self._logger)
+        self._logger = quiet_logger(trt)
         # A version-compatible engine carries a small runtime of its own, which is host code.
-        self._runtime.engine_host_code_allowed = self.version_compatible
-        engine = self._runtime.deserialize_cuda_engine(content)
+        host_code = self.version_compatible
+        self._runtime, loaded = load_engine(content, self._logger, host_code=host_code)
+        engine: trt.ICudaEngine = loaded
         if engine is None:
             raise EngineError(f"{self.plan} does not load: {complaint(self._logger)}")
         self._engine = engine

@@ -39,6 +39,7 @@ from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
 from .scales import wrong_scales
 from .student import Student, load_student
+from .tensorrt.built import rtx_engines
 from .tensorrt.write import with_proof
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> 
     made, unavailable = _artifacts(job, remaining(config, held), dataset.test)
     artifacts = [both[key] for key in KINDS if key in (both := held | made)]
     artifacts = _timed(job, artifacts, golden.inputs)
-    manifest = _manifest(job, artifacts, unavailable, _chance(artifacts, dataset.test), provenance)
+    built, not_built = rtx_engines(job, artifacts)
+    chance = _chance(artifacts, dataset.test)
+    manifest = _manifest(job, artifacts, [*unavailable, *not_built], chance, provenance)
+    manifest = manifest.model_copy(update={"built": built})
     write_text(folder / CARD, model_card(manifest))
     manifest = manifest.model_copy(update={"card": describe(folder, CARD)})
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))

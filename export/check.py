@@ -125,6 +125,7 @@ def check_bundle(
         findings.append(Finding(f"{artifact.file} parity", bool(result), detail))
         if fault is not None:
             faults[artifact.file] = fault
+    findings += [Finding(engine.file, None, engine.status) for engine in bundle.manifest.built]
     return CheckResult(tuple(findings), parity, faults)
 
 

@@ -13,7 +13,7 @@ from .precision.islands import IslandConfig
 from .tensorrt.config import EngineConfig
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-symmetric", "fp8"]
-Target = Literal["onnx", "tensorrt"]
+Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
 
 class ExportConfig(BaseModel):
@@ -32,7 +32,10 @@ class ExportConfig(BaseModel):
         "CPUs), `int8-symmetric` (the form that TensorRT takes), `fp8`.",
     )
     targets: tuple[Target, ...] = Field(
-        default=("onnx",), min_length=1, description="What runs the artifacts: `onnx`, `tensorrt`."
+        default=("onnx",),
+        min_length=1,
+        description="What runs the artifacts: `onnx`, `tensorrt` (an engine for this machine's "
+        "GPU), `tensorrt-rtx` (one for RTX cards, built anywhere and not run).",
     )
     calibration: CalibrationConfig = Field(
         default=CalibrationConfig(), description="Images that ranges are measured on."

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle.engine import FORMAT
+from ..bundle.engine import FORMAT, RTX
 from ..bundle.manifest import Runnable
 from .config import ExportConfig
 from .job import ONNX_FILES, Job, Written
@@ -89,6 +89,9 @@ def plan(config: ExportConfig) -> list[Key]:
     keys: dict[Key, None] = {FIRST: None}
     for target in config.targets:
         for precision in config.precisions:
+            if target == RTX:  # an engine that was not run is no artifact: tensorrt/built.py
+                keys["onnx", source_of(precision)] = None
+                continue
             keys["onnx", KINDS[target, precision].source] = None
             keys[target, precision] = None
     return list(keys)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.engine import FORMAT
-from ..bundle.manifest import Artifact
+from ..bundle.manifest import Artifact, BuiltEngine
 from ..bundle.progress import Progress
 from ..bundle.reader import open_bundle
 from ..errors import MldrError
+from ..export.tensorrt.built import rtx_engine_here
 from ..export.tensorrt.config import EngineConfig
 from ..export.tensorrt.rebuild import engine_here
 from ..export.tensorrt.write import engine_of
@@ -42,6 +43,26 @@ def build_engines(
             raise MldrError(f"{dataset.source} has other classes than {path}: give its data set")
     wanted = precisions or tuple(_buildable(manifest.artifacts))
     return [engine_here(path, p, config, dataset=dataset, progress=progress) for p in wanted]
+
+
+def build_rtx_engines(
+    path: Path, precisions: tuple[str, ...], settings: dict[str, Any], *, progress: Progress
+) -> list[BuiltEngine]:
+    """TensorRT-RTX engines of ``precisions`` (none: every ONNX file that passed); not run.
+
+    Raises MldrError for the bundle and the settings, Unavailable where TensorRT-RTX is not
+    installed or refuses a graph.
+    """
+    config = validated(EngineConfig, settings, "engine")
+    for key, what in (("hardware", "none"), ("version_compatible", False)):
+        if getattr(config, key) != what:
+            raise MldrError(
+                f"TensorRT-RTX engines know no {key}: they run on the compute capabilities that "
+                "they are built for (--capabilities), with the version that built them"
+            )
+    manifest = open_bundle(path, allow_failed=True).manifest
+    asked_for = precisions or tuple(_buildable(manifest.artifacts))
+    return [rtx_engine_here(path, p, config, progress) for p in asked_for]
 
 
 def ready_to_serve(path: Path, runtime: str, artifact: str | None, *, progress: Progress) -> None:

@@ -34,6 +34,7 @@ EXTRAS = {
     "heic": ("pillow-heif",),
     "openvino": ("openvino",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
         "build",
@@ -47,6 +48,8 @@ EXTRAS = {
         "python-multipart",
         "ruff",
         "schemathesis",
+        "tensorrt-rtx-cu13-bindings",
+        "tensorrt-rtx-cu13-libs",
         "tritonclient",
         "uvicorn",
     ),

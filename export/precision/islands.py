@@ -24,6 +24,14 @@ _SUMMING = {"ReduceSum", "ReduceMean", "ReduceL1", "CumSum", "GlobalAveragePool"
 _SENSITIVE = {"Pow", "Exp", "Log", "Sqrt", "Reciprocal", "Softplus", "ReduceLogSumExp"}
 # Their float16 forms are missing from the standard or from runtimes.
 _NEVER = {"Range", "EyeLike", "Multinomial", "NonMaxSuppression", "If", "Loop", "Scan"}
+# Operators that TensorRT takes in fp32 and not in bf16: those that TensorRT-RTX's parser or builder
+# refuses (tests/export/tensorrt/test_differences.py), those without bf16 in the support matrix of
+# TensorRT 10.15, and those without bf16 in ONNX itself.
+_NO_BF16 = {
+    *("ConvTranspose", "GlobalLpPool", "HardSwish", "LpNormalization", "LpPool", "Mish"),
+    *("RandomNormalLike", "RandomUniformLike", "DeformConv", "GridSample", "RoiAlign", "STFT"),
+    *("Celu", "Einsum", "OneHot", "ReverseSequence", "Shrink"),
+}
 
 
 class IslandConfig(BaseModel):
@@ -64,6 +72,7 @@ def islands(
       normal numbers;
     - the squares (of a normalisation) or the sum (of a mean) that it forms inside do not fit;
     - a constant of one element, an epsilon say, would become zero or lose digits;
+    - its operator has no form in ``kind``, by the standard or in TensorRT;
     - for a significand of 8 bits: it is a reduction, or one step of a normalisation or softmax.
     """
     scalars, counts = _scalars(proto), _reduced_counts(proto)
@@ -87,7 +96,7 @@ def _reason(
     values = [name for name in [*node.input, *node.output] if name in largest]
     if not values:
         return None
-    if op in _NEVER:
+    if op in _NEVER or (kind.name == "bf16" and op in _NO_BF16):
         return f"{op} has no {kind.name} form"
     limit = kind.largest / margin
     peak = max(largest[name] for name in values)

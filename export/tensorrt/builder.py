@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...bundle.engine import Machine, Profile
+from ...bundle.engine import AskedPrecision, Machine, Profile
 from ...bundle.progress import Progress
 from ...engine import cuda
+from ...engine.library import CLASSIC, Library
+from ...engine.load import load_engine
 from ...engine.logger import complaint, quiet_logger
 from ...errors import MldrError, Unavailable
 from . import timing_cache
+from .asked import asked_precision
 from .config import EngineConfig
 from .monitor import build_monitor
+from .parse import Parsed, new_builder, parse_with
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -21,14 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialised engine, and what TensorRT's inspector tells of its layers (JSON)."""
+    """A serialised engine, what was asked of the builder, and the inspector's layers (JSON)."""
 
     content: bytes
     layers: str
+    asked: AskedPrecision
 
 
 def build_plan(
-    onnx: Path, profile: Profile, machine: Machine, config: EngineConfig, progress: Progress
+    onnx: Path,
+    precision: str,
+    profile: Profile,
+    machine: Machine,
+    config: EngineConfig,
+    progress: Progress,
 ) -> Plan:
     """Build the engine of ``onnx`` on ``machine``, the GPU of ``config.device``.
 
@@ -36,52 +46,37 @@ def build_plan(
     """
     import tensorrt as trt
 
+    library = Library(CLASSIC, trt)
     cuda.use(config.device)
-    logger = quiet_logger()
-    try:
-        builder = trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:  # what the bindings raise where CUDA fails
-        raise Unavailable(f"TensorRT finds no usable GPU: {complaint(logger)}") from error
-    network = _network(builder, onnx, logger)
-    settings = _settings(builder, config)
-    settings.add_optimization_profile(_profile(builder, network, profile))
+    logger = quiet_logger(trt)
+    builder = new_builder(library, logger)
+    if builder is None:
+        raise Unavailable(f"TensorRT finds no usable GPU: {complaint(logger)}")
+    parsed = accepted(library, parse_with(library, builder, logger, onnx.read_bytes()), onnx.name)
+    asked = asked_precision(precision, parsed.network)
+    settings = common_settings(library, builder, config)
+    _reach(settings, config)
     file = timing_cache.cache_file(machine) if config.timing_cache else None
     timing_cache.attach(settings, file)
-    monitor = build_monitor(progress)
-    settings.progress_monitor = monitor
-    content = builder.build_serialized_network(network, settings)
-    if monitor.interrupted:
-        raise KeyboardInterrupt
-    if content is None:
-        raise MldrError(f"TensorRT does not build {onnx.name}: {complaint(logger)}")
+    plan = serialised(library, parsed, settings, profile, onnx.name, progress)
     if file is not None:
         timing_cache.store(settings, file)
-    plan = bytes(content)
-    return Plan(plan, _layers(plan, logger, config, onnx))
+    return Plan(plan, _layers(plan, logger, config, onnx), asked)
 
 
-def _network(builder: trt.Builder, onnx: Path, logger: Any) -> trt.INetworkDefinition:
-    import tensorrt as trt
-
-    # 10.x would choose precisions itself without it; 11 knows no other way and ignores the flag.
-    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(typed)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx)):
-        reasons = [_reason(parser.get_error(k)) for k in range(parser.num_errors)]
-        told = "; ".join(reasons[:3]) or complaint(logger)
-        raise MldrError(f"TensorRT's parser refuses {onnx.name}: {told}")
-    return network
+def accepted(library: Library, parsed: Parsed, file: str) -> Parsed:
+    """``parsed``. Raises MldrError with the first nodes where the parser refused the graph."""
+    if not parsed:
+        reasons = "; ".join(str(refusal) for refusal in parsed.refusals[:3])
+        raise MldrError(f"{library.name}'s parser refuses {file}: {reasons}")
+    return parsed
 
 
-def _reason(error: trt.ParserError) -> str:
-    what = " ".join(error.desc().split())[:200]
-    return f"{error.node_operator()} {error.node_name()}: {what}"
-
-
-def _settings(builder: trt.Builder, config: EngineConfig) -> trt.IBuilderConfig:
-    import tensorrt as trt
-
+def common_settings(
+    library: Library, builder: trt.Builder, config: EngineConfig
+) -> trt.IBuilderConfig:
+    """What holds for every engine: fp32 means fp32, layers with their types, effort, scratch."""
+    trt = library.trt
     settings = builder.create_builder_config()
     # TF32 keeps 10 bits of a product: an engine called fp32 has to compute in fp32.
     settings.clear_flag(trt.BuilderFlag.TF32)
@@ -90,6 +85,13 @@ def _settings(builder: trt.Builder, config: EngineConfig) -> trt.IBuilderConfig:
     if config.workspace_mib:
         limit = config.workspace_mib << 20
         settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+    return settings
+
+
+def _reach(settings: trt.IBuilderConfig, config: EngineConfig) -> None:
+    """Other GPUs and versions that the engine must run on."""
+    import tensorrt as trt
+
     if config.hardware == "same-compute-capability":
         level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
         settings.hardware_compatibility_level = level
@@ -97,7 +99,27 @@ def _settings(builder: trt.Builder, config: EngineConfig) -> trt.IBuilderConfig:
         settings.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if config.version_compatible:
         settings.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    return settings
+
+
+def serialised(
+    library: Library,
+    parsed: Parsed,
+    settings: trt.IBuilderConfig,
+    profile: Profile,
+    file: str,
+    progress: Progress,
+) -> bytes:
+    """Build. Raises MldrError with the library's reason, and again what the progress bar raised."""
+    builder: trt.Builder = parsed.builder
+    settings.add_optimization_profile(_profile(builder, parsed.network, profile))
+    monitor = build_monitor(library.trt, progress)
+    settings.progress_monitor = monitor
+    content = builder.build_serialized_network(parsed.network, settings)
+    if monitor.raised is not None:
+        raise monitor.raised
+    if content is None:
+        raise MldrError(f"{library.name} does not build {file}: {complaint(parsed.logger)}")
+    return bytes(content)
 
 
 def _profile(
@@ -116,9 +138,8 @@ def _layers(plan: bytes, logger: Any, config: EngineConfig, onnx: Path) -> str:
     """The inspector's JSON of the engine just built."""
     import tensorrt as trt
 
-    runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = config.version_compatible
-    engine: trt.ICudaEngine = runtime.deserialize_cuda_engine(plan)
+    _runtime, loaded = load_engine(plan, logger, host_code=config.version_compatible)
+    engine: trt.ICudaEngine = loaded
     if engine is None:
         raise MldrError(f"the engine of {onnx.name} does not load: {complaint(logger)}")
     inspector = engine.create_engine_inspector()

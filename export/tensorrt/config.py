@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+# Compute capabilities that TensorRT-RTX 1.7 builds for.
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 class EngineConfig(BaseModel):
@@ -43,4 +46,24 @@ class EngineConfig(BaseModel):
         description="Keep measured kernel times in the user's cache folder, by GPU, driver and "
         "TensorRT version, so that the next build is faster.",
     )
+    capabilities: tuple[str, ...] = Field(
+        default=("8.0", "8.6", "8.9", "12.0"),
+        min_length=1,
+        description="Compute capabilities that a TensorRT-RTX engine is built for, of "
+        f"{', '.join(RTX_CAPABILITIES)}.",
+    )
     device: int = Field(default=0, ge=0, le=255, description="Number of the GPU to build on.")
+
+    @field_validator("capabilities")
+    @classmethod
+    def _of_rtx(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for capability in value:
+            if capability not in RTX_CAPABILITIES:
+                raise ValueError(
+                    f"TensorRT-RTX does not build for {capability}, only for "
+                    f"{', '.join(RTX_CAPABILITIES)}: other GPUs (9.0 is Hopper) need the target "
+                    "tensorrt, built where it runs"
+                )
+        if len(set(value)) != len(value):
+            raise ValueError(f"each once, not {', '.join(value)}")
+        return value

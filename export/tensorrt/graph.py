@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MODULES = "pkg.torch.onnx.name_scopes"  # the exporter's note: modules around a node
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,39 @@ class GraphView:
         }
         return found | {t.name: name(t.data_type) for t in self.initializers.values()}
 
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The student's module that each node, by its name, came from; absent where unknown."""
+        found = {}
+        for node in self.nodes:
+            noted = next((p.value for p in node.metadata_props if p.key == _MODULES), "[]")
+            try:
+                scopes = [scope for scope in ast.literal_eval(noted)[:-1] if scope]
+            except (ValueError, SyntaxError, TypeError):
+                continue
+            if scopes:
+                found[named(node)] = str(scopes[-1])
+        return found
+
+    def with_module(self, complaint: str) -> str:
+        """``complaint`` and the module of the first node that it names, where that is known."""
+        words = set(re.split(r"[^\w./]+", complaint))
+        for name, module in self.modules.items():
+            if name in words:
+                return f"{complaint} (node {name}, module {module})"
+        return complaint
+
+    def main_type(self, node: Any) -> str | None:
+        """Type of what the operator works on; None: unknown, or not of the standard."""
+        if node.domain not in ("", "ai.onnx"):
+            return None
+        position = 1 if node.op_type == "Where" else 0  # Where's first input is its condition
+        makes = node.op_type in ("Constant", "ConstantOfShape")
+        name = node.output[0] if makes else (*node.input, "", "")[position]
+        kind = self.types.get(name)
+        # Integers that are known at build time are folded away before types matter.
+        return None if kind in ("INT32", "INT64") and name in self.constants else kind
+
     def value(self, name: str) -> NDArray[Any] | None:
         """The stored tensor ``name``, also out of a Constant node; None: computed or huge."""
         from onnx import numpy_helper
@@ -88,6 +125,11 @@ class GraphView:
         if tensor is None and maker is not None and maker.op_type == "Constant":
             tensor = next((a.t for a in maker.attribute if a.name == "value"), None)
         return None if tensor is None else np.asarray(numpy_helper.to_array(tensor))
+
+
+def named(node: Any) -> str:
+    """The node's name, or what it makes where it has none."""
+    return node.name or f"(makes {next(iter(node.output), '?')})"
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -84,7 +84,9 @@ def engine_here(
             progress,
         )
         artifact = _proven(bundle, precision, source, folder, files, dataset, progress)
-        _add(bundle, artifact, folder)
+        names = [artifact.file, *(entry.file for entry in artifact.beside)]
+        artifacts = [*bundle.manifest.artifacts, artifact]
+        add_files(bundle, folder, names, {"artifacts": artifacts})
     return artifact
 
 
@@ -188,18 +190,16 @@ class StoredLogits:
         return np.stack(known) if len(known) == len(inputs) else self._stand_in(inputs)
 
 
-def _add(bundle: Bundle, artifact: Artifact, folder: Path) -> None:
-    """Put the files into the bundle, the manifest last: until then nothing lists them."""
-    names = [artifact.file, *(entry.file for entry in artifact.beside)]
+def add_files(bundle: Bundle, folder: Path, names: list[str], update: dict[str, list[Any]]) -> None:
+    """Put ``names`` from ``folder`` into the bundle, and what ``update`` says into its manifest.
+
+    The manifest comes last: until then nothing lists them. Raises MldrError where the bundle lists
+    such a file already or cannot be written; it is then as it was.
+    """
     listed = {entry.file for entry in bundle.manifest.files}
     if clash := listed.intersection(names):
         raise MldrError(f"{bundle.path} already lists {', '.join(sorted(clash))}: export it again")
-    manifest = bundle.manifest.model_copy(
-        update={
-            "schema_version": SCHEMA_VERSION,
-            "artifacts": [*bundle.manifest.artifacts, artifact],
-        }
-    )
+    manifest = bundle.manifest.model_copy(update={"schema_version": SCHEMA_VERSION, **update})
     home = bundle.path / FOLDER
     fresh = not home.exists()
     try:

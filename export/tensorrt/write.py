@@ -37,6 +37,11 @@ def source_of(precision: str) -> str:
     return "int8-symmetric" if precision == "int8" else precision
 
 
+def called(precision: str) -> str:
+    """The type that layers of an engine of ``precision`` multiply in."""
+    return precision.removesuffix("-symmetric")
+
+
 def engine_of(onnx: str) -> str | None:
     """What an engine from the ONNX file of that precision is called; None: it is not for one."""
     return {"int8": None, "int8-symmetric": "int8"}.get(onnx, onnx)
@@ -61,16 +66,17 @@ def write_engine(
     The lint runs first and everywhere; its findings are noted. Raises Unavailable with one
     sentence when the graph is not for TensorRT, this machine has none, or it refuses to build.
     """
-    graph, profile = _linted(onnx, max_batch, config, progress)
+    profile = profile_for(max_batch, config)
+    graph = linted(onnx, profile, progress)
     machine = this_machine(config.device)
     try:
-        plan = build_plan(onnx, profile, machine, config, progress)
+        plan = build_plan(onnx, called(precision), profile, machine, config, progress)
         record = _record(plan, graph, onnx, precision, profile, machine, config)
     except Unavailable:
         raise
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
-        raise Unavailable(str(error)) from error
-    progress.note(f"engine {precision}: {record.proof}")
+        raise Unavailable(graph.with_module(str(error))) from error
+    progress.note(f"engine {precision}: {plan.asked}; chosen by it: {record.proof}")
     file, layers = engine_files(machine, precision)
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     write_bytes(folder / file, plan.content)
@@ -78,17 +84,16 @@ def write_engine(
     return EngineFiles(file, layers, record)
 
 
-def _linted(
-    onnx: Path, max_batch: int, config: EngineConfig, progress: Progress
-) -> tuple[GraphView, Profile]:
+def linted(onnx: Path, profile: Profile, progress: Progress, *, rtx: bool = False) -> GraphView:
+    """The graph of ``onnx``, its lint noted. Raises Unavailable in one line where that refuses."""
     import onnx as library
 
-    proto, profile = library.load(str(onnx)), profile_for(max_batch, config)
-    result = lint(proto, profile, onnx.name)
+    proto = library.load(str(onnx))
+    result = lint(proto, profile, onnx.name, rtx=rtx)
     progress.note(str(result))
     if not result:
         raise Unavailable(result.refusal)
-    return GraphView(proto), profile
+    return GraphView(proto)
 
 
 def _record(
@@ -107,7 +112,8 @@ def _record(
         profile=profile,
         source=onnx.name,
         source_sha256=sha256(onnx),
-        proof=prove_precision(precision.removesuffix("-symmetric"), plan.layers, graph),
+        proof=prove_precision(called(precision), plan.layers, graph),
+        asked=plan.asked,
     )
 
 

@@ -16,6 +16,7 @@ from .report import Machine
 _PACKAGES = {
     "onnxruntime-cpu": ("onnxruntime",),
     "onnxruntime-cuda": ("onnxruntime-gpu", "onnxruntime"),
+    "onnxruntime-tensorrt-rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "pytorch": ("torch", "timm"),

@@ -33,6 +33,8 @@ class RuntimeKind:
         """Why it cannot run here, as far as that is known without loading it; None: it can."""
         if not _importable(self.package):
             return f"runtime {self.name} needs the package {self.package}: {self.remedy}"
+        if self.name == "onnxruntime-tensorrt-rtx" and not _plugins():
+            return f"runtime {self.name} needs ONNX Runtime 1.23 or newer, which takes plugins"
         if self.name == "onnxruntime-cuda" and not _cuda_provider():
             return f"runtime {self.name} needs an ONNX Runtime built with CUDA: {self.remedy}"
         return None
@@ -50,6 +52,7 @@ class RuntimeKind:
 
 # No CPU kernels: bf16 does not load, fp8 is fused into something else. Parity emulated both.
 _NO_CPU = ("bf16", "fp8")
+_ASYMMETRIC = ("int8",)  # TensorRT takes symmetric quantisation only
 _GPU = "install onnxruntime-gpu instead of onnxruntime, on a machine with an NVIDIA GPU"
 
 RUNTIMES: dict[str, RuntimeKind] = {
@@ -71,6 +74,16 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "onnxruntime",
             _GPU,
+        ),
+        RuntimeKind(
+            "onnxruntime-tensorrt-rtx",
+            "onnxruntime_tensorrt_rtx",
+            "OnnxRuntimeTensorRtRtx",
+            ("onnx",),
+            "onnxruntime_ep_nv_tensorrt_rtx",
+            "pip install onnxruntime-ep-nv-tensorrt-rtx-cu13, for an NVIDIA RTX card",
+            automatic=False,  # it has not run anywhere yet
+            lacks=_ASYMMETRIC,
         ),
         RuntimeKind(
             "openvino",
@@ -118,6 +131,12 @@ def _importable(package: str) -> bool:
         return find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _plugins() -> bool:
+    import onnxruntime
+
+    return hasattr(onnxruntime, "register_execution_provider_library")
 
 
 def _cuda_provider() -> bool:

@@ -74,7 +74,7 @@ def test_build_prove_and_run(
     path = tmp_path / f"{name}.onnx"
     proto = convolving(kind, path)
     here = machine.this_machine()
-    plan = build_plan(path, Profile(min=1, opt=4, max=8), here, EngineConfig(), Silent())
+    plan = build_plan(path, name, Profile(min=1, opt=4, max=8), here, EngineConfig(), Silent())
     proof = prove_precision(name, plan.layers, GraphView(proto))
     assert proof, f"{proof}\n{plan.layers}"
     assert cache_file(here).stat().st_size > 0

@@ -128,7 +128,8 @@ class Walk(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         before = dict(self.types)
         for argument in node.args.args:
-            self.types.pop(argument.arg, None)
+            if argument.arg != MODULE:  # handed in: still the library's module
+                self.types.pop(argument.arg, None)
             kind = self.annotated(argument.annotation)
             if kind is not None:
                 self.types[argument.arg] = kind
@@ -172,7 +173,7 @@ class Walk(ast.NodeVisitor):
         if isinstance(target, (ast.Name, ast.Attribute)):
             if kind is not None:
                 self.types[ast.unparse(target)] = kind
-            elif isinstance(target, ast.Name):
+            elif isinstance(target, ast.Name) and target.id != MODULE:
                 self.types.pop(target.id, None)
 
     def visit_Call(self, node: ast.Call) -> None:

@@ -57,6 +57,16 @@ class TensorIOMode(enum.IntEnum):
 class DataType(enum.IntEnum):
     FLOAT = 0
     HALF = 1
+    INT8 = 2
+    INT32 = 3
+    BF16 = 7
+
+
+class LayerType(enum.IntEnum):
+    CONVOLUTION = 0
+    MATRIX_MULTIPLY = 13
+    IDENTITY = 26
+    DEQUANTIZE = 43
 
 
 class ExecutionContextAllocationStrategy(enum.IntEnum):
@@ -119,10 +129,35 @@ class ParserError:
 
 
 class ITensor:
-    def __init__(self, value: Any) -> None:
-        self.name = value.name
-        dims = value.type.tensor_type.shape.dim
+    def __init__(self, name: str, element: int, dims: Any) -> None:
+        self.name = name
+        self.dtype = _ELEMENTS.get(element, DataType.INT32)
         self.shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
+
+
+class ILayer:
+    def __init__(self, node: Any, types: dict[str, int]) -> None:
+        self._node, self._types = node, types
+        self.type = _LAYERS.get(node.op_type, LayerType.IDENTITY)
+        self.num_inputs, self.num_outputs = len(node.input), len(node.output)
+
+    def get_input(self, index: int) -> ITensor:
+        return self._tensor(self._node.input[index])
+
+    def get_output(self, index: int) -> ITensor:
+        return self._tensor(self._node.output[index])
+
+    def _tensor(self, name: str) -> ITensor:
+        return ITensor(name, self._types.get(name, 0), [])
+
+
+_ELEMENTS = {1: DataType.FLOAT, 10: DataType.HALF, 16: DataType.BF16, 3: DataType.INT8}
+_LAYERS = {
+    "Conv": LayerType.CONVOLUTION,
+    "Gemm": LayerType.MATRIX_MULTIPLY,
+    "MatMul": LayerType.MATRIX_MULTIPLY,
+    "DequantizeLinear": LayerType.DEQUANTIZE,
+}
 
 
 class INetworkDefinition:
@@ -134,7 +169,23 @@ class INetworkDefinition:
         return len(self._proto.graph.input)
 
     def get_input(self, index: int) -> ITensor:
-        return ITensor(self._proto.graph.input[index])
+        value = self._proto.graph.input[index]
+        kind = value.type.tensor_type
+        return ITensor(value.name, kind.elem_type, kind.shape.dim)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._proto.graph.node)
+
+    def get_layer(self, index: int) -> ILayer:
+        return ILayer(self._proto.graph.node[index], _types(self._proto))
+
+
+def _types(proto: Any) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    values = [*inferred.input, *inferred.value_info, *inferred.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
 
 class IOptimizationProfile:
@@ -151,8 +202,8 @@ class OnnxParser:
     def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
         self._network, self._errors = network, []
 
-    def parse_from_file(self, model: str) -> bool:
-        proto = onnx.load(model)
+    def parse(self, model: bytes, path: str | None = None) -> bool:
+        proto = onnx.load_from_string(model)
         self._errors = [ParserError(n) for n in proto.graph.node if n.op_type == self.refused]
         self._network._proto.CopyFrom(proto)
         return not self._errors
@@ -406,10 +457,7 @@ class FakeTensorRT(ModuleType):
 
     def layers(self, proto: Any, typed: bool) -> list[dict[str, Any]]:
         """One layer a node, in the words of the inspector of 10.x or of 11.x."""
-        inferred = onnx.shape_inference.infer_shapes(proto).graph
-        values = [*inferred.input, *inferred.value_info, *inferred.output]
-        types = {v.name: v.type.tensor_type.elem_type for v in values}
-        types |= {t.name: t.data_type for t in inferred.initializer}
+        types = _types(proto)
         words = {1: "Float", 10: "Half", 16: "BFloat16", 3: "Int8", 7: "Int64"}
         found = []
         for node in proto.graph.node:
@@ -434,8 +482,9 @@ class FakeTensorRT(ModuleType):
 NAMES = (
     *("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel"),
     *("ProfilingVerbosity", "MemoryPoolType", "LayerInformationFormat", "TensorIOMode"),
-    *("DataType", "ExecutionContextAllocationStrategy", "ILogger", "IProgressMonitor"),
-    *("IHostMemory", "ITimingCache", "ParserError", "ITensor", "INetworkDefinition"),
+    *("DataType", "LayerType", "ExecutionContextAllocationStrategy", "ILogger"),
+    *("IProgressMonitor", "IHostMemory", "ITimingCache", "ParserError", "ITensor", "ILayer"),
+    "INetworkDefinition",
     *("IOptimizationProfile", "OnnxParser", "IBuilderConfig", "Builder", "EngineInspector"),
     *("IExecutionContext", "ICudaEngine", "Runtime"),
 )

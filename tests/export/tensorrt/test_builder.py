@@ -44,7 +44,9 @@ def onnx(exported: Bundle) -> Path:
 
 
 def build(onnx: Path, progress: Any = None, **config: Any) -> Plan:
-    return build_plan(onnx, PROFILE, this_machine(), EngineConfig(**config), progress or Silent())
+    return build_plan(
+        onnx, "fp32", PROFILE, this_machine(), EngineConfig(**config), progress or Silent()
+    )
 
 
 def test_what_tensorrt_is_told(trt: Any, onnx: Path) -> None:

@@ -44,7 +44,7 @@ def test_build_engine_on_golden_images(trt: Any, path: Path) -> None:
     result = run("build-engine", path, "--golden-only", "--precision", "fp32", "--opt-batch", 8)
     assert result.exit_code == 0, result.output
     assert "parity fp32: passed on 16 images" in result.stdout
-    assert "lint student.onnx for TensorRT: " in result.stderr
+    assert "lint student.onnx by TensorRT 10.16.1.11's parser: " in result.stderr
     assert "fp32 proven" in result.stderr
     record = open_bundle(path).artifact("fp32", "tensorrt").engine
     assert record is not None and record.profile.opt == 8

@@ -152,11 +152,11 @@ from mldr_deploy.engine import cuda, logger
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.export.tensorrt import builder, config, monitor
 
-quiet = logger.quiet_logger()
+quiet = logger.quiet_logger(tensorrt_bindings)
 quiet.log(tensorrt_bindings.ILogger.Severity.ERROR, "a\\n b")
-quiet.log(tensorrt_bindings.ILogger.Severity.WARNING, "not kept")
-assert quiet.problems == ["a b"], quiet.problems
-watching = monitor.build_monitor(Silent())
+quiet.log(tensorrt_bindings.ILogger.Severity.WARNING, "not an error")
+assert (quiet.problems, quiet.warnings) == (["a b"], ["not an error"])
+watching = monitor.build_monitor(tensorrt_bindings, Silent())
 watching.phase_start("a", None, 3)
 assert watching.step_complete("a", 0) is True
 cuda.use = lambda device: None
@@ -164,7 +164,7 @@ version = tensorrt_bindings.__version__
 here = Machine(gpu="g", compute_capability="8.9", tensorrt=version, driver="1")
 try:
     builder.build_plan(
-        Path("x.onnx"), Profile(min=1, opt=1, max=2), here, config.EngineConfig(), Silent()
+        Path("x.onnx"), "fp32", Profile(min=1, opt=1, max=2), here, config.EngineConfig(), Silent()
     )
 except Unavailable as error:
     print(error)

@@ -211,7 +211,7 @@ def test_without_tensorrt_the_rest_is_written(
     assert reason == (
         'tensorrt fp32: TensorRT is not installed: pip install "mldr-deploy[tensorrt]"'
     )
-    assert any(note.startswith("lint student.onnx for TensorRT: ") for note in notes)
+    assert any(note.startswith("lint student.onnx by ") for note in notes)
     assert not (bundle.path / "engines").exists()
 
 

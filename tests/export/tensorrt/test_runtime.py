@@ -45,7 +45,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(trt: Any, linear: Path, tmp_path: Path) -> Path:
     profile = Profile(min=1, opt=2, max=4)
-    plan = build_plan(linear, profile, this_machine(), EngineConfig(), Silent())
+    plan = build_plan(linear, "fp32", profile, this_machine(), EngineConfig(), Silent())
     (tmp_path / "e.plan").write_bytes(plan.content)
     return tmp_path / "e.plan"
 
@@ -153,7 +153,9 @@ def test_host_code_is_allowed_only_where_it_is_recorded(
     trt: Any, linear: Path, tmp_path: Path
 ) -> None:
     config = EngineConfig(version_compatible=True)
-    plan = build_plan(linear, Profile(min=1, opt=1, max=2), this_machine(), config, Silent())
+    plan = build_plan(
+        linear, "fp32", Profile(min=1, opt=1, max=2), this_machine(), config, Silent()
+    )
     path = tmp_path / "e.plan"
     path.write_bytes(plan.content)
     with pytest.raises(EngineError, match="host code, which is not allowed"):

@@ -1,12 +1,10 @@
-"""ONNX operators that TensorRT's parser takes, and the types each takes (facts, not code).
+"""ONNX operators that classic TensorRT's parser takes, and the types each takes (facts, not code).
 
 Source: the support matrix of the ONNX-TensorRT project (``docs/operators.md``) for TensorRT 10.15,
-opset 9 to 24. An operator of the standard domain that is not here is refused by the parser.
+opset 9 to 24. An operator of the standard domain that is not here is refused by its parser.
 """
 
 from __future__ import annotations
-
-OPSETS = range(9, 25)
 
 _FLOAT = ("FLOAT", "FLOAT16", "BFLOAT16")
 _HALF = ("FLOAT", "FLOAT16")
@@ -60,18 +58,3 @@ _GROUPS: tuple[tuple[tuple[str, ...], str], ...] = (
 TYPES: dict[str, frozenset[str]] = {
     operator: frozenset(types) for types, operators in _GROUPS for operator in operators.split()
 }
-
-# Inputs (by position) that must be known when the engine is built.
-CONSTANT_INPUTS: dict[str, tuple[int, ...]] = {
-    "CumSum": (1,),
-    "OneHot": (1,),
-    "Squeeze": (1,),
-    "Unsqueeze": (1,),
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    "Dropout": (2,),
-    **{operator: (1,) for operator in TYPES if operator.startswith("Reduce")},
-}
-
-# Operators whose output has a size that depends on the data: no CUDA graph can hold that.
-DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression"})
