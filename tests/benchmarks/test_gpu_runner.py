@@ -37,9 +37,14 @@ def case(name, work=lambda: {"figure": 7}):
 def fail():
     raise ValueError("a planted fault")
 
-def sleep():
+def leave():
     child = subprocess.Popen(["sleep", "600"])
-    (folder / "pids").write_text(f"{os.getpid()} {child.pid}")
+    with (folder / "pids").open("a") as file:
+        file.write(f"{os.getpid()} {child.pid}\\n")
+    return {"figure": 7}
+
+def sleep():
+    leave()
     time.sleep(600)
 
 def die():
@@ -106,7 +111,7 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
         started(
             "run([[part('raises', bad=fail, after=good)], [PartPlan('early', 60, no_cases)],"
             "[part('sleeps', seconds=2.5, first=good, long=sleep), part('beside', x=good)],"
-            "[part('dies', x=die)], [part('last', x=good)]])"
+            "[part('dies', x=die)], [part('leaves', x=leave)], [part('last', x=good)]])"
         )
     )
     parts = read_archive(tmp_path / "gpu.zip")["parts"]
@@ -117,6 +122,7 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
         "sleeps": "timed out",
         "beside": "done",
         "dies": "failed",
+        "leaves": "done",
         "last": "done",
     }
     assert "ValueError: a planted fault" in parts["raises"]["rows"]["bad"]["failed"]
@@ -127,7 +133,9 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
     assert parts["sleeps"]["rows"] == {"first": {"figure": 7}}
     assert parts["sleeps"]["state"]["why"].endswith("it was at: long")
     assert parts["dies"]["state"]["why"].startswith("ended by signal 9")
-    for pid in (tmp_path / "pids").read_text().split():
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 4
+    for pid in pids:
         wait_until_gone(int(pid))
 
 
@@ -149,7 +157,7 @@ def test_a_kill_leaves_the_archive_and_no_process(
 ) -> None:
     groups = "run([[part('a', x=good)], [part('b', x=good, y={work})], [part('c', x=good)]])"
     process = started(groups.format(work="sleep"))
-    while not (tmp_path / "pids").is_file():
+    while not (tmp_path / "pids").is_file() or not (tmp_path / "pids").read_text():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)

@@ -122,13 +122,20 @@ def test_the_service_is_stopped_also_when_its_user_is_killed(
         "from mps import *\nwith multi_process_service(): print('up', flush=True); time.sleep(600)"
     )
     user = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=gpu_folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=gpu_folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert user.stdout is not None and user.stdout.readline() == "up\n"
-    user.send_signal(signal.SIGKILL)
+    os.killpg(user.pid, signal.SIGKILL)  # as a part's whole group is
     user.communicate()
-    while control.read_text().split()[-1] != "quit":  # the shell hears of it by its input's end
+    for _ in range(600):  # the shell hears of it by its input's end
+        if control.read_text().endswith("quit\n"):
+            return
         time.sleep(0.05)
+    raise AssertionError(control.read_text())
 
 
 def test_a_service_that_does_not_start_is_no_failure(
