@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,21 @@ def test_the_limits_add_up(scale: Any, tmp_path: Path) -> None:
 def test_a_line_that_was_cut_off_does_not_count() -> None:
     lines = b'{"case": "a", "x": 1}\n{"case": "b", "x": 2}\n{"case": "a", "x": 3}\n{"case": "c", '
     assert rows_of(lines) == {"a": {"x": 3}, "b": {"x": 2}}
+
+
+def test_a_file_that_vanishes_does_not_matter(tmp_path: Path) -> None:
+    """As checkpoints do, between being listed and being read."""
+    results = Results(tmp_path / "results", tmp_path / "gpu.zip")
+    results.part("a").begin()
+    results.part("a").write("x", {"figure": 7})
+    (results.folder / "gone.json").symlink_to(tmp_path / "nowhere")
+    (results.folder / "weights.safetensors").write_bytes(b"large")
+    (results.folder / "long.txt").write_bytes(b"-" * 2**20 + b"end")
+    results.save()
+    assert read_archive(tmp_path / "gpu.zip")["parts"]["a"]["rows"] == {"x": {"figure": 7}}
+    with zipfile.ZipFile(tmp_path / "gpu.zip") as archive:
+        assert sorted(archive.namelist()) == ["long.txt", "parts/a/rows.jsonl"]
+        assert len(archive.read("long.txt")) == 2**20 and archive.read("long.txt").endswith(b"-end")
 
 
 def test_figures_of_two_machines_do_not_mix(tmp_path: Path) -> None:
