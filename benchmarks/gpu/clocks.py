@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from shutil import which
 
@@ -18,7 +17,7 @@ def query(fields: Sequence[str]) -> str | None:
 
 def ask(*arguments: str) -> str | None:
     """What nvidia-smi prints; None where it is missing, fails, or takes two seconds."""
-    if not _is_here():
+    if which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", *arguments]
     try:
@@ -38,8 +37,3 @@ def sample_clocks(folders: Sequence[Path]) -> None:
         header = "" if path.is_file() else ", ".join(FIELDS) + "\n"
         with path.open("a") as file:
             file.write(f"{header}{line}\n")
-
-
-@cache
-def _is_here() -> bool:
-    return which("nvidia-smi") is not None

@@ -12,8 +12,10 @@ moment, also after a kill.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -94,16 +96,16 @@ class Results:
 
     def save(self) -> None:
         """Write the archive where something has changed. Raises MldrError where it cannot."""
-        files = [path for path in sorted(self.folder.rglob("*")) if _is_kept(path)]
-        stats = [(path, path.stat()) for path in files]
-        now = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        kept = _kept(self.folder)
+        now = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in kept]
         if now == self._archived and self.archive.is_file():
             return
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in files:
-                name = path.relative_to(self.folder).as_posix()
-                archive.writestr(name, path.read_bytes()[-_LARGEST:])
+            for path, _ in kept:
+                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                    content = path.read_bytes()[-_LARGEST:]
+                    archive.writestr(path.relative_to(self.folder).as_posix(), content)
         write_bytes(self.archive, buffer.getvalue())
         self._archived = now
 
@@ -155,7 +157,15 @@ def clock_range(table: str) -> str:
     return f"{numbers[0]} to {numbers[-1]} MHz" if numbers else "-"
 
 
-def _is_kept(path: Path) -> bool:
-    if path.name in _KEPT_NAMES:
-        return path.stat().st_size <= _LARGEST
-    return path.suffix in _KEPT and not path.name.startswith(".")
+def _kept(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Files for the archive, in order; runs at work may take some away at any moment."""
+    files = []
+    for base, _, names in os.walk(folder):
+        for path in (Path(base) / name for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.name in _KEPT_NAMES and stat.st_size > _LARGEST:
+                    continue
+                if path.name in _KEPT_NAMES or path.suffix in _KEPT:
+                    files.append((path, stat))
+    return sorted(files, key=lambda file: file[0])

@@ -40,7 +40,7 @@ FULL = Scale(
     dfra=((128, 100), (128, 200), (256, 1000), (1024, 1000), (64, 21841)),
     recipe="cifar100-vit-s-resnet18",
     settings=("train.precision=bf16", "train.teacher_precision=bf16"),
-    turns=5,
+    turns=3,
     processes=(8, 4, 1, 2),
     seconds=1.0,
     comparison=HERE / "h100.toml",

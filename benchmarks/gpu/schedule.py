@@ -33,8 +33,8 @@ def first(scale: Scale) -> list[Group]:
     return [
         [planned("machine", 12, "machine", scale)],
         [
-            PartPlan("tests-kernels", 38, lambda part: tests("test_relations.py", part)),
-            PartPlan("tests-step", 38, lambda part: tests("test_step.py", part)),
+            PartPlan("tests-kernels", 38, partial(tests, scale, "test_relations.py")),
+            PartPlan("tests-step", 38, partial(tests, scale, "test_step.py")),
             planned("compile", min(compiling, 38), "training", scale, name="warm_up"),
         ],
         [planned("dfra", 18, "kernels", scale)],
@@ -76,8 +76,8 @@ def _call(module: str, name: str, *arguments: Any, **settings: Any) -> Cases:
     return function(*arguments, **settings)
 
 
-def tests(file: str, part: Part) -> Cases:
+def tests(scale: Scale, file: str, part: Part) -> Cases:
     """tests/gpu/``file``."""
     import suite
 
-    return {"all": suite.run(file, part)}
+    return {"all": suite.run(file, part, on_gpu=not scale.rehearsal)}

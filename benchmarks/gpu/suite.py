@@ -12,8 +12,11 @@ from results import Part, Row
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(file: str, part: Part) -> Callable[[], Row]:
-    """A case that runs tests/gpu/``file``: counts, and a row of its own for every test."""
+def run(file: str, part: Part, *, on_gpu: bool) -> Callable[[], Row]:
+    """A case that runs tests/gpu/``file``: counts, and a row of its own for every test.
+
+    Raises AssertionError where a test failed, and where on a GPU all were skipped.
+    """
 
     def work() -> Row:
         import pytest
@@ -27,6 +30,8 @@ def run(file: str, part: Part) -> Callable[[], Row]:
             raise RuntimeError(f"pytest ended with {code!r}, see output.txt")
         if broken := told.counts["failed"]:
             raise AssertionError(f"{broken} tests failed")
+        if on_gpu and not told.counts["passed"]:
+            raise AssertionError("every test was skipped: PyTorch cannot use the GPU")
         return {name: told.counts[name] for name in ("passed", "skipped")}
 
     return work

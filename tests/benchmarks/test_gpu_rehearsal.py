@@ -137,14 +137,15 @@ def test_step_1_goes_on_after_a_kill(bare: Bare) -> None:
     assert read_archive(bare.archive)["parts"]["machine"]["state"] == before
     output, _ = bare.start(1).communicate()
     assert json.loads(output.splitlines()[-1])["parts"].keys() >= {"dfra", "processes-mps"}, output
-    assert bare.state("machine") == before
+    if before["state"] == "done":  # else it was too slow, and was tried again
+        assert bare.state("machine") == before
     require_carried_out(bare, 1)
 
 
 def test_step_2_goes_on_after_a_kill_and_fills_the_page(bare: Bare) -> None:
     teacher = bare.results / "comparison" / "teachers" / "resnet" / "result.json"
     bare.kill_when(bare.start(2), teacher.is_file)
-    assert read_archive(bare.archive)["parts"]["comparison"]
+    assert read_archive(bare.archive)["parts"]["machine-2"]["state"] == bare.state("machine-2")
     trained = teacher.stat().st_mtime_ns
     output, _ = bare.start(2).communicate()
     assert json.loads(output.splitlines()[-1])["step"] == 2, output

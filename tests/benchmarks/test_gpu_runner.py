@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,14 @@ def case(name, work=lambda: {"figure": 7}):
 def fail():
     raise ValueError("a planted fault")
 
-def sleep():
+def leave():
     child = subprocess.Popen(["sleep", "600"])
-    (folder / "pids").write_text(f"{os.getpid()} {child.pid}")
+    with (folder / "pids").open("a") as file:
+        file.write(f"{os.getpid()} {child.pid}\\n")
+    return {"figure": 7}
+
+def sleep():
+    leave()
     time.sleep(600)
 
 def die():
@@ -106,7 +112,7 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
         started(
             "run([[part('raises', bad=fail, after=good)], [PartPlan('early', 60, no_cases)],"
             "[part('sleeps', seconds=2.5, first=good, long=sleep), part('beside', x=good)],"
-            "[part('dies', x=die)], [part('last', x=good)]])"
+            "[part('dies', x=die)], [part('leaves', x=leave)], [part('last', x=good)]])"
         )
     )
     parts = read_archive(tmp_path / "gpu.zip")["parts"]
@@ -117,6 +123,7 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
         "sleeps": "timed out",
         "beside": "done",
         "dies": "failed",
+        "leaves": "done",
         "last": "done",
     }
     assert "ValueError: a planted fault" in parts["raises"]["rows"]["bad"]["failed"]
@@ -127,7 +134,9 @@ def test_whatever_becomes_of_a_part_the_next_runs(started: Any, tmp_path: Path) 
     assert parts["sleeps"]["rows"] == {"first": {"figure": 7}}
     assert parts["sleeps"]["state"]["why"].endswith("it was at: long")
     assert parts["dies"]["state"]["why"].startswith("ended by signal 9")
-    for pid in (tmp_path / "pids").read_text().split():
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 4
+    for pid in pids:
         wait_until_gone(int(pid))
 
 
@@ -149,7 +158,7 @@ def test_a_kill_leaves_the_archive_and_no_process(
 ) -> None:
     groups = "run([[part('a', x=good)], [part('b', x=good, y={work})], [part('c', x=good)]])"
     process = started(groups.format(work="sleep"))
-    while not (tmp_path / "pids").is_file():
+    while not (tmp_path / "pids").is_file() or not (tmp_path / "pids").read_text():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
@@ -185,6 +194,21 @@ def test_the_limits_add_up(scale: Any, tmp_path: Path) -> None:
 def test_a_line_that_was_cut_off_does_not_count() -> None:
     lines = b'{"case": "a", "x": 1}\n{"case": "b", "x": 2}\n{"case": "a", "x": 3}\n{"case": "c", '
     assert rows_of(lines) == {"a": {"x": 3}, "b": {"x": 2}}
+
+
+def test_a_file_that_vanishes_does_not_matter(tmp_path: Path) -> None:
+    """As checkpoints do, between being listed and being read."""
+    results = Results(tmp_path / "results", tmp_path / "gpu.zip")
+    results.part("a").begin()
+    results.part("a").write("x", {"figure": 7})
+    (results.folder / "gone.json").symlink_to(tmp_path / "nowhere")
+    (results.folder / "weights.safetensors").write_bytes(b"large")
+    (results.folder / "long.txt").write_bytes(b"-" * 2**20 + b"end")
+    results.save()
+    assert read_archive(tmp_path / "gpu.zip")["parts"]["a"]["rows"] == {"x": {"figure": 7}}
+    with zipfile.ZipFile(tmp_path / "gpu.zip") as archive:
+        assert sorted(archive.namelist()) == ["long.txt", "parts/a/rows.jsonl"]
+        assert len(archive.read("long.txt")) == 2**20 and archive.read("long.txt").endswith(b"-end")
 
 
 def test_figures_of_two_machines_do_not_mix(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import carried
 import pytest
+from clocks import query, sample_clocks
 from mps import CONTROL, multi_process_service
 
 from mldr_deploy.errors import MldrError, Unavailable
@@ -122,13 +123,20 @@ def test_the_service_is_stopped_also_when_its_user_is_killed(
         "from mps import *\nwith multi_process_service(): print('up', flush=True); time.sleep(600)"
     )
     user = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=gpu_folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=gpu_folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert user.stdout is not None and user.stdout.readline() == "up\n"
-    user.send_signal(signal.SIGKILL)
+    os.killpg(user.pid, signal.SIGKILL)  # as a part's whole group is
     user.communicate()
-    while control.read_text().split()[-1] != "quit":  # the shell hears of it by its input's end
+    for _ in range(600):  # the shell hears of it by its input's end
+        if control.read_text().endswith("quit\n"):
+            return
         time.sleep(0.05)
+    raise AssertionError(control.read_text())
 
 
 def test_a_service_that_does_not_start_is_no_failure(
@@ -140,6 +148,24 @@ def test_a_service_that_does_not_start_is_no_failure(
     monkeypatch.setenv("PATH", str(tmp_path))
     with multi_process_service() as started:
         assert not started
+
+
+def test_the_card_is_asked_and_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, calls = tmp_path / "nvidia-smi", tmp_path / "calls"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert query(["name"]) is None
+    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\necho 1980 MHz, 3 W\n')
+    program.chmod(0o755)
+    assert query(["clocks.sm", "power.draw"]) == "1980 MHz, 3 W"
+    for _ in range(2):
+        sample_clocks([tmp_path])
+    header, *lines = (tmp_path / "clocks.csv").read_text().splitlines()
+    assert header.startswith("clocks.sm, ") and lines == ["1980 MHz, 3 W"] * 2
+    asked = {word for line in calls.read_text().splitlines() for word in line.split()}
+    allowed = ("--query-gpu=", "--format=csv,noheader", "--id=0")
+    assert all(word.startswith(allowed) for word in asked)
+    program.write_text("#!/bin/sh\necho broken\nexit 9\n")
+    assert query(["name"]) is None
 
 
 def test_pack_refuses_what_is_not_there(gpu_folder: Path, tmp_path: Path) -> None:
