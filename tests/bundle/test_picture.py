@@ -287,6 +287,7 @@ def test_webp_chunks_do_not_hide_pixels() -> None:
     assert np.array_equal(open_picture(garbage), truth)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_avif_and_tiff_metadata_do_not_hide_pixels(tiff: Make) -> None:
     if features.check("avif"):
         good = saved("AVIF", exif=ORIENTED)
