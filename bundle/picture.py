@@ -7,16 +7,21 @@ here. A file is known by its first bytes, its suffix says nothing; docs/pictures
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError, features
+from PIL.ImageFile import ImageFile
 
 from ..errors import MldrError
 from .metadata import has_more_scans, pixels_only
 from .upright import upright_rgb
+
+# Damaged metadata and large sizes are no news where the pixels are good.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 HEAD = 64  # bytes that `picture_format` needs
 
@@ -61,11 +66,10 @@ UNLIMITED = Limits()
 
 def picture_format(head: bytes) -> str | None:
     """The format in FORMATS that a file beginning with ``head`` has, or None: no picture."""
-    if head[:4] == b"II*\0" and head[8:10] == b"CR":
-        return None  # a Canon's raw file, in which TIFF is only the preview
     for magic, name in _SIGNATURES.items():
         if head.startswith(magic):
-            return name
+            raw = name == "TIFF" and head[8:10] == b"CR"  # a Canon's, of which TIFF is the preview
+            return None if raw else name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
@@ -141,21 +145,19 @@ def _decoded(
         raise UnfitPicture("unsuitable", str(error)) from None
 
 
-def _require_size(image: Image.Image, limits: Limits) -> None:
+def _require_size(image: ImageFile, limits: Limits) -> None:
     width, height = image.size
     pixels = width * height
     if limits.pixels is not None and pixels > limits.pixels:
         raise UnfitPicture(
             "pixels", f"{width} x {height} pixels, at most {limits.pixels} are taken: scale it"
         )
-    if width < 1 or height < 1:
+    if pixels < 1:
         raise UnfitPicture("undecodable", "an image without pixels")
-    slow = image.format == "PPM" and image.tile[0][0] != "raw"  # type: ignore[attr-defined]
-    if slow and limits.slow_pixels is not None and pixels > limits.slow_pixels:
+    most = limits.slow_pixels
+    if most is not None and pixels > most and image.format == "PPM" and image.tile[0][0] != "raw":
         raise UnfitPicture(
-            "pixels",
-            f"a PPM of text or of other than 8 bits, of more than {limits.slow_pixels} pixels: "
-            "save it as PNG",
+            "pixels", f"a PPM of text or of other than 8 bits, of more than {most} pixels: use PNG"
         )
 
 

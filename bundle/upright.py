@@ -41,6 +41,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     The orientation is EXIF's, else XMP's; transparency is laid over white. The pixels may be
     those of ``image``. Raises MldrError for values whose meaning is not defined.
     """
+    if type(image) is Image.Image and image.mode == "RGB" and not (image.info or image.getexif()):
+        return image
     coding = _coding(image)
     deep = _is_deep(image, coding)
     image.load()  # TIFF turns itself upright here, so the orientation is asked for afterwards
@@ -50,7 +52,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     elif deep:
         bands: Any = image.getextrema()  # Pillow keeps the high bytes of colours
         _require_depth(255 + 256 * max(high for _, high in bands[:3]))
-    picture = _rgb(_with_key(image, str(coding[0])))
+    picture = _rgb(image, str(coding[0]))
     if turn is not None:
         picture = picture.transpose(turn)
     bare = picture._new(picture.im)  # the same pixels: a copy would take as long as decoding
@@ -69,6 +71,8 @@ def _coding(image: Image.Image) -> Sequence[object]:
 
 def _is_deep(image: Image.Image, coding: Sequence[object]) -> bool:
     """Whether samples have 16 bits, all of which should be used. Refuses what nothing defines."""
+    if image.mode == "RGB" and image.format not in ("PNG", "PPM", "TIFF"):
+        return False
     if isinstance(image, TiffImageFile):
         return _is_deep_tiff(image)
     if image.mode == "F":
@@ -138,10 +142,11 @@ def _with_key(image: Image.Image, raw_mode: str) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, raw_mode: str) -> Image.Image:
     """Samples of 8 bits -> RGB, transparency over white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
+    image = _with_key(image, raw_mode)
     if image.has_transparency_data:
         seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         paper = Image.new("RGBA", seen.size, "white")

@@ -6,7 +6,6 @@ import errno
 import logging
 import signal
 import socket
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -100,10 +99,8 @@ def url_of(listening: socket.socket) -> str:
 def run_app(app: object, listening: socket.socket, grace: int) -> None:
     """Serve ``app`` until SIGINT or SIGTERM; then what runs has ``grace`` seconds to finish."""
     import uvicorn
-    from PIL import Image
 
     # What is wrong with an upload is told to its sender; it must not fill the log.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -211,6 +211,17 @@ def test_jpeg_segments_do_not_hide_pixels(kind: str) -> None:
             assert np.array_equal(open_picture(spoilt), open_picture(good))
 
 
+def test_what_says_how_colours_are_stored_is_kept() -> None:
+    """Adobe's marker with transform 0: RGB, where JFIF would mean YCbCr."""
+    good = saved("JPEG")
+    assert good[2:4] == b"\xff\xe0"
+    plain = good[4 + struct.unpack(">H", good[4:6])[0] :]
+    rgb = good[:2] + segment(0xEE, b"Adobe\0\x64\0\0\0\0\0") + plain
+    assert not np.array_equal(open_picture(rgb), open_picture(good))
+    spoilt = rgb[:2] + JPEG_SEGMENTS["profile without a number"] + rgb[2:]
+    assert np.array_equal(open_picture(spoilt), open_picture(rgb))
+
+
 def broken_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + b"\0\0\0\5"  # a wrong checksum
 
@@ -276,6 +287,7 @@ def test_webp_chunks_do_not_hide_pixels() -> None:
     assert np.array_equal(open_picture(garbage), truth)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_avif_and_tiff_metadata_do_not_hide_pixels(tiff: Make) -> None:
     if features.check("avif"):
         good = saved("AVIF", exif=ORIENTED)
