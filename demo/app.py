@@ -37,7 +37,13 @@ class Stage:
 
 
 def offline(folder: Path) -> None:
-    """Tell Gradio, before it is imported, to ask nobody anything and where files may lie."""
+    """Tell Gradio, before it is imported, to ask nobody anything and where files may lie.
+
+    Proxies are forgotten: nothing leaves this machine, and Gradio's HTTP client refuses to be made
+    where one is named that it has no package for (socks5) or cannot read.
+    """
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -205,6 +206,49 @@ def test_nothing_of_a_bundle_that_failed_is_run_and_every_answer_says_why(all_fa
     assert "student.onnx failed its parity gate" in page and 'role="alert"' in page
 
 
+PROXIES = [
+    {"all_proxy": "socks5://127.0.0.1:9"},
+    {"ALL_PROXY": "socks5h://user:word@127.0.0.1:9"},
+    {"all_proxy": "socks4://127.0.0.1:9"},
+    {"http_proxy": "http://127.0.0.1:9"},
+    {"HTTP_PROXY": "127.0.0.1:9", "https_proxy": "127.0.0.1:9"},
+    {"HTTPS_PROXY": "socks5://[::1]:9", "no_proxy": "example.org"},
+    {"https_proxy": "ftp://127.0.0.1:9"},
+    {"All_Proxy": "://nonsense", "http_proxy": "http://host:port"},
+    {"http_proxy": "http://127.0.0.1:9", "no_proxy": "[::1,*bad*,http://["},
+    {"all_proxy": "socks5://127.0.0.1:9", "NO_PROXY": "*"},
+]
+
+
+@pytest.mark.parametrize("proxies", PROXIES, ids=lambda proxies: " ".join(proxies.values()))
+def test_no_proxy_of_the_environment_concerns_the_page(
+    proxies: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio makes such a client when it is imported, and asks this machine by it."""
+    import httpx
+
+    from mldr_deploy.demo.app import offline
+
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+    monkeypatch.setenv("GRADIO_SSR_MODE", "")
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    offline(tmp_path)
+    with httpx.Client() as client:
+        assert client._mounts == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxies", PROXIES[:1] + PROXIES[7:9], ids=str)
+def test_the_page_starts_whatever_proxies_the_environment_names(
+    proxies: dict[str, str], all_failed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    test_the_page_of_a_bundle_that_failed_is_there(all_failed)
+
+
 @pytest.mark.slow
 def test_the_page_of_a_bundle_that_failed_is_there(all_failed: Path) -> None:
     code = (
@@ -221,7 +265,7 @@ def test_the_page_of_a_bundle_that_failed_is_there(all_failed: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(ROOT / ".src"), "PATH": ""},
+        env=os.environ | {"PYTHONPATH": str(ROOT / ".src"), "PATH": ""},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "PAGE 127.0.0.1\n"

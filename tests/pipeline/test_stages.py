@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.cli.group import main
 from mldr_deploy.pipeline.recipe import Recipe
 from mldr_deploy.pipeline.summary import _kept
 from mldr_deploy.pipeline.workspace import workspace
@@ -48,6 +49,20 @@ def test_ends_with_one_table_and_exit_code_0(finished: tuple[Path, Result]) -> N
     assert any("student.onnx" in line and "passed" in line for line in table)
     assert any("time" in line and "teacher" in line for line in table)
     assert f"bundle  {out / 'bundle'}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rule"), [("ascii", "-"), ("cp1252", "-"), ("koi8-r", "─"), ("euc-jp", "─")]
+)
+def test_the_table_is_printed_in_any_encoding(
+    encoding: str, rule: str, finished: tuple[Path, Result], small: Path
+) -> None:
+    out, result = finished
+    words = ["distill-and-export", "--recipe", str(small), "--out", str(out), "--device", "cpu"]
+    again = CliRunner(charset=encoding).invoke(main, words)
+    assert again.exit_code == 0, again.output
+    assert "─" * 20 in result.stdout
+    assert again.stdout == result.stdout.replace("─", rule)
 
 
 def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, Result]) -> None:
