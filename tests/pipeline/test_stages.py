@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 from PIL import Image
 
+from mldr_deploy.bundle.data_report import data_report_of
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.pipeline.recipe import Recipe
@@ -65,6 +66,9 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     assert teacher["parameters"] == load_trained(out / "teacher" / "trained")[0].parameters
     assert summary["images"] == artifact.parity.samples == 359  # a stratified fifth
     assert summary["passed"] is True
+    recorded = data_report_of(bundle.manifest)
+    assert (recorded.leaked, recorded.test_images, recorded.omissions) == (0, 359, [])
+    assert summary["data"] == []
     assert {"teacher", "student", "export and parity"} <= set(summary["seconds"])
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
 
