@@ -14,7 +14,6 @@ rotation, storing), measured with stages that do nothing. The last line is JSON.
 from __future__ import annotations
 
 import atexit
-import io
 import json
 import sys
 import time
@@ -27,8 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
-from PIL import Image
 
+from mldr_deploy.bundle.picture import open_picture
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.serve.profile import stages
@@ -121,7 +120,7 @@ def plain(bundle: Bundle, requests: stages.Requests) -> Harness:
 
     def whole(k: int) -> tuple[int, int]:
         begin = time.perf_counter_ns()
-        image = Image.open(io.BytesIO(requests(k, 1)[0])).convert("RGB")
+        image = open_picture(requests(k, 1)[0])
         inputs = preprocess([image], spec)
         run = time.perf_counter_ns()
         session.run(None, {name: inputs})
@@ -143,7 +142,7 @@ def polygraphy(bundle: Bundle, requests: stages.Requests) -> Harness:
 
     def whole(k: int) -> tuple[int, int]:
         begin = time.perf_counter_ns()
-        image = Image.open(io.BytesIO(requests(k, 1)[0])).convert("RGB")
+        image = open_picture(requests(k, 1)[0])
         runner.infer({name: preprocess([image], spec)}, check_inputs=False)
         end = time.perf_counter_ns()
         return end - begin, round(1e9 * runner.last_inference_time())

@@ -1,6 +1,5 @@
 """The bundle's artifact in LitServe, for benchmarks/serving.py: BUNDLE MAX_BATCH PORT."""
 
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import litserve
 import numpy as np
 from fastapi import Request
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
+from mldr_deploy.bundle.picture import open_picture
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.serve.runtimes.base import RuntimeOptions
 from mldr_deploy.serve.runtimes.choose import open_runtime
@@ -33,7 +32,7 @@ class Classifier(litserve.LitAPI):
         data = form["file"].file.read()
         if form["kind"] == "tensor":
             return np.frombuffer(data, "<f4").reshape(self.shape)
-        return self.runtime.preprocess([Image.open(io.BytesIO(data))])[0]
+        return self.runtime.preprocess([open_picture(data)])[0]
 
     def batch(self, inputs: list[Any]) -> Any:
         return np.stack(inputs)

@@ -1,9 +1,22 @@
-"""Which files are pictures, by their first bytes: one list for every way in.
+"""The one way from an encoded file to an upright RGB picture; what may be trained on may be served.
 
-Training, evaluation, the service and the demo ask here; a file's suffix says nothing.
+Training, evaluation, calibration, golden images, the service, the demo and the profiler all come
+here. A file is known by its first bytes, its suffix says nothing; docs/pictures.md has the rules.
 """
 
 from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError, features
+
+from ..errors import MldrError
+from .metadata import has_more_scans, pixels_only
+from .upright import upright_rgb
 
 HEAD = 64  # bytes that `picture_format` needs
 
@@ -23,9 +36,33 @@ _SIGNATURES = {
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 
+Kind = Literal["empty", "format", "pixels", "scans", "undecodable", "unsuitable"]
+
+
+class UnfitPicture(MldrError):
+    """A file that gives no picture; ``kind`` is the sort of reason, the message the reason."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is not decoded at all, though it may be a good picture. None: no limit of ours."""
+
+    pixels: int | None = None
+    scans: int | None = None  # of a JPEG, each of which passes over the whole picture
+    slow_pixels: int | None = None  # of a PPM that is not bytes, which Pillow decodes in Python
+
+
+UNLIMITED = Limits()
+
 
 def picture_format(head: bytes) -> str | None:
     """The format in FORMATS that a file beginning with ``head`` has, or None: no picture."""
+    if head[:4] == b"II*\0" and head[8:10] == b"CR":
+        return None  # a Canon's raw file, in which TIFF is only the preview
     for magic, name in _SIGNATURES.items():
         if head.startswith(magic):
             return name
@@ -40,3 +77,90 @@ def picture_format(head: bytes) -> str | None:
         if brands & _HEIF_BRANDS:
             return "HEIF"
     return None
+
+
+def open_picture(data: bytes, limits: Limits = UNLIMITED) -> Image.Image:
+    """An encoded file -> its first frame, upright, mode RGB, with no metadata left.
+
+    Raises UnfitPicture; ``limits`` are looked at before anything is decoded.
+    """
+    if not data:
+        raise UnfitPicture("empty", "an empty file")
+    form = picture_format(data[:HEAD])
+    if form is None:
+        raise UnfitPicture("format", f"not an image in a format taken here: {', '.join(FORMATS)}")
+    lacking = missing_reader(form)
+    if lacking is not None:
+        raise UnfitPicture("format", lacking)
+    if form == "JPEG" and limits.scans is not None and has_more_scans(data, limits.scans):
+        raise UnfitPicture("scans", f"a JPEG with more than {limits.scans} scans: save it again")
+    try:
+        return _decoded(data, form, limits, {})
+    except MldrError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise a dozen types on damaged files
+        first = error
+    try:  # damaged or oversized metadata must not hide good pixels
+        plain, orientation = pixels_only(data, form)
+        return _decoded(plain, form, limits, orientation)
+    except UnfitPicture:
+        raise
+    except Exception:
+        raise UnfitPicture("undecodable", _reason(form, first)) from None
+
+
+@cache
+def missing_reader(form: str) -> str | None:
+    """What is to be installed before ``form`` can be read here; None when it can be."""
+    if form == "HEIF":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return 'HEIC pictures are read by pillow-heif: pip install "mldr-deploy[heic]"'
+        register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    elif form == "AVIF" and not features.check("avif"):
+        return 'this Pillow does not read AVIF: pip install "pillow>=11.3"'
+    elif form == "WEBP" and not features.check("webp"):
+        return "this Pillow was built without WebP: pip install --force-reinstall pillow"
+    return None
+
+
+def _decoded(
+    data: bytes, form: str, limits: Limits, orientation: Mapping[str, bytes]
+) -> Image.Image:
+    """The picture, by the plug-in of ``form`` alone; ``orientation`` is metadata to obey."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=(form,))
+    except Image.DecompressionBombError as error:
+        raise UnfitPicture("pixels", f"too many pixels ({error}): make it smaller") from None
+    _require_size(image, limits)
+    image.info.update(orientation)
+    try:
+        return upright_rgb(image)
+    except MldrError as error:
+        raise UnfitPicture("unsuitable", str(error)) from None
+
+
+def _require_size(image: Image.Image, limits: Limits) -> None:
+    width, height = image.size
+    pixels = width * height
+    if limits.pixels is not None and pixels > limits.pixels:
+        raise UnfitPicture(
+            "pixels", f"{width} x {height} pixels, at most {limits.pixels} are taken: scale it"
+        )
+    if width < 1 or height < 1:
+        raise UnfitPicture("undecodable", "an image without pixels")
+    slow = image.format == "PPM" and image.tile[0][0] != "raw"  # type: ignore[attr-defined]
+    if slow and limits.slow_pixels is not None and pixels > limits.slow_pixels:
+        raise UnfitPicture(
+            "pixels",
+            f"a PPM of text or of other than 8 bits, of more than {limits.slow_pixels} pixels: "
+            "save it as PNG",
+        )
+
+
+def _reason(form: str, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"begins like {form} but is damaged or of a kind that is not read: save it again"
+    line = str(error).partition("\n")[0][:200] or type(error).__name__
+    return f"a damaged {form} file ({line})"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import MldrError
+from .upright import upright_rgb
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -28,16 +28,6 @@ _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
-}
-_EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {  # EXIF 2.32, 4.6.4 A: value -> what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -84,33 +74,12 @@ class Preprocessing(BaseModel):
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """``image`` as a person sees it, in mode RGB.
-
-    EXIF orientation is applied, transparency is laid over white, palettes, grey, 16-bit and CMYK
-    are converted. Raises MldrError for float images, whose range nothing defines.
-    """
-    method = _UPRIGHT.get(_orientation(image))
-    if method is not None:
-        image = image.transpose(method)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise MldrError("image has float pixels, whose range is undefined: store it with 8 bits")
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to 255
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        paper = Image.new("RGBA", seen.size, "white")
-        return Image.alpha_composite(paper, seen).convert("RGB")
-    return image.convert("RGB")
-
-
 def to_pixels(image: Image.Image | Pixels, spec: Preprocessing) -> Pixels:
-    """``image`` resized and cropped: RGB [H, W, 3]. An array must be RGB uint8 [h, w, 3].
+    """``image`` upright, resized and cropped: RGB [H, W, 3]. An array must be upright already,
+    RGB uint8 [h, w, 3].
 
     Nothing is resampled when the image already has the size that the resize would give it.
+    Raises MldrError for an image whose values are not defined (docs/pictures.md).
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -145,13 +114,6 @@ def preprocess(images: Sequence[Image.Image | Pixels], spec: Preprocessing) -> F
     if not len(images):
         return np.empty((0, 3, *spec.size), np.float32)
     return normalise(np.stack([to_pixels(image, spec) for image in images]), spec)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels, which decode
-        return 1
 
 
 def _resized(height: int, width: int, spec: Preprocessing) -> tuple[int, int]:

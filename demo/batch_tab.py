@@ -26,7 +26,6 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
             files = gr.File(
                 label="Images, or a zip archive of them",
                 file_count="multiple",
-                file_types=["image", ".zip"],
                 height=190,
                 elem_id="md-files",
             )

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels, upright_rgb
+from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels
 from ..errors import MldrError
 from ..serve.shares import probabilities
-from ..serve.uploads import unsuitable
 from .student import Form, Student
 from .teacher import Teacher
 
@@ -88,24 +87,21 @@ class Viewer:
         raise MldrError(f"there is no artifact {name!r}: choose {', '.join(self.student.forms)}")
 
     def look(self, image: Image.Image, name: str, decode: float, *, compare: bool = False) -> Look:
-        """Answer ``image`` with the artifact ``name``; ``compare`` asks all the others too.
+        """Answer the upright RGB ``image`` with the artifact ``name``; ``compare`` asks all others.
 
-        Raises MldrError for an artifact that is not there, Refusal for an image that no model
-        takes or a model without a finite answer.
+        Raises MldrError for an artifact that is not there, Refusal for a model without a finite
+        answer.
         """
         form = self.form(name)
         began = time.perf_counter()
-        try:
-            seen = to_pixels(image, self.manifest.preprocessing)
-        except MldrError as error:
-            raise unsuitable(error) from None
+        seen = to_pixels(image, self.manifest.preprocessing)
         inputs = normalise(seen[None], self.manifest.preprocessing)
         prepared = time.perf_counter() - began
         return Look(
             seen=seen,
             student=self._answer(name, form, inputs),
             teacher=self._taught(image),
-            truth=self._truth.get(_key(np.asarray(upright_rgb(image)))),
+            truth=self._truth.get(_key(np.asarray(image))),
             decode=decode,
             preprocess=prepared,
             others=self.compare(inputs) if compare else [],

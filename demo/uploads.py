@@ -14,7 +14,7 @@ from .config import DemoConfig
 
 
 def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:
-    """The image in the file and the seconds that decoding took. Raises Refusal."""
+    """The upright RGB picture in the file and the seconds that decoding took. Raises Refusal."""
     try:
         size = path.stat().st_size
         if size > config.max_upload:

@@ -30,6 +30,7 @@ REQUIRED = (
 EXTRAS = {
     "serve": ("fastapi", "httptools", "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
     "ray": ("ray",),
+    "heic": ("pillow-heif",),
     "openvino": ("openvino",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
@@ -38,6 +39,7 @@ EXTRAS = {
         "fastapi",
         "hypothesis",
         "mypy",
+        "pillow-heif",
         "playwright",
         "prometheus-client",
         "pytest",

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from ..bundle.picture import FORMATS
 from .batcher import Answer
 from .body import declared_length, read_body
 from .service import Prepared, Service
 from .shares import probabilities
-from .uploads import FORMATS
 from .wire import CLASSIFY_BODY, ERRORS, Classification, Milliseconds, Prediction
 
 TopK = Annotated[

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..bundle.preprocess import Floats
-from ..errors import MldrError
 from .batcher import Answer, Batcher
 from .body import ByteBudget
 from .config import ServeConfig
@@ -19,7 +18,7 @@ from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .refusal import overloaded
 from .runtimes.base import Runtime, usable_cores
-from .uploads import open_image, unsuitable
+from .uploads import open_image
 
 Made = TypeVar("Made")
 VERSION = "1"
@@ -118,10 +117,7 @@ class Service:
         data = file_part(content_type, body) if is_form(content_type) else body
         image = open_image(data, self.config.max_pixels)
         decoded = time.perf_counter()
-        try:
-            inputs = self.runtime.preprocess([image])
-        except MldrError as error:
-            raise unsuitable(error) from None
+        inputs = self.runtime.preprocess([image])
         return Prepared(inputs, decoded - began, time.perf_counter() - decoded)
 
     async def _off_loop(self, work: Callable[[], Made], deadline: float) -> Made:

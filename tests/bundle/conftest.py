@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,84 @@ def bundle_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def failed_folder(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "failed", ["|dlogit| 0.25 is above 0.001"])
+
+
+Tags = Sequence[tuple[int, int, bytes]]  # tag, type, value
+
+
+def tiff_file(
+    samples: bytes,
+    size: tuple[int, int],
+    bits: int,
+    photometric: int,
+    *,
+    order: str = "<",
+    each: int = 1,
+    deflate: bool = False,
+    tags: Tags = (),
+) -> bytes:
+    """A TIFF of one strip, written by its specification; ``size`` is width, height."""
+    pixels = zlib.compress(samples) if deflate else samples
+
+    def short(*values: int) -> bytes:
+        return struct.pack(f"{order}{len(values)}H", *values)
+
+    def long(value: int) -> bytes:
+        return struct.pack(f"{order}I", value)
+
+    entries = [
+        (256, 3, short(size[0])),
+        (257, 3, short(size[1])),
+        (258, 3, short(*[bits] * each)),
+        (259, 3, short(8 if deflate else 1)),
+        (262, 3, short(photometric)),
+        (273, 4, long(0)),
+        (277, 3, short(each)),
+        (278, 3, short(size[1])),
+        (279, 4, long(len(pixels))),
+        *tags,
+    ]
+    bytes_of = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1}
+    after = 8 + 2 + 12 * len(entries) + 4
+    table, values = b"", b""
+    for tag, kind, value in sorted(entries):
+        head = struct.pack(f"{order}HHI", tag, kind, len(value) // bytes_of[kind])
+        if tag == 273:
+            table += head + b"STRP"
+        elif len(value) <= 4:
+            table += head + value.ljust(4, b"\0")
+        else:
+            table += head + long(after + len(values))
+            values += value + b"\0" * (len(value) % 2)
+    table = table.replace(b"STRP", long(after + len(values)))
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + long(8) + short(len(entries)) + table + long(0) + values + pixels
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def png_file(
+    row: bytes, width: int, bits: int, colour: int, before: bytes = b"", after: bytes = b""
+) -> bytes:
+    """A PNG of one row, written by its specification; chunks ``before`` and ``after`` the data."""
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0))
+    data = png_chunk(b"IDAT", zlib.compress(b"\0" + row))
+    return b"\x89PNG\r\n\x1a\n" + head + before + data + after + png_chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="session")
+def tiff() -> Callable[..., bytes]:
+    return tiff_file
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    return png_file
+
+
+@pytest.fixture(scope="session")
+def chunk() -> Callable[[bytes, bytes], bytes]:
+    return png_chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import ValidationError
 from timm.data import create_transform
 
-from mldr_deploy.bundle.preprocess import (
-    Preprocessing,
-    normalise,
-    preprocess,
-    to_pixels,
-    upright_rgb,
-)
-from mldr_deploy.errors import MldrError
+from mldr_deploy.bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -102,72 +94,6 @@ def test_a_batch_is_its_images_and_may_be_empty() -> None:
     for k, image in enumerate(images):
         assert np.array_equal(batch[k], preprocess([image], spec())[0])
     assert preprocess([], spec()).shape == (0, 3, 32, 32)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = io.BytesIO()
-    Image.fromarray(noise(8, 12)).save(stored, "PNG", exif=exif)
-    image = Image.open(stored)
-    expected = np.asarray(ImageOps.exif_transpose(image))
-    assert np.array_equal(np.asarray(upright_rgb(image)), expected)
-    assert upright_rgb(image).size == ((12, 8) if orientation <= 4 else (8, 12))
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_does_not_hide_the_picture() -> None:
-    image = Image.fromarray(noise(8, 12))
-    image.info["exif"] = b"Exif\x00\x00MM\x00*\xff\xff\xff\xffgarbage"
-    assert np.array_equal(np.asarray(upright_rgb(image)), noise(8, 12))
-
-
-def test_alpha_is_laid_over_white() -> None:
-    colour = np.zeros((1, 3, 4), np.uint8)
-    colour[0, :, 0], colour[0, :, 3] = 200, (0, 51, 255)
-    over = np.asarray(upright_rgb(Image.fromarray(colour, "RGBA")), float)[0]
-    for k, alpha in enumerate((0.0, 0.2, 1.0)):
-        expected = [200 * alpha + 255 * (1 - alpha), 255 * (1 - alpha), 255 * (1 - alpha)]
-        np.testing.assert_allclose(over[k], expected, atol=1)
-
-
-def test_transparent_palette_grey_and_rgb() -> None:
-    palette = Image.new("P", (1, 2))
-    palette.putpalette([255, 0, 0, 0, 255, 0])
-    palette.putdata([0, 1])
-    palette.info["transparency"] = 1
-    assert np.asarray(upright_rgb(palette)).tolist() == [[[255, 0, 0]], [[255, 255, 255]]]
-    grey = Image.fromarray(np.array([[[9, 255], [9, 0]]], np.uint8), "LA")
-    assert np.asarray(upright_rgb(grey)).tolist() == [[[9, 9, 9], [255, 255, 255]]]
-    keyed = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
-    keyed.info["transparency"] = (1, 2, 3)
-    assert np.asarray(upright_rgb(keyed)).tolist() == [[[255, 255, 255], [4, 5, 6]]]
-
-
-def test_grey_bilevel_and_cmyk() -> None:
-    assert np.asarray(upright_rgb(Image.new("L", (1, 1), 77))).tolist() == [[[77, 77, 77]]]
-    assert np.asarray(upright_rgb(Image.new("1", (1, 1), 1))).tolist() == [[[255, 255, 255]]]
-    stored = io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 30, 60)).convert("CMYK").save(stored, "JPEG", quality=100)
-    image = Image.open(stored)
-    assert image.mode == "CMYK"
-    seen = np.asarray(upright_rgb(image), int)
-    assert np.abs(seen - [200, 30, 60]).max() <= 4
-
-
-def test_16_bit_grey_keeps_its_range() -> None:
-    values = np.array([[0, 257, 32896, 65535]], np.uint16)
-    stored = io.BytesIO()
-    Image.fromarray(values).save(stored, "PNG")
-    seen = np.asarray(upright_rgb(Image.open(stored)))
-    assert seen[0, :, 0].tolist() == [0, 1, 128, 255]
-    assert (seen == seen[..., :1]).all()
-
-
-def test_float_images_are_refused() -> None:
-    with pytest.raises(MldrError, match="float pixels, whose range is undefined"):
-        upright_rgb(Image.new("F", (2, 2)))
 
 
 def test_arrays_that_are_not_rgb_are_refused() -> None:

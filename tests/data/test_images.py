@@ -1,54 +1,16 @@
-"""Pictures of every kind come out upright and RGB; damaged ones are named."""
+"""Pictures that cannot be read are named; fingerprints tell pictures apart."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
-from mldr_deploy.bundle.intake import claims_picture
-from mldr_deploy.data.images import ArrayImages, EncodedImages, FileImages, UnreadableImage, decode
-
-
-def test_grey_palette_alpha_and_cmyk_become_rgb(disk: Any) -> None:
-    rgb = disk.picture(0)
-    grey = np.asarray(decode(disk.encoded(rgb.convert("L"))))
-    assert grey.shape == (16, 16, 3) and np.ptp(grey, axis=2).max() == 0
-    palette = rgb.quantize(16)
-    shown = decode(disk.encoded(palette))
-    assert np.array_equal(np.asarray(shown), np.asarray(palette.convert("RGB")))
-    inks = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # full magenta and yellow: red
-    red = np.asarray(decode(disk.encoded(inks, "TIFF")))
-    assert red[..., 0].min() > 200 and red[..., 1:].max() < 60
-
-
-def test_transparency_is_seen_over_white(disk: Any) -> None:
-    half = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    half.paste((0, 0, 255, 255), (0, 0, 2, 4))
-    seen = np.asarray(decode(disk.encoded(half)))
-    assert seen[0, 0].tolist() == [0, 0, 255] and seen[0, 3].tolist() == [255, 255, 255]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(orientation: int, disk: Any) -> None:
-    from PIL import ImageOps
-
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = disk.encoded(disk.picture(1, 12, 20), "PNG", exif=exif)
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert np.array_equal(np.asarray(decode(data)), np.asarray(expected))
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
-def test_every_format_of_a_class_folder_decodes(form: str, disk: Any) -> None:
-    assert claims_picture(f"a.{form.lower()}")
-    assert decode(disk.encoded(disk.picture(2), form)).size == (16, 16)
+from mldr_deploy.data.images import ArrayImages, EncodedImages, FileImages, UnreadableImage
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -67,17 +29,27 @@ def test_a_picture_that_is_gone_is_named(disk: Any) -> None:
         images.rgb(0)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff but no JPEG", b"RIFF1234"])
-def test_what_is_no_picture_says_so(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^not an image that Pillow knows$"):
-        decode(data)
+def test_what_is_no_picture_says_so(disk: Any) -> None:
+    (disk.root / "notes.png").write_bytes(b"no picture")
+    rows = EncodedImages(pa.array([b"", b"no picture"], pa.large_binary()), [("t.parquet", 2)])
+    for images, position, words in (
+        (
+            FileImages(disk.root, [disk.root / "notes.png"]),
+            0,
+            r"notes\.png \(not an image in a form",
+        ),
+        (rows, 0, r"row 0 of t\.parquet \(an empty file\)"),
+        (rows, 1, r"row 1 of t\.parquet \(not an image in a format taken here: JPEG, PNG"),
+    ):
+        with pytest.raises(UnreadableImage, match=f"^{words}"):
+            images.rgb(position)
 
 
-def test_a_colour_profile_does_not_trouble_decoding(disk: Any) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = disk.picture(4)
-    data = disk.encoded(picture, icc_profile=profile)
-    assert np.array_equal(np.asarray(decode(data)), np.asarray(picture))
+def test_what_no_rule_decides_is_named(disk: Any) -> None:
+    shallow = Image.fromarray(np.full((4, 4), 4000, np.uint16))
+    rows = pa.array([disk.encoded(shallow, "TIFF")], pa.large_binary())
+    with pytest.raises(UnreadableImage, match=r"^row 0 of t \(no 16-bit value is above 4000"):
+        EncodedImages(rows, [("t", 1)]).rgb(0)
 
 
 def test_a_fingerprint_sees_where_one_picture_ends() -> None:

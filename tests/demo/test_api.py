@@ -50,6 +50,22 @@ def test_classify(client: Any, image: Path, bundle: Bundle) -> None:
         assert all(value >= 0 for value in answer["milliseconds"].values())
 
 
+def test_a_picture_is_known_by_its_content(
+    client: Any, bundle: Bundle, tmp_path: Path, encode: Callable[..., bytes]
+) -> None:
+    """A turned TIFF without a suffix: Gradio passes it on as it is, and it is turned once."""
+    import numpy as np
+    from gradio_client import handle_file
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "scan"
+    Image.fromarray(np.rot90(bundle.golden.sources[7])).save(path, "TIFF", exif=exif)
+    answer = client.predict(handle_file(path), "fp32", api_name="/classify")
+    assert answer["label"] == "7" and answer["student"]["predictions"][0]["label"] == "7"
+
+
 def test_classify_refuses_in_words(client: Any, tmp_path: Path) -> None:
     from gradio_client import handle_file
 

@@ -184,12 +184,12 @@ def test_uploads_that_are_refused_in_words(
     huge = encode(Image.new("1", (6000, 6000)))
     cases: list[tuple[bytes, dict[str, str], int, str]] = [
         (b"", {}, 400, "empty"),
-        (b"<svg/>", {}, 415, "format taken here: JPEG, PNG, GIF, BMP, WEBP"),
+        (b"<svg/>", {}, 415, "format taken here: JPEG, PNG, WEBP, GIF, BMP, TIFF"),
         (b"RIFF1234AVI LIST", {}, 415, "format taken here"),
         (good[: len(good) // 2], {}, 400, "damaged PNG"),
         (good[:20], {}, 400, "damaged PNG"),
         (huge, {}, 413, "6000 x 6000 pixels, at most 25000000"),
-        (b"\xff\xd8\xff" + b"\xff\xda" * 200, {}, 413, "more than 100 scans"),
+        (b"\xff\xd8" + b"\xff\xda\0\x08\1\1\0\0\x3f\0\x00" * 200, {}, 413, "more than 100 scans"),
         (b"x" * (17 << 20), {}, 413, "at most 16777216 are taken"),
         (good, {"Content-Encoding": "gzip"}, 415, "send it plain"),
         (body, {"Content-Type": "multipart/form-data"}, 400, "no boundary"),
