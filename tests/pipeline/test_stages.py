@@ -295,9 +295,8 @@ def test_a_teacher_of_other_labels_is_refused(
     for split, name, number in product(("train", "val"), "abcdefghij", range(4)):
         place = tmp_path / "pictures" / split / name
         place.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (32, 32), (20 * ord(name) % 256, 60 * number, 0)).save(
-            place / f"{number}.png"
-        )
+        colour = (20 * ord(name) % 256, 60 * number, 100 * (split == "val"))
+        Image.new("RGB", (32, 32), colour).save(place / f"{number}.png")
     teacher = finished[0] / "teacher" / "trained"
     settings = [f"data.source=folder:{tmp_path / 'pictures'}", "data.batch_size=8"]
     settings.append(f"teacher.weights={teacher}")
