@@ -55,7 +55,7 @@ APPLE_DOUBLE = (b"\0\5\x16\7", b"\0\5\x16\0")  # how a resource fork begins, wha
 def is_debris(name: str) -> bool:
     """Whether a file or folder of this name is a system's, not a person's."""
     folded = name.casefold()
-    if folded.startswith("."):
+    if folded[:1] == ".":
         return not folded.endswith(_PLACEHOLDER)
     return folded in _NAMES or _PATTERNS.fullmatch(folded) is not None
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 
 from .debris import APPLE_DOUBLE
-from .picture import picture_format
+from .picture import missing_reader, picture_format
 
 
 class Kind(Enum):
@@ -81,7 +80,8 @@ def judge(name: str, head: bytes) -> Verdict:
         return _DEBRIS
     form = picture_format(head)
     if form is not None and not (form in _WEAK and suffix and suffix not in _READ):
-        return _PICTURE if _decodes(form) else _unread(form)
+        lacking = missing_reader(form)
+        return _PICTURE if lacking is None else _unread(form, lacking)
     return _no_picture(suffix, head)
 
 
@@ -100,22 +100,8 @@ def _no_picture(suffix: str, head: bytes) -> Verdict:
     return _ANNEX if head.startswith(b"/annex/objects/") else _FALSE
 
 
-def _unread(form: str) -> Verdict:
-    remedy = 'pip install "mldr-deploy[heic]"' if form == "HEIF" else "convert them to JPEG or PNG"
+def _unread(form: str, remedy: str = "convert them to JPEG or PNG") -> Verdict:
     return Verdict(Kind.LOST, f"{form} files, which are not read here ({remedy})", replaceable=True)
-
-
-@cache
-def _decodes(form: str) -> bool:
-    """Whether Pillow, with its plug-ins that are installed, opens files of the format."""
-    from PIL import Image
-
-    if form == "HEIF":
-        from importlib.util import find_spec
-
-        return find_spec("pillow_heif") is not None
-    Image.init()
-    return form in Image.OPEN
 
 
 def _suffix(name: str) -> str:

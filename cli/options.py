@@ -129,7 +129,7 @@ def data_source(meaning: str) -> Callable[[F], F]:
         "--data",
         "source",
         metavar="SOURCE",
-        help=f"{meaning}: digits, cifar100, tiny-imagenet, folder:PATH or parquet:PATH.  "
+        help=f"{meaning}: digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH or csv:FILE.  "
         "[default: the source it was trained on]",
     )
 

@@ -101,7 +101,7 @@ class DataConfig(BaseModel):
         kind, colon, path = source.partition(":")
         if (kind in NAMED_SOURCES and not colon) or (kind in PATH_SOURCES and path.strip()):
             return source
-        allowed = [*NAMED_SOURCES, *(f"{kind}:PATH" for kind in PATH_SOURCES)]
+        allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE"]
         raise ValueError(f"allowed are {', '.join(allowed)}")
 
 

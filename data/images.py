@@ -5,6 +5,7 @@ N images; h, w the size of one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,9 +114,9 @@ class EncodedImages:
 class FileImages:
     """Pictures as files under one folder."""
 
-    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
-        self._folder = folder
-        self._paths = list(paths)
+    def __init__(self, folder: Path, paths: Sequence[Path | str]) -> None:
+        self._inside = f"{folder}/"
+        self._paths = list(map(str, paths))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -123,23 +124,20 @@ class FileImages:
     def rgb(self, position: int) -> Image.Image:
         """The picture, read and decoded."""
         try:
-            data = self._paths[position].read_bytes()
+            data = Path(self._paths[position]).read_bytes()
         except OSError as error:
             raise UnreadableImage(f"{self.name(position)} ({error.strerror})") from error
         return _decoded(data, self, position)
 
     def name(self, position: int) -> str:
         """Path relative to the data set's folder, or whole where it lies elsewhere."""
-        path = self._paths[position]
-        try:
-            return path.relative_to(self._folder).as_posix()
-        except ValueError:
-            return path.as_posix()
+        return self._paths[position].removeprefix(self._inside)
 
     def feed(self, digest: Digest) -> None:
         """Relative path and size of every file; contents are not read (they may be terabytes)."""
         for position, path in enumerate(self._paths):
-            entry = f"{self.name(position)}\0{path.stat().st_size}\n"
+            size = os.stat(path).st_size  # noqa: PTH116  a Path each would double the time
+            entry = f"{self.name(position)}\0{size}\n"
             digest.update(entry.encode("utf-8", "surrogateescape"))
 
 

@@ -11,6 +11,7 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of a table
 _SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 _COMPOUND = re.compile(rf"({'|'.join(_SPLIT_OF)})(?:sets?|data|split|images?|imgs?)?")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")

@@ -16,7 +16,7 @@ from ...errors import MldrError
 from ..config import DataConfig
 from ..images import FileImages
 from ..labels import largest_label, named_labels
-from ..naming import split_called
+from ..naming import SPLIT_COLUMNS, split_called
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
 from ..walk import Stray, look
 
@@ -25,7 +25,6 @@ _PATHS = (
     *("image", "image_path", "image_name", "img", "img_path"),
 )
 _LABELS = ("label", "labels", "class", "class_name", "category", "target", "fine_label")
-_SPLITS = ("split", "subset", "set", "partition")
 _DELIMITERS = ",;\t|"
 _MISSING = "rows whose file does not exist"
 
@@ -114,7 +113,7 @@ def _columns(
             f"call one {configured or names[0]}, or name it with data.{key}_column"
         )
 
-    splits = [k for k, name in enumerate(folded) if name in _SPLITS]
+    splits = [k for k, name in enumerate(folded) if name in SPLIT_COLUMNS]
     if len(splits) > 1:
         raise MldrError(f"{table}: several columns may be the split: {', '.join(header)}")
     return {

@@ -129,7 +129,7 @@ def _split(
     root: Path, split: str, part: ClassFolders, classes: tuple[str, ...]
 ) -> tuple[RawSplit, list[LeftOut]]:
     """The pictures of one split, and what was left out of it by class."""
-    files: list[Path] = []
+    files: list[str] = []
     labels: list[int] = []
     left_out = [_left_out(root, split, "", part.place, 0, part.strays)]
     for label, name in enumerate(classes):
@@ -138,7 +138,7 @@ def _split(
         for folder in sorted(part.folders.get(name, [])):
             place = part.place / folder
             found = survey(place)
-            files += [Path(f"{place}/{picture}") for picture in found.pictures]
+            files += [f"{place}/{picture}" for picture in found.pictures]
             strays += [under(folder, stray) for stray in found.strays]
         taken = len(files) - before
         labels += [label] * taken

@@ -24,7 +24,7 @@ from ...errors import MldrError
 from ..config import DataConfig
 from ..images import EncodedImages
 from ..labels import largest_label, named_labels
-from ..naming import class_name
+from ..naming import SPLIT_COLUMNS, class_name, split_called
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
 from ..walk import Stray
 from .shards import shards_by_split
@@ -128,6 +128,7 @@ def _read_shard(path: Path, image: str, label: str) -> _Shard:
     if lacking := [name for name in (image, label) if name not in schema.names]:
         raise MldrError(f"cannot read {path}: it has no column {lacking[0]}, as other shards have")
     _columns(path, image, label)
+    _refuse_split_column(path, schema, label)
     try:
         table = pq.read_table(path, columns=[image, label], partitioning=None)
         images = _encoded(table[image], path.name)
@@ -207,6 +208,21 @@ def _is_text(kind: Any) -> bool:
     import pyarrow.types as types
 
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _refuse_split_column(path: Path, schema: Any, label: str) -> None:
+    """Raise MldrError where rows of several splits lie in one file."""
+    import pyarrow.parquet as pq
+
+    for name in schema.names:
+        kind = schema.field(name).type
+        if name.lower() in SPLIT_COLUMNS and name != label and _is_text(kind):
+            values = pq.read_table(path, columns=[name], partitioning=None)[name].unique()
+            if len({split_called(str(value)) for value in values.to_pylist()}) > 1:
+                raise MldrError(
+                    f"{path}: its rows are of several splits (column {name!r}): write a file for "
+                    "each, or a csv:FILE with that column"
+                )
 
 
 def _encoded(column: Any, name: str) -> Any:

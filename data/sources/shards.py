@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from ..walk import Stray, walk
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".tmp", ".icloud", ".dvc")
+_NUMBERED = re.compile(r"(?P<series>.*?)(?P<number>\d+)-of-(?P<total>\d+)\.\w+")
 _REMEDY = "name files train*, val* or test*"
 
 
@@ -46,6 +48,7 @@ def shards_by_split(path: Path) -> Shards:
     if not files:
         raise MldrError(f"no .parquet file lies in {path}")
     strays = (*found.strays, *(Stray(name, "shards that a program hides") for name in hidden))
+    _refuse_missing(path, files)
     return Shards(_by_split(path, files), tuple(_left_out(strays)))
 
 
@@ -93,6 +96,22 @@ def _is_shard(name: str) -> bool:
 def _is_hidden(name: str) -> bool:
     """Whether a part of the path begins with "_": Spark's and Arrow's sign of what is no data."""
     return any(part.startswith("_") for part in PurePosixPath(name).parts)
+
+
+def _refuse_missing(path: Path, files: list[str]) -> None:
+    """Raise MldrError where "train-00000-of-00002" is there and its second is not."""
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for name in files:
+        if (match := _NUMBERED.fullmatch(name)) is not None:
+            key = match["series"], int(match["total"])
+            numbers.setdefault(key, set()).add(int(match["number"]))
+    for (series, total), there in numbers.items():
+        missing = sorted({*range(total)} - there)
+        if missing and max(there) < total:
+            raise MldrError(
+                f"{path}: {len(missing)} of the {total} shards {series}* are not there, first "
+                f"number {missing[0]}: fetch them, or rename those that are"
+            )
 
 
 def _refuse_unfinished(path: Path, files: list[str]) -> None:

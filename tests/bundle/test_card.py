@@ -123,3 +123,28 @@ def test_the_card_is_short_where_there_are_many_classes(
     labels = [f"class-{k}" for k in range(1000)]
     card = told(bundle_folder, labels=labels)
     assert "class-29" in card and "class-30" not in card and "and 970 more" in card
+
+
+def test_what_was_left_out_of_the_data_is_told(bundle_folder: Path) -> None:
+    report = {
+        "omissions": [
+            {
+                **{"split": "train", "label": label, "reason": "empty files", "count": count},
+                **{"first": f"train/{label}/0.png", "lost": True},
+            }
+            for label, count in (("cat", 3), ("dog", 1))
+        ],
+        **{"test_cut": 0.2, "test_images": 50, "leaked": 2, "contradicted": 4},
+    }
+    card = told(bundle_folder, provenance={"training": {"data_report": report}})
+    assert [line for line in card.splitlines() if line.startswith("- The data: ")] == [
+        "- The data: left out: 4 empty files: train/cat 3, train/dog 1; first train/cat/0.png.",
+        "- The data: the data have no test split: 20 % of every class was cut from train (50 "
+        "images).",
+        "- The data: 2 of 50 test images stand in the training images too, pixel by pixel.",
+        "- The data: 4 training images stand twice, under different labels.",
+    ]
+    for other in (None, {"leaked": "many"}, []):  # another version's
+        assert "The data: " not in told(
+            bundle_folder, provenance={"training": {"data_report": other}}
+        )

@@ -97,12 +97,13 @@ def test_a_format_without_its_plug_in_is_a_loss_that_names_it(
 ) -> None:
     from mldr_deploy.bundle import intake
 
-    monkeypatch.setattr(intake, "_decodes", lambda form: form != "HEIF")
+    remedy = 'pip install "mldr-deploy[heic]"'
+    monkeypatch.setattr(intake, "missing_reader", lambda form: remedy if form == "HEIF" else None)
     for name in ("a.heic", "a.jpg", "a"):
         verdict = judge(name, HEIC)
         assert verdict.kind is Kind.LOST and verdict.replaceable
         assert "HEIF files" in verdict.reason and "mldr-deploy[heic]" in verdict.reason
-    monkeypatch.setattr(intake, "_decodes", lambda form: True)
+    monkeypatch.setattr(intake, "missing_reader", lambda form: None)
     assert judge("a.heic", HEIC).kind is Kind.PICTURE
 
 

@@ -13,16 +13,22 @@ def test_every_allowed_source_is_registered() -> None:
     assert set(SOURCES) == {*NAMED_SOURCES, *PATH_SOURCES}
 
 
-@pytest.mark.parametrize("source", [*NAMED_SOURCES, "folder:/a b", "parquet:x.parquet"])
+@pytest.mark.parametrize(
+    "source", [*NAMED_SOURCES, "folder:/a b", "parquet:x.parquet", "csv:t.csv"]
+)
 def test_known_sources_pass(source: str) -> None:
     assert DataConfig(source=source).source == source
 
 
-@pytest.mark.parametrize("source", ["", "mnist", "folder", "folder: ", "parquet:", "digits:x"])
+@pytest.mark.parametrize(
+    "source", ["", "mnist", "folder", "folder: ", "parquet:", "csv:", "digits:x"]
+)
 def test_an_unknown_source_is_answered_with_those_allowed(source: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         DataConfig(source=source)
-    assert "digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH" in str(refusal.value)
+    assert "digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH, csv:FILE" in str(
+        refusal.value
+    )
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,33 @@ def test_data_root_prefers_the_key_then_the_variable(
     monkeypatch.setenv("MLDR_DATA", str(tmp_path / "gone"))
     with pytest.raises(MldrError, match=r"^\$MLDR_DATA names .*gone, which is not a folder$"):
         data_root(None)
+
+
+def test_what_is_left_out_is_told_before_anything_is_decoded(disk: Any) -> None:
+    class Lines:
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def start(self, name: str, total: int | None) -> None:
+            self.told.append(name)
+
+        def advance(self, n: int = 1, **info: float | str) -> None: ...
+
+        def finish(self) -> None: ...
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    path = disk.folder(each=8)
+    (path / "train" / "bee" / "page.jpg").write_text("<html>")
+    shutil.copy(path / "train" / "bee" / "3.png", path / "train" / "ant" / "bee.png")
+    lines = Lines()
+    config = DataConfig(source=f"folder:{path}", batch_size=4, skip_share=0.2)
+    load_dataset(config, progress=lines)
+    left_out, decoding, twice = lines.told
+    assert left_out == (
+        "data: left out: 1 files that are called like pictures and are none: train/bee 1; first "
+        "train/bee/page.jpg"
+    )
+    assert decoding == "decoding images"
+    assert twice == "data: 2 training images stand twice, under different labels"

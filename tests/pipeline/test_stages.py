@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from mldr_deploy.bundle.data_report import data_report_of
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.group import main
@@ -80,6 +81,9 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     assert teacher["parameters"] == load_trained(out / "teacher" / "trained")[0].parameters
     assert summary["images"] == artifact.parity.samples == 359  # a stratified fifth
     assert summary["passed"] is True
+    recorded = data_report_of(bundle.manifest)
+    assert (recorded.leaked, recorded.test_images, recorded.omissions) == (0, 359, [])
+    assert summary["data"] == []
     assert {"teacher", "student", "export and parity"} <= set(summary["seconds"])
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
 
@@ -306,9 +310,8 @@ def test_a_teacher_of_other_labels_is_refused(
     for split, name, number in product(("train", "val"), "abcdefghij", range(4)):
         place = tmp_path / "pictures" / split / name
         place.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (32, 32), (20 * ord(name) % 256, 60 * number, 0)).save(
-            place / f"{number}.png"
-        )
+        colour = (20 * ord(name) % 256, 60 * number, 100 * (split == "val"))
+        Image.new("RGB", (32, 32), colour).save(place / f"{number}.png")
     teacher = finished[0] / "teacher" / "trained"
     settings = [f"data.source=folder:{tmp_path / 'pictures'}", "data.batch_size=8"]
     settings.append(f"teacher.weights={teacher}")

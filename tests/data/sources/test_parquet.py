@@ -363,3 +363,23 @@ def test_rows_without_a_picture_are_left_out_by_class_or_refused(disk: Any) -> N
     assert ("1", "rows without an image", "row 3 of t.parquet") in counts
     names = {part.name(k) for part in (data.train, data.test) for k in range(len(part))}
     assert names == {f"row {k} of t.parquet" for k in range(20) if k not in (3, 4, 7)}
+
+
+def test_a_series_of_shards_must_be_whole(disk: Any) -> None:
+    for number in (0, 2):
+        columns = {"image": disk.rows(4, 4 * number), "label": [0, 1] * 2}
+        disk.table(f"data/train-{number:05}-of-00003.parquet", columns)
+    disk.table("data/test-00000-of-00001.parquet", {"image": disk.rows(2, 90), "label": [0, 1]})
+    message = refusal(disk.root)
+    assert "1 of the 3 shards data/train-* are not there, first number 1: fetch them" in message
+    columns = {"image": disk.rows(4, 4), "label": [0, 1] * 2}
+    disk.table("data/train-00001-of-00003.parquet", columns)
+    assert np.array_equal(load(disk.root).train.pixels, pixels_of(disk, 12))
+
+
+def test_rows_of_several_splits_in_one_file_are_refused(disk: Any) -> None:
+    columns = {"image": disk.rows(10), "label": [0, 1] * 5}
+    path = disk.table("t.parquet", columns | {"split": ["train"] * 8 + ["test"] * 2})
+    assert "its rows are of several splits (column 'split')" in refusal(path)
+    path = disk.table("t.parquet", columns | {"split": ["train"] * 10})
+    assert len(load(path).train) == 8
