@@ -19,7 +19,7 @@ from .body import Drained
 from .classify import classify_routes
 from .cors import Cors
 from .docs_page import docs_routes
-from .extensions import extension_routes
+from .extensions import extension_routes, statistics_routes
 from .head import Head
 from .inference import infer_paths, infer_tensors, inference_routes
 from .monitoring import monitoring_routes
@@ -46,11 +46,12 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url=None,  # its route would take any parameter
     )
-    for routes in (
-        extension_routes,  # /v2/models/stats comes before a model of that name
-        inference_routes,
+    for routes in (  # tried in this order: what is asked often comes first
         classify_routes,
+        statistics_routes,  # /v2/models/stats before a model of that name
+        inference_routes,
         monitoring_routes,
+        extension_routes,
         docs_routes,
     ):
         app.include_router(routes(service))

@@ -40,21 +40,15 @@ async def inflated(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[b
     """
     stream = zlib.decompressobj(_REQUESTS[coding])
     async for chunk in chunks:
-        if stream.eof and chunk:
-            raise _damaged(coding, "bytes follow its end")
-        more = bool(chunk)
-        while more:
+        while chunk:
+            if stream.eof:
+                raise _damaged(coding, "bytes follow its end")
             try:
-                piece = stream.decompress(chunk, _STEP)
+                yield stream.decompress(chunk, _STEP)
             except zlib.error as error:
                 raise _damaged(coding, str(error)) from None
-            if stream.unused_data:
-                raise _damaged(coding, "bytes follow its end")
-            yield piece
-            chunk = stream.unconsumed_tail
-            more = bool(chunk) or len(piece) == _STEP  # a full piece may leave some of it inside
-            if more:
-                await asyncio.sleep(0)
+            chunk = stream.unconsumed_tail or stream.unused_data
+            await asyncio.sleep(0)
     if not stream.eof:
         raise _damaged(coding, "it is cut off")
 

@@ -16,6 +16,7 @@ from .statistics import Statistics
 from .wire import ERRORS, INDEX_BODY, Responses
 
 _LARGEST_INDEX_REQUEST = 1 << 16  # bytes
+_MODEL = ("/models/{model}", "/models/{model}/versions/{version}")
 # Path below /v2 -> what is refused there. Models are loaded when the service starts.
 _ABSENT = {
     "/repository/models/{model}/load": "loading models",
@@ -61,14 +62,9 @@ def require_model(service: Service, model: str, version: str) -> None:
         )
 
 
-def extension_routes(service: Service) -> APIRouter:
-    """Configuration, statistics and index of the model, and refusals of what is not here."""
-    router = APIRouter(prefix="/v2", tags=["Extensions of the protocol"], route_class=StrictRoute)
-    missing: Responses = {status: ERRORS[status] for status in (404, 422)}
-
-    async def config(model: str, version: str = VERSION) -> dict[str, Any]:
-        require_model(service, model, version)
-        return model_config(service)
+def statistics_routes(service: Service) -> APIRouter:
+    """Counts and times of the model."""
+    router = _router()
 
     async def all_statistics() -> Statistics:
         _require_countable(service)
@@ -78,21 +74,27 @@ def extension_routes(service: Service) -> APIRouter:
         require_model(service, model, version)
         return await all_statistics()
 
-    router.get("/models/stats", summary="Counts and times of all models", responses=missing)(
-        all_statistics
-    )
-    for below in ("/models/{model}", "/models/{model}/versions/{version}"):
-        router.get(
-            f"{below}/config", summary="The model as Triton describes one", responses=missing
-        )(config)
-        router.get(f"{below}/stats", summary="Counts and times of the model", responses=missing)(
-            statistics
-        )
+    router.get("/models/stats", summary="Counts and times of all models")(all_statistics)
+    for below in _MODEL:
+        router.get(f"{below}/stats", summary="Counts and times of the model")(statistics)
+    return router
+
+
+def extension_routes(service: Service) -> APIRouter:
+    """Configuration and index of the model, and refusals of what is not here."""
+    router = _router()
+
+    async def config(model: str, version: str = VERSION) -> dict[str, Any]:
+        require_model(service, model, version)
+        return model_config(service)
+
+    for below in _MODEL:
+        router.get(f"{below}/config", summary="The model as Triton describes one")(config)
 
     @router.post(
         "/repository/index",
         summary="Models that are served",
-        responses={status: ERRORS[status] for status in ERRORS if status != 404},
+        responses=ERRORS,
         openapi_extra=INDEX_BODY,
     )
     async def index(request: Request) -> list[IndexEntry]:
@@ -106,6 +108,16 @@ def extension_routes(service: Service) -> APIRouter:
     for path, what in _ABSENT.items():
         router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(what))
     return router
+
+
+def _router() -> APIRouter:
+    missing: Responses = {status: ERRORS[status] for status in (404, 422)}
+    return APIRouter(
+        prefix="/v2",
+        tags=["Extensions of the protocol"],
+        route_class=StrictRoute,
+        responses=missing,
+    )
 
 
 def _absent(what: str) -> Any:

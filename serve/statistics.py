@@ -1,99 +1,118 @@
-"""What the protocol's statistics extension tells: counts and times since the service started."""
+"""What the protocol's statistics extension tells: counts and times since the service started.
+
+Dataclasses, for they are written to with every request; FastAPI reads them as it does models.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from .batcher import Answer, BatchTimes
 
 
-class Duration(BaseModel):
+@dataclass(slots=True)
+class Duration:
     """How often something happened, and for how long in all."""
 
     count: int = 0
-    ns: int = Field(default=0, description="Nanoseconds.")
+    ns: Annotated[int, Field(description="Nanoseconds.")] = 0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         self.ns += round(1e9 * seconds)
 
 
-class ComputeDurations(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class ComputeDurations:
     """The parts of a computation."""
 
-    compute_input: Duration = Field(default_factory=Duration, description="Host to device.")
-    compute_infer: Duration = Field(default_factory=Duration)
-    compute_output: Duration = Field(default_factory=Duration, description="Device to host.")
+    compute_input: Annotated[Duration, Field(description="Host to device.")] = field(
+        default_factory=Duration
+    )
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Annotated[Duration, Field(description="Device to host.")] = field(
+        default_factory=Duration
+    )
 
     def add(self, times: BatchTimes) -> None:
-        """One more computation."""
+        """Count one more computation."""
         self.compute_input.add(times.host_to_device)
         self.compute_infer.add(times.compute)
         self.compute_output.add(times.device_to_host)
 
 
+@dataclass(slots=True, kw_only=True)
 class InferenceStatistics(ComputeDurations):
     """Of requests; the parts of a computation count for each request in it."""
 
-    success: Duration = Field(default_factory=Duration)
-    fail: Duration = Field(
-        default_factory=Duration, description="Refused by the queue, too late, or not computed."
+    success: Duration = field(default_factory=Duration)
+    fail: Annotated[
+        Duration, Field(description="Refused by the queue, too late, or not computed.")
+    ] = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    cache_hit: Annotated[Duration, Field(description="There is no cache.")] = field(
+        default_factory=Duration
     )
-    queue: Duration = Field(default_factory=Duration)
-    cache_hit: Duration = Field(default_factory=Duration, description="There is no cache.")
-    cache_miss: Duration = Field(default_factory=Duration)
+    cache_miss: Duration = field(default_factory=Duration)
 
 
+@dataclass(slots=True, kw_only=True)
 class BatchStatistics(ComputeDurations):
     """Of computations of one size."""
 
     batch_size: int
 
 
-class ModelStatistics(BaseModel):
+@dataclass(slots=True)
+class ModelStatistics:
     """All of one model."""
 
     name: str
     version: str
-    last_inference: int = Field(
-        default=0, description="When the last request was answered, milliseconds since 1970."
+    last_inference: Annotated[
+        int, Field(description="When the last request was answered, milliseconds since 1970.")
+    ] = 0
+    inference_count: Annotated[int, Field(description="Images computed.")] = 0
+    execution_count: Annotated[int, Field(description="Batches computed.")] = 0
+    inference_stats: InferenceStatistics = field(default_factory=InferenceStatistics)
+    response_stats: Annotated[
+        dict[str, Duration], Field(description="Of models that answer several times: none.")
+    ] = field(default_factory=dict)
+    batch_stats: list[BatchStatistics] = field(default_factory=list)
+    memory_usage: Annotated[list[Duration], Field(description="Not measured.")] = field(
+        default_factory=list
     )
-    inference_count: int = Field(default=0, description="Images computed.")
-    execution_count: int = Field(default=0, description="Batches computed.")
-    inference_stats: InferenceStatistics = Field(default_factory=InferenceStatistics)
-    response_stats: dict[str, Duration] = Field(
-        default_factory=dict, description="Of models that answer a request several times: none."
-    )
-    batch_stats: list[BatchStatistics] = Field(default_factory=list)
-    memory_usage: list[Duration] = Field(default_factory=list, description="Not measured.")
 
     def succeeded(self, answer: Answer, seconds: float) -> None:
-        """One more request is answered, ``seconds`` after it came to the queue."""
+        """Count a request that is answered, ``seconds`` after it came to the queue."""
         self.last_inference = time.time_ns() // 1_000_000
         self.inference_stats.success.add(seconds)
         self.inference_stats.queue.add(answer.queued)
         self.inference_stats.add(answer.batch)
 
     def failed(self, seconds: float) -> None:
-        """One more request is not, known after ``seconds``."""
+        """Count a request that is not, which was clear after ``seconds``."""
         self.inference_stats.fail.add(seconds)
 
     def computed(self, times: BatchTimes) -> None:
-        """One more batch."""
+        """Count a batch."""
         self.execution_count += 1
         self.inference_count += times.images
-        sizes = self.batch_stats
-        batch = next((size for size in sizes if size.batch_size == times.images), None)
+        batch = next((size for size in self.batch_stats if size.batch_size == times.images), None)
         if batch is None:
             batch = BatchStatistics(batch_size=times.images)
-            self.batch_stats = sorted([*sizes, batch], key=lambda size: size.batch_size)
+            self.batch_stats.append(batch)
+            self.batch_stats.sort(key=lambda size: size.batch_size)
         batch.add(times)
 
 
-class Statistics(BaseModel):
+@dataclass(slots=True)
+class Statistics:
     """The extension's answer."""
 
     model_stats: list[ModelStatistics]

@@ -131,7 +131,7 @@ def test_the_students_logits(
 def test_many_at_once(endpoint: Endpoint, bundle: Bundle) -> None:
     """Batches are made of requests of other sizes, and everyone gets his own rows."""
     inputs, logits = bundle.golden.inputs, bundle.golden.logits
-    with endpoint.client(concurrency=16) as client:
+    with endpoint.client(concurrency=8) as client:  # as many as Ray's proxy lets wait here
         pending = []
         for k in range(64):
             rows = np.arange(k, k + 1 + k % 3) % len(inputs)
