@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,12 +118,30 @@ def serialised(
     settings.add_optimization_profile(_profile(builder, parsed.network, profile))
     monitor = build_monitor(library.trt, progress)
     settings.progress_monitor = monitor
-    content = builder.build_serialized_network(parsed.network, settings)
+    with _stdout_for_results():
+        content = builder.build_serialized_network(parsed.network, settings)
     if monitor.raised is not None:
         raise monitor.raised
     if content is None:
         raise MldrError(f"{library.name} does not build {file}: {complaint(parsed.logger)}")
     return bytes(content)
+
+
+@contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """What the library's own code prints to standard output goes to standard error instead."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # a service without standard streams
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _profile(

@@ -60,7 +60,7 @@ class EngineConfig(BaseModel):
         for capability in value:
             if capability not in RTX_CAPABILITIES:
                 raise ValueError(
-                    f"TensorRT-RTX does not build for {capability}, only for "
+                    f"no TensorRT-RTX engine is built for {capability}, only for "
                     f"{', '.join(RTX_CAPABILITIES)}: other GPUs (9.0 is Hopper) need the target "
                     "tensorrt, built where it runs"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,36 @@ def test_build_prove_and_run(
             inputs = inputs.astype(np.float32)
             (expected,) = session.run(None, {"input": inputs})
             np.testing.assert_allclose(runner(inputs), expected, atol=tolerance)
+
+
+def test_what_tensorrt_rtx_says_of_this_card(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Recorded, not judged: a card that RTX is not made for (an H100, 9.0) most likely refuses.
+
+    Where it loads the engine, the card's capability must be one that it was built for.
+    """
+    from mldr_deploy.engine.library import rtx
+    from mldr_deploy.engine.logger import complaint, quiet_logger
+    from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
+
+    library = rtx()
+    if library is None:
+        pytest.skip("TensorRT-RTX is not installed")
+    path = tmp_path / "fp32.onnx"
+    convolving(TensorProto.FLOAT, path)
+    profile, config = Profile(min=1, opt=4, max=8), EngineConfig()
+    plan = build_rtx_plan(library, path, "fp32", profile, config, Silent())
+    logger = quiet_logger(library.trt)
+    runtime = library.trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(plan.content)
+    here = machine.this_machine()
+    said = f"{library} on {here.gpu} ({here.compute_capability}): " + (
+        f"refused: {complaint(logger)}" if engine is None else "loaded"
+    )
+    print(said)
+    record_property("tensorrt_rtx", said)
+    assert engine is None or here.compute_capability in plan.capabilities, said
 
 
 def test_a_bundle_gets_its_engine(bundle_here: Path) -> None:

@@ -1,4 +1,4 @@
-"""TensorRT-RTX engines in a bundle: built here by the real library, marked not run, never served."""
+"""TensorRT-RTX engines in a bundle: built by the real library, marked not run, never served."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_rtx_engines_of_every_precision_are_what_was_asked(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--capabilities", "9.0"), "TensorRT-RTX does not build for 9.0, only for 7.5, 8.0"),
+        (("--capabilities", "9.0"), "no TensorRT-RTX engine is built for 9.0, only for 7.5, 8.0"),
         (("--capabilities", "8.9,8.9"), "each once, not 8.9, 8.9"),
         (("--version-compatible",), "TensorRT-RTX engines know no version_compatible"),
         (("--hardware", "ampere-plus"), "TensorRT-RTX engines know no hardware"),

@@ -12,6 +12,9 @@ import pytest
 import real
 from onnx import TensorProto, helper, numpy_helper
 
+from mldr_deploy.export.precision.emulated import EmulatedRunner
+from mldr_deploy.export.runner import OnnxRunner
+
 BENCHMARKS = str(real.ROOT / "benchmarks")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-symmetric", "fp8")
 RNG = np.random.default_rng(0)
@@ -138,6 +141,27 @@ def test_a_student_of_each_family_in_every_precision(
         assert not answer.get("refusal") and not answer.get("refusals"), answer
         share = answer["asked"].get(claimed, 0) / sum(answer["asked"].values())
         assert share >= (1.0 if claimed == "fp32" else 0.5), answer
+
+
+@pytest.mark.slow
+def test_bf16_of_mobilenetv3_holds_by_emulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HardSwish, which TensorRT does not take in bf16, computes in fp32; the logits stay."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import rtx_builds
+
+    job = rtx_builds.untrained("mobilenetv3_small_050", 32, tmp_path)
+    rtx_builds.KINDS["onnx", "fp32"].write(job)
+    written = rtx_builds.KINDS["onnx", "bf16"].write(job)
+    hard = [island for island in written.islands if "HardSwish has no bf16 form" in island]
+    proto = onnx.load(job.onnx())
+    assert len(hard) == sum(node.op_type == "HardSwish" for node in proto.graph.node) > 10
+    images = next(job.calibration.batches(8))
+    with OnnxRunner(job.onnx()) as exact, EmulatedRunner(job.onnx("bf16")) as rounded:
+        expected, logits = exact(images), rounded(images)
+    np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
+    assert 0 < np.abs(logits - expected).max() < 0.1 * expected.std()
 
 
 def test_the_script_that_asks_is_not_imported_here() -> None:
