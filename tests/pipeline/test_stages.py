@@ -10,13 +10,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.cli.group import main
+from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.pipeline.recipe import Recipe
 from mldr_deploy.pipeline.summary import _kept
 from mldr_deploy.pipeline.workspace import workspace
@@ -282,6 +287,55 @@ def test_what_cannot_be_distilled_is_told_before_the_teacher_is_trained(
     chosen = [part for setting in settings for part in ("--set", setting)]
     refused(command("distill-and-export", tmp_path, "--quiet", *chosen), message)
     assert not (tmp_path / "teacher").exists()
+
+
+def test_a_teacher_from_elsewhere_is_measured_before_it_teaches(
+    finished: tuple[Path, Result], command: Command, tmp_path: Path
+) -> None:
+    """A bare file has no record to go by."""
+    state = load_file(finished[0] / "teacher" / "trained" / "weights.safetensors")
+    save_file(state, tmp_path / "good.safetensors")
+    for name in ("fc.weight", "fc.bias"):
+        state[name].zero_()
+    save_file(state, tmp_path / "bare.safetensors")
+    settings = ["--set", f"teacher.weights={tmp_path / 'bare.safetensors'}"]
+    result = command("distill", tmp_path / "out", "--quiet", *settings)
+    refused(result, "has nothing to teach, on validation images: top-1 ")
+    assert not (tmp_path / "out" / "student").exists()
+    settings = ["--set", f"teacher.weights={tmp_path / 'good.safetensors'}"]
+    result = command("distill", tmp_path / "good", *settings, "--set", "train.epochs=1")
+    assert result.exit_code == 0
+    assert "good.safetensors), on validation images: top-1 " in result.stderr
+
+
+def test_a_student_that_learned_nothing_is_marked_and_refused(
+    command: Command, tmp_path: Path
+) -> None:
+    settings = ["method.name=scratch", "optimizer.lr=1e-12", "train.epochs=1"]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    result = command("distill-and-export", tmp_path, *chosen)
+    assert result.exit_code == 1
+    student = next(line for line in result.stdout.splitlines() if "student test_vit" in line)
+    assert student.endswith("no better than chance")
+    assert "the student is no better than chance: top-1 " in result.stdout
+    bundle = open_bundle(tmp_path / "bundle", allow_failed=True)
+    labels = load_dataset(DataConfig()).test.labels
+    assert bundle.manifest.chance is not None
+    assert bundle.manifest.chance.largest == np.bincount(labels).max()
+    assert "**No better than chance" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    for arguments in (
+        ["serve"],
+        ["demo"],
+        ["profile"],
+        ["triton-repo", "--out", str(tmp_path / "t")],
+    ):
+        refusal = CliRunner().invoke(main, [*arguments, str(tmp_path / "bundle")])
+        assert refusal.exit_code == 1 and "holds a student no better than chance" in refusal.stderr
+
+
+def test_an_order_of_classes_is_of_finished_weights(command: Command, tmp_path: Path) -> None:
+    result = command("distill", tmp_path, "--set", "teacher.class_order=natural")
+    refused(result, "class_order is of finished weights")
 
 
 def test_a_teacher_of_other_labels_is_refused(
