@@ -22,6 +22,7 @@ teacher_views = 1
 [teachers.resnet]
 name = "test_resnet"
 train = { epochs = 2, precision = "fp32" }
+optimizer = { name = "adamw", lr = 3e-3 }
 
 [pairs.vit]
 teacher = "resnet"
