@@ -25,11 +25,11 @@ batch_size = 256
 [teacher]
 name = "test_resnet"
 [teacher.train]
-epochs = 2
+epochs = 5
 precision = "fp32"
 [teacher.optimizer]
 name = "adamw"
-lr = 3e-3
+lr = 1e-2
 [student]
 name = "test_vit"
 [train]
