@@ -322,14 +322,12 @@ def test_a_student_that_learned_nothing_is_marked_and_refused(
     bundle = open_bundle(tmp_path / "bundle", allow_failed=True)
     assert bundle.manifest.chance == chance
     assert "**No better than chance" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
-    for arguments in (
-        ["serve"],
-        ["demo"],
-        ["profile"],
-        ["triton-repo", "--out", str(tmp_path / "t")],
-    ):
-        refusal = CliRunner().invoke(main, [*arguments, str(tmp_path / "bundle")])
-        assert refusal.exit_code == 1 and "holds a student no better than chance" in refusal.stderr
+    folder, out = str(tmp_path / "bundle"), str(tmp_path / "new")
+    commands = (["serve", folder], ["demo", folder], ["triton-repo", folder, out])
+    for arguments in (*commands, ["profile", folder, "--out", out]):
+        refusal = CliRunner().invoke(main, arguments)
+        assert refusal.exit_code == 1, (arguments, refusal.output)
+        assert "holds a student no better than chance" in refusal.stderr
 
 
 def test_an_order_of_classes_is_of_finished_weights(command: Command, tmp_path: Path) -> None:
