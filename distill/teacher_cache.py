@@ -89,7 +89,8 @@ class TeacherCache:
         May be interrupted, and goes on from there.
 
         What is there is spot-checked: its first row is asked again. Raises MldrError when the
-        teacher now says something else, as after an upgrade that changed an augmentation.
+        teacher now says something else, as after an upgrade that changed an augmentation, and
+        when an answer is not finite.
         """
         done = self._filled
         if done:
@@ -219,9 +220,15 @@ def _stale(folder: Path, why: str) -> MldrError:
 
 
 def _halves(logits: Tensor) -> NDArray[np.float16]:
-    """float16, saturated: a logit beyond 65504 decides any softmax anyway."""
-    limit = torch.finfo(torch.float16).max
-    found: NDArray[np.float16] = (
-        logits.float().nan_to_num(posinf=limit, neginf=-limit).clamp(-limit, limit).half().cpu()
-    ).numpy()
-    return found
+    """float16, saturated: a logit beyond 65504 decides any softmax anyway.
+
+    Raises MldrError for NaN and infinity, which say that the teacher is broken.
+    """
+    exact, limit = logits.float().cpu(), torch.finfo(torch.float16).max
+    if not exact.isfinite().all():
+        raise MldrError(
+            "the teacher answers with NaN or infinity to training images: set "
+            "train.teacher_precision=fp32, or give other teacher.weights"
+        )
+    halves: NDArray[np.float16] = exact.clamp(-limit, limit).half().numpy()
+    return halves

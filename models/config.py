@@ -36,8 +36,9 @@ class ModelConfig(BaseModel):
     weights: str | None = Field(
         default=None,
         description="Where the weights come from: nothing = random initialisation; `timm` = "
-        "timm's pretrained weights of that name (needs the network once); a .safetensors, .pth "
-        "or .pt file; or the folder that train-teacher or distill left.",
+        "timm's pretrained weights of that name (needs the network once); a file, .safetensors or "
+        "what torch.save wrote, in whatever entries and prefixes (of several complete sets the "
+        "averaged one is taken, then the best); or the folder that train-teacher or distill left.",
     )
     fresh_head: bool = Field(
         default=False,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_STD = 1e-3  # logits of features of norm 100 then have a standard deviation of 0.1
+_STD = 1e-4  # logits of features of norm 1000 then have a standard deviation of 0.1
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:

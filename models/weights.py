@@ -17,6 +17,7 @@ from .evaluation import MISFITS
 from .head import head_names
 from .weight_sets import State, WeightSet, weight_sets, without_losses
 
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # that a hint names
 # Counters that files may have or lack without meaning.
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
 
@@ -112,9 +113,6 @@ def _file(path: Path) -> Path:
     return file
 
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
-
-
 def _fits(model: nn.Module, own: State, sets: Sequence[WeightSet], fresh_head: bool) -> list[_Fit]:
     """The sets that fit whole, as they are or else through timm's conversion; the best first."""
 
@@ -146,7 +144,8 @@ def _chosen(fits: Sequence[_Fit], path: Path, note: Callable[[str], None]) -> _F
 
 
 def _same(first: State, second: State) -> bool:
-    return all(torch.equal(tensor, second[k]) for k, tensor in first.items() if k in second)
+    both = [(tensor, second[k]) for k, tensor in first.items() if k in second]
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in both)
 
 
 def _require_numbers(fit: _Fit, own: State, path: Path) -> None:

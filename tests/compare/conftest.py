@@ -21,7 +21,8 @@ teacher_views = 1
 
 [teachers.resnet]
 name = "test_resnet"
-train = { epochs = 2, precision = "fp32" }
+train = { epochs = 5, precision = "fp32" }
+optimizer = { name = "adamw", lr = 1e-2 }
 
 [pairs.vit]
 teacher = "resnet"

@@ -27,6 +27,9 @@ epochs = 1
 precision = "fp32"
 log_steps = 1
 checkpoint_steps = 3
+[teacher.optimizer]
+name = "adamw"
+lr = 3e-3
 [student]
 name = "test_resnet"
 drop_path = 0.2

@@ -25,8 +25,11 @@ batch_size = 256
 [teacher]
 name = "test_resnet"
 [teacher.train]
-epochs = 1
+epochs = 5
 precision = "fp32"
+[teacher.optimizer]
+name = "adamw"
+lr = 1e-2
 [student]
 name = "test_vit"
 [train]

@@ -126,6 +126,15 @@ def test_filling_goes_on_where_it_was_interrupted(rig: Any, tmp_path: Path) -> N
     np.testing.assert_array_equal(resumed._logits, whole._logits)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_not_kept(rig: Any, value: float, tmp_path: Path) -> None:
+    trainer = rig.build()
+    cache = TeacherCache.open(tmp_path, "me", (5, 8, 4), WHOLE)
+    spoilt = torch.zeros(8, 4).index_fill(0, torch.tensor(3), value)
+    with pytest.raises(MldrError, match="the teacher answers with NaN or infinity to training im"):
+        cache.fill(trainer.views, 5, lambda _: spoilt, Silent())
+
+
 def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
     assert Share(1, 2).columns(8) == slice(4, 8)
     halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), Share(rank, 2)) for rank in (0, 1)]

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from mldr_deploy.cli.group import main
 
-# Five steps an epoch; no export takes long, no stage is skipped.
+# Five steps an epoch, enough for a teacher and a student beyond chance; no stage is skipped.
 RECIPE = """
 name = "small"
 [data]
@@ -18,8 +18,11 @@ batch_size = 256
 [teacher]
 name = "test_resnet"
 [teacher.train]
-epochs = 1
+epochs = 5
 precision = "fp32"
+[teacher.optimizer]
+name = "adamw"
+lr = 1e-2
 [student]
 name = "test_vit"
 [train]

@@ -14,7 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.data_report import data_report_of
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
@@ -301,6 +303,54 @@ def test_what_cannot_be_distilled_is_told_before_the_teacher_is_trained(
     chosen = [part for setting in settings for part in ("--set", setting)]
     refused(command("distill-and-export", tmp_path, "--quiet", *chosen), message)
     assert not (tmp_path / "teacher").exists()
+
+
+def test_a_teacher_from_elsewhere_is_measured_before_it_teaches(
+    finished: tuple[Path, Result], command: Command, tmp_path: Path
+) -> None:
+    """A bare file has no record to go by."""
+    state = load_file(finished[0] / "teacher" / "trained" / "weights.safetensors")
+    save_file(state, tmp_path / "good.safetensors")
+    for name in ("fc.weight", "fc.bias"):
+        state[name].zero_()
+    save_file(state, tmp_path / "bare.safetensors")
+    settings = ["--set", f"teacher.weights={tmp_path / 'bare.safetensors'}"]
+    result = command("distill", tmp_path / "out", "--quiet", *settings)
+    refused(result, "has nothing to teach, on validation images: top-1 ")
+    assert not (tmp_path / "out" / "student").exists()
+    settings = ["--set", f"teacher.weights={tmp_path / 'good.safetensors'}"]
+    result = command("distill", tmp_path / "good", *settings, "--set", "train.epochs=1")
+    assert result.exit_code == 0
+    assert "good.safetensors), on validation images: top-1 " in result.stderr
+
+
+def test_a_student_that_learned_nothing_is_marked_and_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its count of hits is set: an untrained network may be lucky."""
+    chance = Chance(images=359, hits=37, largest=37)
+    monkeypatch.setattr("mldr_deploy.export.build._chance", lambda *_: chance)
+    settings = ["method.name=scratch", "train.epochs=1"]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    result = command("distill-and-export", tmp_path, *chosen)
+    assert result.exit_code == 1
+    student = next(line for line in result.stdout.splitlines() if "student test_vit" in line)
+    assert student.endswith("no better than chance")
+    assert "the student is no better than chance: top-1 " in result.stdout
+    bundle = open_bundle(tmp_path / "bundle", allow_failed=True)
+    assert bundle.manifest.chance == chance
+    assert "**No better than chance" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    folder, out = str(tmp_path / "bundle"), str(tmp_path / "new")
+    commands = (["serve", folder], ["demo", folder], ["triton-repo", folder, out])
+    for arguments in (*commands, ["profile", folder, "--out", out]):
+        refusal = CliRunner().invoke(main, arguments)
+        assert refusal.exit_code == 1, (arguments, refusal.output)
+        assert "holds a student no better than chance" in refusal.stderr
+
+
+def test_an_order_of_classes_is_of_finished_weights(command: Command, tmp_path: Path) -> None:
+    result = command("distill", tmp_path, "--set", "teacher.class_order=natural")
+    refused(result, "class_order is of finished weights")
 
 
 def test_a_teacher_of_other_labels_is_refused(
