@@ -10,7 +10,7 @@ import json
 import math
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,12 @@ def distill(
 
 
 def require_served(
-    job: Job, student: ModelConfig, teacher: ModelConfig, method: MethodConfig, training: Training
+    job: Job,
+    student: ModelConfig,
+    teacher: ModelConfig,
+    method: MethodConfig,
+    training: Training,
+    teacher_side: int,
 ) -> None:
     """Refuse, before the teacher is trained, what `distill` would refuse after it.
 
@@ -114,7 +119,8 @@ def require_served(
     """
     bare = teacher.model_copy(update={"weights": None, "fresh_head": False})
     mine = plan_stages(fresh_model(job, student, training), job.data.image_size)
-    theirs = plan_teacher(fresh_model(job, bare, training), job.data.image_size)
+    taught = replace(job, data=job.data.model_copy(update={"image_size": teacher_side}))
+    theirs = plan_teacher(fresh_model(taught, bare, training), teacher_side)
     create_method(method, _pair(job, mine, theirs, training))
 
 
@@ -283,7 +289,7 @@ def _cache(
             TeacherCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = TeacherCache.open(folder, identity, shape, share)
-        cache.fill(views, rows, lambda images: ready(images).logits, job.progress)
+        cache.fill(views, rows, lambda images: ready(images).logits, job.progress, teacher.side)
     accelerator.wait_for_everyone()
     return cache
 

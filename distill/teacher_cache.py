@@ -83,8 +83,12 @@ class TeacherCache:
             raise _stale(folder, f"{LOGITS} is {logits.dtype} {logits.shape}, not float16 {shape}")
         return cls(folder, identity, logits, share)
 
-    def fill(self, views: Views, rows: int, answer: Answer, progress: Progress) -> None:
+    def fill(
+        self, views: Views, rows: int, answer: Answer, progress: Progress, side: int = 0
+    ) -> None:
         """Ask the teacher for what is missing of this process's part of the first ``rows``.
+
+        ``side``: the size at which it sees the views; 0: the student's.
 
         May be interrupted, and goes on from there.
 
@@ -93,14 +97,15 @@ class TeacherCache:
         """
         done = self._filled
         if done:
-            self._spot_check(views, answer)
+            self._spot_check(views, answer, side or views.side)
         if done >= rows:
             return
         progress.start("teacher's logits", rows)
         progress.advance(done)
         try:
             for view in range(done // views.steps_per_epoch, rows // views.steps_per_epoch):
-                for seen in views.epoch(view, done - view * views.steps_per_epoch):
+                start = done - view * views.steps_per_epoch
+                for seen in views.epoch(view, start, (side or views.side,)):
                     self._logits[seen.row, self._mine] = _halves(answer(seen.images))
                     done = seen.row + 1
                     progress.advance()
@@ -119,8 +124,8 @@ class TeacherCache:
             stored = stored.pin_memory()
         return stored.to(device, non_blocking=True).float()
 
-    def _spot_check(self, views: Views, answer: Answer) -> None:
-        seen = next(iter(views.epoch(0)))
+    def _spot_check(self, views: Views, answer: Answer, side: int) -> None:
+        seen = next(iter(views.epoch(0, sides=(side,))))
         now = answer(seen.images).float().cpu()
         stored = torch.from_numpy(np.array(self._logits[seen.row, self._mine])).float()
         if not torch.allclose(stored, now, rtol=_RELATIVE, atol=_ABSOLUTE):
