@@ -99,11 +99,16 @@ class TrainBatches:
             return self._stream(epoch, shares, sides)
         return self._index(self._resident, shares, sides)
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions that all processes together take, [steps, G]."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
+        return order[: self.steps_per_epoch * self._config.batch_size].reshape(
+            self.steps_per_epoch, -1
+        )
+
     def _shares(self, epoch: int, start_step: int) -> NDArray[np.int64]:
         """Positions that this process takes, [steps, b]."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
-        steps = order[: self.steps_per_epoch * self._config.batch_size]
-        per_process = steps.reshape(self.steps_per_epoch, self._world, -1)
+        per_process = self.order(epoch).reshape(self.steps_per_epoch, self._world, -1)
         return per_process[start_step:, self._rank]
 
     def _index(

@@ -15,6 +15,18 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
+    parts: Literal["all", "head"] = Field(
+        default="all",
+        description="What is trained. `head`: the classifier alone, by logistic regression on the "
+        "features of the frozen rest, which are computed once; seconds instead of hours, from "
+        "pretrained weights, on labels. Its decay is chosen on the validation split.",
+    )
+    head_views: int = Field(
+        default=4,
+        ge=1,
+        description="Augmented views of each picture that a head is taught on. Their features lie "
+        "in the run's folder until it is done (views x images x width x 2 bytes).",
+    )
     seed: int = Field(
         default=0,
         ge=0,

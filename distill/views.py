@@ -68,6 +68,11 @@ class Views:
             _, targets = next(iter(seen.values()))  # the same at every side
             yield View(row, images, targets, batch.indices)
 
+    def pictures(self) -> Tensor:
+        """Which pictures all processes see in each row of the distinct views: int64 [rows, G]."""
+        orders = [self._batches.order(view) for view in range(self.count)]
+        return torch.from_numpy(np.concatenate(orders))
+
     def _seen(self, row: int, side: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images at ``side``, and their targets: the row's numbers are drawn anew."""
         generator = self._generator(row)
