@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import MldrError
 from ..models.evaluation import evaluating
 from ..models.stages import StagePlan, forward_stages
+from .fast_features import Pooled
 from .teacher_cache import TeacherCache
 
 _BLOCK = 4096  # views whose features are in memory, in float32, at a time
@@ -67,17 +68,11 @@ def classifier_of(model: nn.Module, plan: StagePlan, name: str, side: int) -> tu
 
 
 def features_of(
-    model: nn.Module, plan: StagePlan, batches: Iterable[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """(features float32 [V, F], labels int64 [V]) of a split in order, on the CPU."""
-    seen: list[Tensor] = []
-    labels: list[Tensor] = []
-    with evaluating(model):
-        for inputs, targets in batches:
-            features = forward_stages(model, inputs, plan, features=True).features
-            assert features is not None
-            seen.append(features.float().cpu())
-            labels.append(targets.cpu())
+    pooled: Pooled, batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor] | None:
+    """(features float32 [V, F], labels int64 [V]) of a split in order; None where it is empty."""
+    seen = [(pooled(inputs).cpu(), labels.cpu()) for inputs, labels in batches]
     if not seen:
-        return torch.empty(0, plan.pooled_width), torch.empty(0, dtype=torch.int64)
-    return torch.cat(seen), torch.cat(labels)
+        return None
+    features, labels = zip(*seen, strict=True)
+    return torch.cat(features), torch.cat(labels)

@@ -11,6 +11,7 @@ from ..bundle.preprocess import Preprocessing
 from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.stages import StagePlan
+from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
 from .head import Head, labelled, measured, teach
 from .job import Job, Training
@@ -47,9 +48,13 @@ def teach_head(
     """
     where, layer = classifier_of(model, plan, name, job.data.image_size)
     frozen = Teacher(model, plan, preprocessing)
-    cache, views = _features(job, frozen, where, training)
+    train = training.train
+    views = job.views(training, train.head_views)
+    frozen.to(job.accelerator.device, train)
+    images = views.count * len(job.dataset.train) + len(job.dataset.val)
+    pooled = fastest(frozen, images, job.accelerator.device, job.progress)
+    cache = _features(job, frozen, where, training, views, pooled)
     labels, pictures = torch.from_numpy(job.dataset.train.labels), views.pictures()
-    held_out = _held_out(job, frozen)
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         return cache.blocks(pictures)
@@ -58,8 +63,8 @@ def teach_head(
         blocks,
         labels,
         len(job.dataset.classes),
-        held_out if len(held_out[1]) else None,
-        smoothing=training.train.label_smoothing,
+        features_of(pooled, _whole_val(job, preprocessing)),
+        smoothing=train.label_smoothing,
         seed=job.data.split_seed,
     )
     with torch.no_grad():
@@ -68,17 +73,14 @@ def teach_head(
     model.requires_grad_(True)
     if job.accelerator.is_main_process:
         seen = measured(head, labelled(blocks, labels))
-        _tell(job, head, tried, seen)
+        _tell(job, head, tried, seen, alone=train.parts == "head")
 
 
 def _features(
-    job: Job, frozen: Teacher, classifier: str, training: Training
-) -> tuple[FeatureCache, Views]:
+    job: Job, frozen: Teacher, classifier: str, training: Training, views: Views, pooled: Pooled
+) -> FeatureCache:
     """What the classifier sees of every view, complete."""
     accelerator, share = job.accelerator, job.share
-    train = training.train.model_copy(update={"teacher_precision": "fp32"})
-    views = job.views(training, train.head_views)
-    ready = frozen.to(accelerator.device, train)
     rows = views.count * views.steps_per_epoch
     shape = (rows, job.data.batch_size, frozen.plan.pooled_width)
     identity = cache_identity(
@@ -87,40 +89,36 @@ def _features(
         data=job.dataset.fingerprint,
         split=[job.data.val_fraction, job.data.split_seed],
         augment=training.augment.model_dump(mode="json"),
-        seed=train.seed,
+        seed=training.train.seed,
         shape=shape,
         processes=share.world,
     )
     folder = job.folder / "features" / identity[:16]
-
-    def answer(images: Tensor) -> Tensor:
-        features = ready(images, features=True).features
-        assert features is not None
-        return features
 
     with locked(folder, share.rank, job.progress):
         if accelerator.is_main_process:
             FeatureCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = FeatureCache.open(folder, identity, shape, share)
-        cache.fill(views, rows, answer, job.progress)
+        cache.fill(views, rows, lambda x: pooled(frozen.normalise(x)), job.progress)
     accelerator.wait_for_everyone()
-    return cache, views
+    return cache
 
 
-def _held_out(job: Job, frozen: Teacher) -> tuple[Tensor, Tensor]:
-    """Features and labels of the validation split, the whole of it in every process."""
-    split, device = job.dataset.val, job.accelerator.device
-    batches = EvalBatches(split, frozen.preprocessing, 250, device, threads=job.data.workers)
-    return features_of(frozen.model, frozen.plan, batches)
+def _whole_val(job: Job, preprocessing: Preprocessing) -> EvalBatches:
+    """The validation split, all of it in every process."""
+    device, threads = job.accelerator.device, job.data.workers
+    return EvalBatches(job.dataset.val, preprocessing, 250, device, threads=threads)
 
 
-def _tell(job: Job, head: Head, tried: list[Head], seen: Head) -> None:
-    """A note, and a line of metrics.jsonl for every decay."""
+def _tell(job: Job, head: Head, tried: list[Head], seen: Head, *, alone: bool) -> None:
+    """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
     job.progress.note(
         f"head: decay {head.decay:g}, the best of {len(tried)}, gets {head.top1:.2f} % of the "
         f"pictures held out and {seen.top1:.2f} % of the training views"
     )
+    if not alone:  # the training that follows begins the file
+        return
     log = MetricsLog(job.folder)
     for number, each in enumerate(tried, 1):
         log.write(

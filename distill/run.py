@@ -191,6 +191,11 @@ def _fit(
     """Train as ``training`` says and write what comes out."""
     if training.train.parts == "head":
         return _fit_head(job, config, model, plan, training)
+    resumed = any((job.folder / "checkpoints").glob("step-*"))
+    if training.train.parts == "head-first" and not resumed:
+        require_teachable(config.name, config.weights, training)
+        preprocessing = preprocessing_of(config, model, job)
+        teach_head(job, model, plan, preprocessing, training, config.name)
     trainer = trainer_of(job, config, model, plan, method, teacher, training)
     tensors, state = trainer.run()
     precision = "bf16" if trainer.bf16 else "fp32"

@@ -35,6 +35,7 @@ from .checkpoint import (
 )
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .evaluate import Evaluation, evaluate
+from .finetuning import keep_statistics
 from .interrupt import interruption
 from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
@@ -115,6 +116,8 @@ class Trainer:
         try:
             with interruption() as asked:
                 for epoch in range(self._epoch, self.config.epochs):
+                    if self._stalled(epoch):
+                        break
                     for view in self._rest_of(epoch):
                         self._step(view)
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
@@ -151,6 +154,8 @@ class Trainer:
     def _rest_of(self, epoch: int) -> Iterator[View]:
         done = self.state.step - epoch * self.views.steps_per_epoch
         self.task.train()
+        if self.config.keep_statistics:
+            keep_statistics(self.task.student)
         self.meter.restart()
         return self.views.epoch(epoch, start_step=done, sides=self._sides)
 
@@ -161,6 +166,14 @@ class Trainer:
             return (self.views.side,)
         return self.views.side, self.teacher.side
 
+    def _stalled(self, epochs: int) -> bool:
+        """Whether the best epoch lies so far back that patience is at its end."""
+        since = epochs - self.state.best_epoch
+        if not self.config.patience or self.state.best_epoch < 0 or since < self.config.patience:
+            return False
+        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
+        return True
+
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
 
@@ -168,7 +181,7 @@ class Trainer:
         """Forward, backward and update on this process's share of one global batch."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self._seed_step()
         images = view.images
         parts = min(self.config.accumulate, len(images))

@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from mldr_deploy.bundle.preprocess import normalise
+from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import run
+from mldr_deploy.distill import fast_features, head_stage, run
 from mldr_deploy.distill.config import TrainConfig
 from mldr_deploy.distill.features import classifier_of
 from mldr_deploy.distill.head import Standard, class_weights, fit, teach
@@ -230,23 +231,27 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mldr_deploy.distill.task import Teacher
-
     whole = load_trained(run.train_teacher(job_in(tmp_path / "whole"), pretrained, HEAD))[1]
-    asked, ask = [0], Teacher.__call__
+    asked, found = [0], head_stage.fastest
 
-    def tired(self: Teacher, *args: Any, **kwargs: Any) -> Any:
-        asked[0] += 1
-        if asked[0] == 7:
-            raise KeyboardInterrupt
-        return ask(self, *args, **kwargs)
+    def tiring(*args: Any) -> Callable[[Tensor], Tensor]:
+        pooled = found(*args)
 
-    monkeypatch.setattr(Teacher, "__call__", tired)
+        def tired(inputs: Tensor) -> Tensor:
+            asked[0] += 1
+            if asked[0] == 7:
+                raise KeyboardInterrupt
+            return pooled(inputs)
+
+        return tired
+
+    monkeypatch.setattr(head_stage, "fastest", tiring)
     part = job_in(tmp_path / "part")
     with pytest.raises(KeyboardInterrupt):
         run.train_teacher(part, pretrained, HEAD)
     again = load_trained(run.train_teacher(part, pretrained, HEAD))[1]
-    assert asked[0] == 7 + 4 + 1  # of ten rows six were there; one is asked again as a check
+    # Of ten rows six were there; one is asked again as a check, and the validation split.
+    assert asked[0] == 7 + 4 + 1 + 1
     for name, value in whole.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
 
@@ -279,6 +284,41 @@ def test_a_head_does_not_learn_from_a_teacher(job: Job, pretrained: ModelConfig)
     with pytest.raises(MldrError, match=r"parts=head .* set method\.name=scratch, or train\.parts"):
         run.distill(job, pretrained, teacher, MethodConfig(name="kd"), HEAD)
     run.distill(job, pretrained, None, MethodConfig(name="scratch"), HEAD)
+
+
+def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(
+    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = run.load_teacher(pretrained, job)
+    inputs, device = torch.randn(5, 3, 32, 32), torch.device("cpu")
+    slow = fast_features.fastest(frozen, 10, device, Silent())
+    quick = fast_features.fastest(frozen, 10**6, device, Silent())
+    assert (slow.__name__, quick.__name__) == ("by_torch", "by_onnx")
+    pooled = frozen.model.forward_head(frozen.model.forward_features(inputs), pre_logits=True)
+    for way in (slow, quick):
+        torch.testing.assert_close(way(inputs), pooled.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fault", ["raises", "differs"])
+def test_where_onnx_runtime_fails_or_differs_pytorch_answers(
+    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def traced(frozen: Any) -> Any:
+        if fault == "raises":
+            raise RuntimeError("no")
+        return lambda inputs: frozen.model.forward_features(inputs).mean((2, 3)) + 0.1
+
+    class Notes(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    told: list[str] = []
+    monkeypatch.setattr(fast_features, "_traced", traced)
+    frozen = run.load_teacher(pretrained, job)
+    way = fast_features.fastest(frozen, 10**6, torch.device("cpu"), Notes())
+    assert way.__name__ == "by_torch"
+    said = {"raises": "RuntimeError while tracing", "differs": "ONNX Runtime's differ by up to"}
+    assert len(told) == 1 and said[fault] in told[0]
 
 
 def resnet(**change: Any) -> nn.Module:
