@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mldr_deploy.data.augment import Augment, Mix
 from mldr_deploy.data.config import AugmentConfig, DataConfig
-from mldr_deploy.data.erasing import erase
 from mldr_deploy.data.images import FileImages
 from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.data.split import Split
@@ -117,8 +116,9 @@ def test_equal_sizes_share_one_tensor() -> None:
 def test_erased_boxes_are_the_same_at_both_sizes(side: int) -> None:
     def boxes(width: int) -> Tensor:
         """Where 200 black images were filled: (top, left, bottom, right)."""
-        black = torch.zeros(200, 3, width, width, dtype=torch.uint8)
-        filled = erase(black, 1.0, torch.Generator().manual_seed(2), drawn_at=SIDE).amax(1) > 0
+        black = torch.zeros(200, 3, SIDE, SIDE, dtype=torch.uint8)
+        augment = Augment(AugmentConfig(crop="none", flip=0, erase=1.0), SIDE)
+        filled = augment(black, torch.Generator().manual_seed(2), width).amax(1) > 0
         rows, columns = filled.any(2).int(), filled.any(1).int()
         first = torch.stack([rows.argmax(1), columns.argmax(1)], dim=1)
         last = torch.stack([rows.flip(1).argmax(1), columns.flip(1).argmax(1)], dim=1)
