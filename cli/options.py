@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .console import progress
+from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
 
 if TYPE_CHECKING:
     from ..pipeline.stages import Pipeline
@@ -54,16 +55,17 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 recipe = click.option(
     "--recipe",
     metavar="NAME|FILE",
-    default="digits",
-    show_default=True,
+    callback=recipe_chosen,
     help="What to do: the name of a recipe that comes with the package, or a TOML file of your "
-    "own. See docs/recipes.md for the names and every key.",
+    "own. See docs/recipes.md for the names and every key.  [default: photos with --data PATH, "
+    "else digits]",
 )
 overrides = click.option(
     "--set",
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
+    callback=overrides_completed,
     help="Override one key of the recipe, for example --set optimizer.lr=0.1. May be given "
     "several times; the last one for a key counts.",
 )
@@ -118,7 +120,7 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
             command(job)
 
     wrapped: Callable[..., None] = opened
-    for option in (quiet, restart, device, out, overrides, recipe):
+    for option in (quiet, restart, device, out, overrides, *reversed(SHORT_FORMS), recipe):
         wrapped = option(wrapped)
     return wrapped
 

@@ -2,7 +2,8 @@
 
 B images, S the size fed to the networks, C classes. All randomness comes from the generator
 passed in. Give one on the CPU: the same seed then draws the same on every device, and a GPU is
-never waited for.
+never waited for. The same seed also draws the same at every side: what is measured in pixels is
+drawn for S and scaled, so that two networks of different sizes see the same part of a picture.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import AugmentConfig
-from .crops import centre_boxes, crop_boxes, pad_crop_flip, resized_crop
+from .crops import centre_boxes, crop_boxes, pad_crop_flip, rescaled, resized_crop
 from .erasing import erase
 from .randaugment import rand_augment
 
@@ -28,18 +29,23 @@ class Augment:
         self.config = config
         self.image_size = image_size
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 [B, 3, h, w] -> uint8 [B, 3, S, S]; ``pixels`` is left as it is."""
+    def __call__(
+        self, pixels: Tensor, generator: torch.Generator, side: int | None = None
+    ) -> Tensor:
+        """uint8 [B, 3, h, w] -> uint8 [B, 3, side, side]; ``pixels`` is left as it is.
+
+        ``side``: S where not given; at another one the same is done to the same parts.
+        """
         config = self.config
-        out = self._geometry(pixels, generator)
+        out = self._geometry(pixels, generator, side or self.image_size)
         if config.randaugment > 0:
             out = rand_augment(out, config.randaugment, config.randaugment_ops, generator)
         if config.erase > 0:
-            out = erase(out, config.erase, generator)
+            out = erase(out, config.erase, generator, drawn_at=self.image_size)
         return out
 
-    def _geometry(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        config, side = self.config, self.image_size
+    def _geometry(self, pixels: Tensor, generator: torch.Generator, side: int) -> Tensor:
+        config = self.config
         batch, _, height, width = pixels.shape
         flip = (_uniform(batch, generator) < config.flip).to(pixels.device, non_blocking=True)
         if config.crop == "random-resized":
@@ -54,8 +60,10 @@ class Augment:
         shift = torch.randint(
             2 * padding + 1, (2, batch), generator=generator, device=generator.device
         )
-        top, left = shift.to(pixels.device, non_blocking=True)
-        return pad_crop_flip(pixels, padding, top, left, flip)
+        border = math.ceil(padding * side / self.image_size)
+        place = border + rescaled(shift - padding, self.image_size, side)
+        top, left = place.to(pixels.device, non_blocking=True)
+        return pad_crop_flip(pixels, border, top, left, flip)
 
 
 class Mix:
@@ -66,11 +74,17 @@ class Mix:
         self.config = config
 
     def __call__(
-        self, pixels: Tensor, labels: Tensor, num_classes: int, generator: torch.Generator
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        generator: torch.Generator,
+        drawn_at: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """pixels [B, 3, S, S] of 0..255 and labels int64 [B] -> (float32 pixels, targets [B, C]).
 
         Targets are the labels' one-hot rows mixed as the pixels are; without label smoothing.
+        ``drawn_at``: the side for which a box is drawn, then scaled to S; S where not given.
         """
         images = pixels.float()
         targets = F.one_hot(labels, num_classes).float()
@@ -84,7 +98,9 @@ class Mix:
         partner = order.to(pixels.device, non_blocking=True)
         if not cut:
             return images.lerp(images[partner], 1 - keep), targets.lerp(targets[partner], 1 - keep)
-        (top, bottom, left, right), keep = cut_box(pixels.shape[2], pixels.shape[3], keep, y, x)
+        height, width = (drawn_at, drawn_at) if drawn_at else pixels.shape[2:]
+        edges, keep = cut_box(height, width, keep, y, x)
+        top, bottom, left, right = rescaled(torch.tensor(edges), width, pixels.shape[3]).tolist()
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
         return mixed, targets.lerp(targets[partner], 1 - keep)

@@ -128,6 +128,11 @@ def _cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
+def rescaled(places: Tensor, drawn_at: int, side: int) -> Tensor:
+    """Whole places, in pixels of an image ``drawn_at`` wide, in one that is ``side`` wide."""
+    return places if side == drawn_at else (places * (side / drawn_at)).round().long()
+
+
 def cut_out(
     image: Image.Image, side: int, config: AugmentConfig, generator: torch.Generator
 ) -> NDArray[np.uint8]:

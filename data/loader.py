@@ -1,16 +1,19 @@
 """Batches for training and for evaluation.
 
-b pictures in a batch (of one process), h x w their size, S the size fed to the networks.
+b pictures in a batch (of one process), h x w their size, S the size fed to the student. A teacher
+may take another size: it is one more of the ``sides`` that a batch is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
@@ -28,9 +31,14 @@ _LOOKAHEAD = 3  # batches decoded before they are asked for
 class Batch:
     """One step's share of one process, on its device."""
 
-    pixels: Tensor  # uint8 [b, 3, h, w]
+    by_side: Mapping[int, Tensor]  # uint8 [b, 3, h, w]: what each side is to be made from
     labels: Tensor  # int64 [b]
     indices: Tensor  # int64 [b], positions in the split
+
+    @property
+    def pixels(self) -> Tensor:
+        """uint8 [b, 3, h, w], for the first side that was asked for."""
+        return next(iter(self.by_side.values()))
 
 
 class TrainBatches:
@@ -68,6 +76,7 @@ class TrainBatches:
             )
         self._split, self._config, self._augment_config = split, config, augment
         self._seed, self._rank, self._world = seed, rank, world
+        self.image_size = config.image_size
         self.device = torch.device(device)
         self.steps_per_epoch = len(split) // config.batch_size
         self._labels = torch.from_numpy(split.labels).to(self.device)
@@ -80,47 +89,63 @@ class TrainBatches:
             left = augment.model_copy(update={"crop": "none"})
         self.augment = Augment(left, config.image_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of ``epoch`` from ``start_step`` on."""
+    def epoch(
+        self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
+    ) -> Iterator[Batch]:
+        """The batches of ``epoch`` from ``start_step`` on, for ``sides``; for S where none."""
         shares = self._shares(epoch, start_step)
+        sides = sides or (self.image_size,)
         if self._resident is None:
-            return self._stream(epoch, shares)
-        return self._index(self._resident, shares)
+            return self._stream(epoch, shares, sides)
+        return self._index(self._resident, shares, sides)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions that all processes together take, [steps, G]."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
+        return order[: self.steps_per_epoch * self._config.batch_size].reshape(
+            self.steps_per_epoch, -1
+        )
 
     def _shares(self, epoch: int, start_step: int) -> NDArray[np.int64]:
         """Positions that this process takes, [steps, b]."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
-        steps = order[: self.steps_per_epoch * self._config.batch_size]
-        per_process = steps.reshape(self.steps_per_epoch, self._world, -1)
+        per_process = self.order(epoch).reshape(self.steps_per_epoch, self._world, -1)
         return per_process[start_step:, self._rank]
 
-    def _index(self, resident: Tensor, shares: NDArray[np.int64]) -> Iterator[Batch]:
+    def _index(
+        self, resident: Tensor, shares: NDArray[np.int64], sides: tuple[int, ...]
+    ) -> Iterator[Batch]:
         indices = torch.from_numpy(np.ascontiguousarray(shares))
         for share in indices.to(self.device, non_blocking=True):
-            yield Batch(resident[share], self._labels[share], share)
+            pixels = resident[share]  # of their own size: every side is made from them
+            yield Batch(dict.fromkeys(sides, pixels), self._labels[share], share)
 
-    def _stream(self, epoch: int, shares: NDArray[np.int64]) -> Iterator[Batch]:
-        def fetch(index: int) -> NDArray[np.uint8]:
-            return self._fetch(epoch, index)
+    def _stream(
+        self, epoch: int, shares: NDArray[np.int64], sides: tuple[int, ...]
+    ) -> Iterator[Batch]:
+        def fetch(index: int) -> list[NDArray[np.uint8]]:
+            image = self._split.image(index)
+            return [self._cut(image, side, epoch, index) for side in sides]
 
         size, threads = shares.shape[1], self._config.workers
         pixels = ordered_map(
             fetch, map(int, shares.ravel()), threads=threads, ahead=_LOOKAHEAD * size
         )
         for share in shares:
-            stacked = torch.from_numpy(np.stack([next(pixels) for _ in share]))
-            indices = torch.from_numpy(share.copy())
-            if self.device.type == "cuda":
-                stacked, indices = stacked.pin_memory(), indices.pin_memory()
-            there = indices.to(self.device, non_blocking=True)
-            images = stacked.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            yield Batch(images, self._labels[there], there)
+            fetched = zip(*(next(pixels) for _ in share), strict=True)
+            images = [self._sent(np.stack(planes)).permute(0, 3, 1, 2) for planes in fetched]
+            there = self._sent(share.copy())
+            yield Batch(dict(zip(sides, images, strict=True)), self._labels[there], there)
 
-    def _fetch(self, epoch: int, index: int) -> NDArray[np.uint8]:
-        """Picture ``index`` as [S, S, 3]."""
-        image = self._split.image(index)
+    def _sent(self, array: NDArray[Any]) -> Tensor:
+        """On the device, which is not waited for."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _cut(self, image: Image.Image, side: int, epoch: int, index: int) -> NDArray[np.uint8]:
+        """Picture ``index`` as [side, side, 3]; the part of it does not depend on ``side``."""
         config = self._augment_config
-        side = self._config.image_size
         if config.crop == "random-resized":
             state = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -15,6 +15,30 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
+    parts: Literal["all", "head", "head-first"] = Field(
+        default="all",
+        description="What is trained. `head`: the classifier alone, by logistic regression on the "
+        "features of the frozen rest, which are computed once; seconds instead of hours, from "
+        "pretrained weights, on labels. Its decay is chosen on the validation split. "
+        "`head-first`: so, then everything (fine-tuning).",
+    )
+    keep_statistics: bool = Field(
+        default=False,
+        description="Batch norm keeps the means and variances of the weights it starts from: for "
+        "fine-tuning on little data, whose batches would only blur them.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs without a better validation top-1 after which training ends; 0: none "
+        "is too many.",
+    )
+    head_views: int = Field(
+        default=4,
+        ge=1,
+        description="Augmented views of each picture that a head is taught on. Their features lie "
+        "in the run's folder until it is done (views x images x width x 2 bytes).",
+    )
     seed: int = Field(
         default=0,
         ge=0,
@@ -92,6 +116,13 @@ class OptimizerConfig(BaseModel):
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
     )
     lr: float = Field(default=0.05, gt=0, description="Learning rate after the warm-up.")
+    below_head: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Part of the learning rate that the model below its classifier gets: 0.1 or "
+        "less where pretrained features are to be tuned, not replaced.",
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of `sgd`.")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Betas of `adamw`.")
     weight_decay: float = Field(

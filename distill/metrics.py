@@ -124,7 +124,8 @@ def draw_curves(folder: Path, title: str) -> Path:
             style = {"color": "black", "linewidth": 2} if name == "loss" else {"linewidth": 1}
             left.plot(*zip(*points, strict=True), label=name, **style)
     left.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
-    left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    if left.lines:
+        left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
         points = [(line["epoch"], line[name]) for line in scores if math.isfinite(line[name])]
         if points:

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import nn
 
 from .config import OptimizerConfig, ScheduleConfig
+from .finetuning import below_head
 
 
 def create_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over everything in ``task`` that is trained.
 
     Biases, norms and what a model's own `no_weight_decay` names are not decayed (timm's habit,
-    which the published runs follow).
+    which the published runs follow). Each group's ``rate`` is its part of the learning rate:
+    ``config.below_head`` below the classifier of ``task.student``, 1 elsewhere.
     """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
     exempt = set(_exempt(task))
+    student = task.get_submodule("student") if config.below_head < 1 else None
+    slow = {id(parameter) for parameter in below_head(student)} if student else set()
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for rate, decay in product((1.0, config.below_head), (config.weight_decay, 0.0)):
+        grouped[rate, decay] = []
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            plain = parameter.ndim <= 1 or name in exempt
-            (spared if plain else decayed).append(parameter)
+            spared = parameter.ndim <= 1 or name in exempt
+            rate = config.below_head if id(parameter) in slow else 1.0
+            grouped[rate, 0.0 if spared else config.weight_decay].append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "rate": rate}
+        for (rate, decay), parameters in grouped.items()
+        if parameters
     ]
-    groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     return torch.optim.SGD(

@@ -10,70 +10,43 @@ import json
 import math
 import platform
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from .. import __version__
 from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Preprocessing
-from ..bundle.progress import Progress
 from ..bundle.trained import RECORD, WEIGHTS, TrainedModel, load_trained, save_trained
-from ..data.augment import Mix
-from ..data.config import AugmentConfig, DataConfig
-from ..data.dataset import Dataset
-from ..data.loader import EvalBatches, TrainBatches
+from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.config import ModelConfig
 from ..models.family import family
 from ..models.registry import create_model, normalisation, published_classes
 from ..models.stages import StagePlan, plan_stages, plan_teacher
-from .checkpoint import TrainingState
-from .config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .checkpoint import Tensors, TrainingState, detached
+from .evaluate import Evaluation, evaluate
+from .head_stage import require_teachable, teach_head
+from .job import Job as Job  # read as run.Job
+from .job import Training as Training
 from .memory import make_ready
 from .methods.base import Method, Pair
 from .methods.registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
 from .metrics import draw_curves
 from .task import Task, Teacher
-from .teacher_cache import Share, TeacherCache, cache_identity, locked
+from .teacher_cache import TeacherCache, cache_identity, locked
 from .trainer import Trainer
 from .views import Views
 
 TRAINED = "trained"
-_EVAL_BATCH = 250  # images; evaluation keeps no activations
-
-
-class Training(BaseModel):
-    """How one model is trained: loop, optimiser, schedule, augmentation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    train: TrainConfig = Field(default=TrainConfig())
-    optimizer: OptimizerConfig = Field(default=OptimizerConfig())
-    schedule: ScheduleConfig = Field(default=ScheduleConfig())
-    augment: AugmentConfig = Field(default=AugmentConfig())
-
-
-@dataclass(frozen=True)
-class Job:
-    """What both stages need: the data, where to compute and to write, and what it came from."""
-
-    data: DataConfig
-    dataset: Dataset
-    accelerator: Accelerator
-    folder: Path
-    identity: str
-    provenance: dict[str, Any]
-    progress: Progress
-    logits: Path | None = None  # where teachers' logits are kept; None: in `folder`
 
 
 def train_teacher(job: Job, model: ModelConfig, training: Training) -> Path:
@@ -96,6 +69,11 @@ def distill(
     Raises MldrError when the method wants a teacher and there is none, or the two models do not
     tell the same classes apart.
     """
+    if training.train.parts == "head" and needs_teacher(method):
+        raise MldrError(
+            "train.parts=head teaches the student's classifier on labels alone: set "
+            "method.name=scratch, or train.parts=all to distill"
+        )
     if not needs_teacher(method):
         teacher = None
     elif teacher is None:
@@ -107,7 +85,12 @@ def distill(
 
 
 def require_served(
-    job: Job, student: ModelConfig, teacher: ModelConfig, method: MethodConfig, training: Training
+    job: Job,
+    student: ModelConfig,
+    teacher: ModelConfig,
+    method: MethodConfig,
+    training: Training,
+    teacher_side: int,
 ) -> None:
     """Refuse, before the teacher is trained, what `distill` would refuse after it.
 
@@ -115,7 +98,8 @@ def require_served(
     """
     bare = teacher.model_copy(update={"weights": None, "fresh_head": False})
     mine = plan_stages(fresh_model(job, student, training), job.data.image_size)
-    theirs = plan_teacher(fresh_model(job, bare, training), job.data.image_size)
+    taught = replace(job, data=job.data.model_copy(update={"image_size": teacher_side}))
+    theirs = plan_teacher(fresh_model(taught, bare, training), teacher_side)
     create_method(method, _pair(job, mine, theirs, training))
 
 
@@ -182,19 +166,14 @@ def trainer_of(
     """A trainer of ``model`` by ``method``, ready to run; a teacher's cache is filled first."""
     accelerator = job.accelerator
     make_ready(accelerator.device)
-    place: dict[str, Any] = {
-        "device": accelerator.device,
-        "rank": accelerator.process_index,
-        "world": accelerator.num_processes,
-    }
     preprocessing = preprocessing_of(config, model, job)
     smoothing = training.train.label_smoothing
-    views = _views(job, training, place)
+    views = job.views(training, training.train.teacher_views)
     return Trainer(
         Task(model, plan, method, preprocessing, label_smoothing=smoothing),
         teacher,
         views,
-        EvalBatches(job.dataset.val, preprocessing, _EVAL_BATCH, threads=job.data.workers, **place),
+        job.val_batches(preprocessing),
         train=training.train,
         optimizer=training.optimizer,
         schedule=training.schedule,
@@ -215,49 +194,79 @@ def _fit(
     teacher: Teacher | None,
     training: Training,
 ) -> Path:
-    """Run the trainer and write what it leaves."""
-    accelerator = job.accelerator
+    """Train as ``training`` says and write what comes out."""
+    if training.train.parts == "head":
+        return _fit_head(job, config, model, plan, training)
+    resumed = any((job.folder / "checkpoints").glob("step-*"))
+    if training.train.parts == "head-first" and not resumed:
+        require_teachable(config.name, config.weights, training)
+        preprocessing = preprocessing_of(config, model, job)
+        teach_head(job, model, plan, preprocessing, training, config.name)
     trainer = trainer_of(job, config, model, plan, method, teacher, training)
     tensors, state = trainer.run()
-    trained = job.folder / TRAINED
+    precision = "bf16" if trainer.bf16 else "fp32"
+    return _save(job, config, model, trainer.val_batches, tensors, state, precision)
+
+
+def _fit_head(
+    job: Job, config: ModelConfig, model: nn.Module, plan: StagePlan, training: Training
+) -> Path:
+    """Teach the classifier alone."""
+    began = time.perf_counter()
+    require_teachable(config.name, config.weights, training)
+    preprocessing = preprocessing_of(config, model, job)
+    teach_head(job, model, plan, preprocessing, training, config.name)
+    val = job.val_batches(preprocessing)
+    counts = evaluate(model, val).counts(job.accelerator.device)
+    result = Evaluation.of_counts(job.accelerator.reduce(counts, reduction="sum"))
+    state = TrainingState(
+        identity=job.identity,
+        step=0,
+        best_epoch=training.train.head_views,
+        best_top1=result.top1 if result.images else -1.0,
+        best_loss=result.loss if result.images else -1.0,
+        seconds=time.perf_counter() - began,
+    )
+    return _save(job, config, model, val, detached(model.state_dict()), state, "fp32")
+
+
+def _save(
+    job: Job,
+    config: ModelConfig,
+    model: nn.Module,
+    val_batches: EvalBatches,
+    tensors: Tensors,
+    state: TrainingState,
+    precision: str,
+) -> Path:
+    """Write `TRAINED` and remove what only an unfinished run needs."""
+    accelerator, trained = job.accelerator, job.folder / TRAINED
     if accelerator.is_main_process:
         record = TrainedModel(
             model=config.model_dump(mode="json"),
             num_classes=len(job.dataset.classes),
             image_size=job.data.image_size,
             classes=list(job.dataset.classes),
-            preprocessing=trainer.val_batches.preprocessing,
+            preprocessing=val_batches.preprocessing,
             family=family(model),
             parameters=sum(p.numel() for p in model.parameters()),
             data=job.data.model_dump(mode="json"),
             data_fingerprint=job.dataset.fingerprint,
             metrics=_metrics(state.best_top1, state.best_epoch, state.seconds),
-            evidence=_evidence(state, trainer.val_batches),
+            evidence=_evidence(state, val_batches),
             provenance={
                 **job.provenance,
                 "identity": job.identity,
-                "precision": "bf16" if trainer.bf16 else "fp32",
+                "precision": precision,
                 **_environment(accelerator),
             },
         )
         draw_curves(job.folder, config.name)  # first: a stage is finished once `trained` is there
         save_trained(trained, record, {name: t.numpy() for name, t in tensors.items()})
-        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+        for unfinished in ("checkpoints", "features"):
+            shutil.rmtree(job.folder / unfinished, ignore_errors=True)
     accelerator.wait_for_everyone()
     return trained
-
-
-def _views(job: Job, training: Training, place: dict[str, Any]) -> Views:
-    """What the student will see."""
-    train, augment = training.train, training.augment
-    return Views(
-        TrainBatches(job.dataset.train, job.data, seed=train.seed, augment=augment, **place),
-        Mix(augment),
-        classes=len(job.dataset.classes),
-        seed=train.seed,
-        rank=job.accelerator.process_index,
-        count=train.teacher_views,
-    )
 
 
 def _cache(
@@ -269,7 +278,7 @@ def _cache(
         return None
     accelerator, train = job.accelerator, training.train
     ready = teacher.to(accelerator.device, train)
-    share = Share(accelerator.process_index, accelerator.num_processes)
+    share = job.share
     shape = (views.count * views.steps_per_epoch, job.data.batch_size, len(job.dataset.classes))
     identity = cache_identity(
         teacher,
@@ -289,7 +298,7 @@ def _cache(
             TeacherCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = TeacherCache.open(folder, identity, shape, share)
-        cache.fill(views, rows, lambda images: ready(images).logits, job.progress)
+        cache.fill(views, rows, lambda images: ready(images).logits, job.progress, teacher.side)
     accelerator.wait_for_everyone()
     return cache
 

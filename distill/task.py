@@ -38,7 +38,8 @@ class Normalise(nn.Module):
 
 @dataclass
 class Teacher:
-    """A frozen model in eval mode that sees the student's pixels under its own normalisation."""
+    """A frozen model in eval mode that sees what the student sees, under its own normalisation and
+    at its own size."""
 
     model: nn.Module
     plan: StagePlan
@@ -49,6 +50,11 @@ class Teacher:
 
     def __post_init__(self) -> None:
         self.normalise = Normalise(self.preprocessing)
+
+    @property
+    def side(self) -> int:
+        """Height and width that it takes, pixels."""
+        return self.preprocessing.size[0]
 
     @torch.no_grad()
     def __call__(

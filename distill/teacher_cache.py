@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -56,35 +56,42 @@ class Share:
 class TeacherCache:
     """Logits by row. `open` makes or finds them, `fill` writes what is missing."""
 
+    what: ClassVar[str] = "teacher's logits"  # for messages
+    file: ClassVar[str] = LOGITS
+    key: ClassVar[str] = "train.teacher_views"  # that says how much room they take
+
     def __init__(self, folder: Path, identity: str, logits: NDArray[np.float16], share: Share):
         self.folder, self.identity = folder, identity
         self._logits, self._share = logits, share
         self._mine = share.columns(logits.shape[1])
 
     @classmethod
-    def open(
-        cls, folder: Path, identity: str, shape: tuple[int, int, int], share: Share
-    ) -> TeacherCache:
+    def open(cls, folder: Path, identity: str, shape: tuple[int, int, int], share: Share) -> Self:
         """The cache of ``identity`` in ``folder``, with room for ``shape`` = (rows, B, C).
 
         The first process calls this before the others; `locked` keeps other runs away. Raises
         MldrError when the folder holds something else, or the disk has no room for it.
         """
-        path = folder / LOGITS
+        path = folder / cls.file
         if (folder / RECORD).is_file():
-            _require(folder, identity)
+            cls._require(folder, identity)
         else:
-            _make_room(path, identity, shape)
+            cls._make_room(path, identity, shape)
         try:
             logits = np.load(path, mmap_mode="r+", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise _stale(folder, f"{LOGITS} cannot be read ({error})") from error
+            raise cls._stale(folder, f"{cls.file} cannot be read ({error})") from error
         if logits.shape != shape or logits.dtype != np.float16:
-            raise _stale(folder, f"{LOGITS} is {logits.dtype} {logits.shape}, not float16 {shape}")
+            is_there = f"{cls.file} is {logits.dtype} {logits.shape}"
+            raise cls._stale(folder, f"{is_there}, not float16 {shape}")
         return cls(folder, identity, logits, share)
 
-    def fill(self, views: Views, rows: int, answer: Answer, progress: Progress) -> None:
+    def fill(
+        self, views: Views, rows: int, answer: Answer, progress: Progress, side: int = 0
+    ) -> None:
         """Ask the teacher for what is missing of this process's part of the first ``rows``.
+
+        ``side``: the size at which it sees the views; 0: the student's.
 
         May be interrupted, and goes on from there.
 
@@ -94,14 +101,15 @@ class TeacherCache:
         """
         done = self._filled
         if done:
-            self._spot_check(views, answer)
+            self._spot_check(views, answer, side or views.side)
         if done >= rows:
             return
-        progress.start("teacher's logits", rows)
+        progress.start(self.what, rows)
         progress.advance(done)
         try:
             for view in range(done // views.steps_per_epoch, rows // views.steps_per_epoch):
-                for seen in views.epoch(view, done - view * views.steps_per_epoch):
+                start = done - view * views.steps_per_epoch
+                for seen in views.epoch(view, start, (side or views.side,)):
                     self._logits[seen.row, self._mine] = _halves(answer(seen.images))
                     done = seen.row + 1
                     progress.advance()
@@ -120,13 +128,13 @@ class TeacherCache:
             stored = stored.pin_memory()
         return stored.to(device, non_blocking=True).float()
 
-    def _spot_check(self, views: Views, answer: Answer) -> None:
-        seen = next(iter(views.epoch(0)))
+    def _spot_check(self, views: Views, answer: Answer, side: int) -> None:
+        seen = next(iter(views.epoch(0, sides=(side,))))
         now = answer(seen.images).float().cpu()
         stored = torch.from_numpy(np.array(self._logits[seen.row, self._mine])).float()
         if not torch.allclose(stored, now, rtol=_RELATIVE, atol=_ABSOLUTE):
             worst = (stored - now).abs().max().item()
-            raise _stale(self.folder, f"the teacher now differs by up to {worst:.3g} in a logit")
+            raise self._stale(self.folder, f"the teacher now differs by up to {worst:.3g}")
 
     @property
     def _progress_file(self) -> Path:
@@ -139,13 +147,53 @@ class TeacherCache:
         except FileNotFoundError:
             return 0
         except (ValueError, KeyError, TypeError) as error:
-            raise _stale(self.folder, f"{self._progress_file.name} is damaged") from error
+            raise self._stale(self.folder, f"{self._progress_file.name} is damaged") from error
 
     def _note(self, rows: int) -> None:
         """Rows are on the disk before the file says so."""
         assert isinstance(self._logits, np.memmap)
         self._logits.flush()
         write_json(self._progress_file, {"rows": rows})
+
+    @classmethod
+    def _make_room(cls, path: Path, identity: str, shape: tuple[int, int, int]) -> None:
+        """A file of the whole size, so that a full disk is met now; the record last."""
+        folder = path.parent
+        need = int(np.prod(shape, dtype=np.int64)) * 2
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if need > free:
+                raise MldrError(
+                    f"the {cls.what} take {need / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB "
+                    f"free: lower {cls.key}, or choose another --out"
+                )
+            for old in folder.glob("rows-*.json"):
+                old.unlink()
+            logits = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+            with path.open("r+b") as file:
+                _allocate(file.fileno(), path.stat().st_size)
+            logits.flush()
+            write_json(folder / RECORD, {"identity": identity, "shape": list(shape)})
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise MldrError(
+                f"the {cls.what} ({need / 1e6:.0f} MB) cannot be written to {folder} "
+                f"({error.strerror}): lower {cls.key}, or choose another --out"
+            ) from error
+
+    @classmethod
+    def _require(cls, folder: Path, identity: str) -> None:
+        try:
+            there = json.loads((folder / RECORD).read_text())["identity"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise cls._stale(folder, f"{RECORD} is damaged") from error
+        if there != identity:
+            raise cls._stale(folder, "they are of another teacher, data, augmentation or seed")
+
+    @classmethod
+    def _stale(cls, folder: Path, why: str) -> MldrError:
+        return MldrError(f"the {cls.what} in {folder} are not usable: {why}; delete that folder")
 
 
 @contextmanager
@@ -163,10 +211,16 @@ def locked(folder: Path, rank: int, progress: Progress) -> Iterator[None]:
         yield
 
 
-def cache_identity(teacher: Teacher, **circumstances: Any) -> str:
-    """A hash of the teacher's weights and preprocessing, and of what decides the pixels."""
+def cache_identity(teacher: Teacher, *, without: str | None = None, **circumstances: Any) -> str:
+    """A hash of the teacher's weights and preprocessing, and of what decides the pixels.
+
+    ``without``: the module whose weights have no say.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(teacher.model.state_dict().items()):
+    weights = teacher.model.state_dict().items()
+    for name, tensor in sorted(weights, key=lambda item: item[0]):
+        if without and name.startswith(f"{without}."):
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     parts = {"preprocessing": teacher.preprocessing.model_dump(mode="json"), **circumstances}
@@ -174,49 +228,9 @@ def cache_identity(teacher: Teacher, **circumstances: Any) -> str:
     return digest.hexdigest()
 
 
-def _make_room(path: Path, identity: str, shape: tuple[int, int, int]) -> None:
-    """A file of the whole size, so that a full disk is met now; the record last."""
-    folder = path.parent
-    need = int(np.prod(shape, dtype=np.int64)) * 2
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if need > free:
-            raise MldrError(
-                f"the teacher's logits take {need / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB "
-                "free: lower train.teacher_views, or choose another --out"
-            )
-        for old in folder.glob("rows-*.json"):
-            old.unlink()
-        logits = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        with path.open("r+b") as file:
-            _allocate(file.fileno(), path.stat().st_size)
-        logits.flush()
-        write_json(folder / RECORD, {"identity": identity, "shape": list(shape)})
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise MldrError(
-            f"the teacher's logits ({need / 1e6:.0f} MB) cannot be written to {folder} "
-            f"({error.strerror}): lower train.teacher_views, or choose another --out"
-        ) from error
-
-
 def _allocate(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):  # else a full disk is met while filling
         os.posix_fallocate(descriptor, 0, size)
-
-
-def _require(folder: Path, identity: str) -> None:
-    try:
-        there = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _stale(folder, f"{RECORD} is damaged") from error
-    if there != identity:
-        raise _stale(folder, "they are of another teacher, data, augmentation or seed")
-
-
-def _stale(folder: Path, why: str) -> MldrError:
-    return MldrError(f"the teacher's logits in {folder} are not usable: {why}; delete that folder")
 
 
 def _halves(logits: Tensor) -> NDArray[np.float16]:

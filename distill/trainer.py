@@ -35,6 +35,7 @@ from .checkpoint import (
 )
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .evaluate import Evaluation, evaluate
+from .finetuning import keep_statistics
 from .interrupt import interruption
 from .methods.base import Step
 from .metrics import LossMeter, MetricsLog
@@ -115,6 +116,8 @@ class Trainer:
         try:
             with interruption() as asked:
                 for epoch in range(self._epoch, self.config.epochs):
+                    if self._stalled(epoch):
+                        break
                     for view in self._rest_of(epoch):
                         self._step(view)
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
@@ -151,8 +154,25 @@ class Trainer:
     def _rest_of(self, epoch: int) -> Iterator[View]:
         done = self.state.step - epoch * self.views.steps_per_epoch
         self.task.train()
+        if self.config.keep_statistics:
+            keep_statistics(self.task.student)
         self.meter.restart()
-        return self.views.epoch(epoch, start_step=done)
+        return self.views.epoch(epoch, start_step=done, sides=self._sides)
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        """The student's, and the teacher's where it is asked for every step."""
+        if self.teacher is None or self.cache is not None:
+            return (self.views.side,)
+        return self.views.side, self.teacher.side
+
+    def _stalled(self, epochs: int) -> bool:
+        """Whether the best epoch lies so far back that patience is at its end."""
+        since = epochs - self.state.best_epoch
+        if not self.config.patience or self.state.best_epoch < 0 or since < self.config.patience:
+            return False
+        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
+        return True
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
@@ -161,13 +181,12 @@ class Trainer:
         """Forward, backward and update on this process's share of one global batch."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self._seed_step()
         images = view.images
-        known = None if self.cache is None else self.cache.row(view.row, self.device)
         parts = min(self.config.accumulate, len(images))
         split = [tensor.tensor_split(parts) for tensor in (images, view.targets, view.indices)]
-        answers = [None] * parts if known is None else known.tensor_split(parts)
+        answers = self._answers(view, parts)
         done = torch.full((), self.state.step / self.steps, device=self.device)
         means: dict[str, Tensor] = {}
         for number, (some, wanted, where) in enumerate(zip(*split, strict=True)):
@@ -175,7 +194,7 @@ class Trainer:
             with contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.step_module))
-                losses = self._losses(some, answers[number], Step(wanted, where, done))
+                losses = self._losses(some, next(answers), Step(wanted, where, done))
                 share = len(some) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
@@ -191,16 +210,23 @@ class Trainer:
         self.state = self.state.model_copy(update={"step": self.state.step + 1})
         self.progress.advance()
 
-    def _losses(self, images: Tensor, known: Tensor | None, step: Step) -> dict[str, Tensor]:
-        """``known``: the teacher's logits [b, C], where they are."""
+    def _answers(self, view: View, parts: int) -> Iterator[StageOutput | None]:
+        """The teacher's, to every part of the view: kept logits where there are any."""
+        if self.cache is not None:
+            for logits in self.cache.row(view.row, self.device).tensor_split(parts):
+                yield StageOutput(logits, ())
+        elif self.teacher is not None:
+            method = self.task.method
+            stages, features = method.needs_teacher_stages, method.needs_features
+            for images in view.by_side[self.teacher.side].tensor_split(parts):
+                yield self.teacher(images, stages=stages, features=features)
+        else:
+            yield from [None] * parts
+
+    def _losses(self, images: Tensor, answers: StageOutput | None, step: Step) -> dict[str, Tensor]:
+        """Of one part of a view."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        answers, method = None, self.task.method
-        if known is not None:
-            answers = StageOutput(known, ())
-        elif self.teacher is not None:
-            stages, features = method.needs_teacher_stages, method.needs_features
-            answers = self.teacher(images, stages=stages, features=features)
         if self.config.compile:
             torch.compiler.cudagraph_mark_step_begin()  # earlier steps' outputs may be overwritten
         bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

@@ -1,12 +1,12 @@
 """What the student sees in every step, and that it can be seen again.
 
-b images of one process, S their side, C classes. A row is a step's place in the views: row
+b images of one process, S the student's side, C classes. A row is a step's place in the views: row
 r = view * steps_per_epoch + k is the k-th batch of a view's epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.augment import Mix
-from ..data.loader import TrainBatches
+from ..data.loader import Batch, TrainBatches
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,14 @@ class View:
     """One process's share of one step's images, augmented and mixed."""
 
     row: int
-    images: Tensor  # float32 or uint8 [b, 3, S, S] of 0..255
+    by_side: Mapping[int, Tensor]  # side -> float32 [b, 3, side, side] of 0..255
     targets: Tensor  # [b, C]
     indices: Tensor  # int64 [b], positions in the training split
+
+    @property
+    def images(self) -> Tensor:
+        """float32 [b, 3, side, side] of 0..255, for the first side that was asked for."""
+        return next(iter(self.by_side.values()))
 
 
 class Views:
@@ -47,16 +52,32 @@ class Views:
         self._batches, self._mix, self._classes = batches, mix, classes
         self._seed, self._rank, self.count = seed, rank, count
         self.steps_per_epoch = batches.steps_per_epoch
+        self.side = batches.image_size
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[View]:
-        """The views of ``epoch`` from its ``start_step`` on."""
+    def epoch(self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()) -> Iterator[View]:
+        """The views of ``epoch`` from its ``start_step`` on, at ``sides``; at S where none.
+
+        At every side they are the same parts of the same pictures, each resampled from its source.
+        """
         view = epoch % self.count if self.count else epoch
         first = view * self.steps_per_epoch
-        for k, batch in enumerate(self._batches.epoch(view, start_step), start_step):
-            generator = self._generator(first + k)
-            pixels = self._batches.augment(batch.pixels, generator)
-            images, targets = self._mix(pixels, batch.labels, self._classes, generator)
-            yield View(first + k, images, targets, batch.indices)
+        for k, batch in enumerate(self._batches.epoch(view, start_step, sides), start_step):
+            row = first + k
+            seen = {side: self._seen(row, side, batch) for side in batch.by_side}
+            images = {side: pixels for side, (pixels, _) in seen.items()}
+            _, targets = next(iter(seen.values()))  # the same at every side
+            yield View(row, images, targets, batch.indices)
+
+    def pictures(self) -> Tensor:
+        """Which pictures all processes see in each row of the distinct views: int64 [rows, G]."""
+        orders = [self._batches.order(view) for view in range(self.count)]
+        return torch.from_numpy(np.concatenate(orders))
+
+    def _seen(self, row: int, side: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images at ``side``, and their targets: the row's numbers are drawn anew."""
+        generator = self._generator(row)
+        pixels = self._batches.augment(batch.by_side[side], generator, side)
+        return self._mix(pixels, batch.labels, self._classes, generator, drawn_at=self.side)
 
     def _generator(self, row: int) -> torch.Generator:
         words = np.random.SeedSequence([self._seed, row, self._rank])

@@ -33,6 +33,14 @@ class TeacherConfig(ModelConfig):
         "is not the data's: `natural` (1, 2, 10, ignoring case: timm's training program), `sorted` "
         "(1, 10, 2), or a list of the class names.",
     )
+    image_size: int | None = Field(
+        default=None,
+        ge=8,
+        le=1024,
+        description="Height and width fed to the teacher, pixels; unset: data.image_size. Where "
+        "they differ, both networks see the same part of the same picture, each resampled from "
+        "the source to its own size.",
+    )
     train: TrainConfig = Field(default=TrainConfig(), description="Loop of its own training.")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="Its optimiser.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="Its schedule.")
@@ -96,6 +104,12 @@ class Recipe(BaseModel):
                 "scratch does without"
             )
         return self
+
+    @property
+    def teacher_data(self) -> DataConfig:
+        """The data as the teacher takes them: at its own size."""
+        side = self.teacher.image_size if self.teacher is not None else None
+        return self.data.model_copy(update={"image_size": side or self.data.image_size})
 
     @property
     def training(self) -> Training:

@@ -79,7 +79,8 @@ class Pipeline:
         if taught:
             assert recipe.teacher is not None
             job, teacher = self.job("student"), recipe.teacher.model
-            run.require_served(job, recipe.student, teacher, recipe.method, recipe.training)
+            side = recipe.teacher_data.image_size
+            run.require_served(job, recipe.student, teacher, recipe.method, recipe.training, side)
         folder = self.teacher() if taught else None
 
         def distill(job: run.Job) -> Path:
@@ -149,7 +150,7 @@ class Pipeline:
     def job(self, stage: str) -> run.Job:
         """What a training stage is given."""
         return run.Job(
-            data=self.recipe.data,
+            data=self.recipe.teacher_data if stage == "teacher" else self.recipe.data,
             dataset=self.dataset,
             accelerator=self.accelerator,
             folder=self.space.folder(stage),

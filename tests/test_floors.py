@@ -178,6 +178,6 @@ def test_data_package_loads_no_torch() -> None:
 
 def test_group_lists_every_command_file() -> None:
     listed = main.list_commands(click.Context(main))
-    shared = {"__init__", "group", "console", "options", "process", "streams"}
+    shared = {"__init__", "group", "console", "options", "process", "short_forms", "streams"}
     files = {path.stem for path in (ROOT / "cli").glob("*.py")} - shared
     assert {name.replace("-", "_") for name in listed} == files

@@ -92,6 +92,7 @@ class Rig:
     student: str = "test_vit"
     drop_path: float = 0.0
     teacher: str | None = None
+    teacher_side: int = SIDE
     method: MethodConfig | Method = field(default=MethodConfig(name="scratch"))
     train: TrainConfig = field(
         default=TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32")
@@ -102,10 +103,12 @@ class Rig:
 
     def build(self, progress: Progress | None = None) -> Trainer:
         """A trainer as ``distill/run.py`` would make it."""
+        side = self.teacher_side
         teacher = None if self.teacher is None else fresh(self.teacher, seed=1)
         student = fresh(self.student, drop_path=self.drop_path)
         plan = plan_stages(student, SIDE)
-        taught = None if teacher is None else plan_stages(teacher, SIDE)
+        taught = None if teacher is None else plan_stages(teacher, side)
+        spec = SPEC.model_copy(update={"size": (side, side)})
         method = self.method
         if isinstance(method, MethodConfig):
             method = create_method(
@@ -121,7 +124,7 @@ class Rig:
         data = DataConfig(batch_size=BATCH, image_size=SIDE)
         return Trainer(
             Task(student, plan, method, SPEC, label_smoothing=self.train.label_smoothing),
-            None if teacher is None or taught is None else Teacher(teacher, taught, SPEC),
+            None if teacher is None or taught is None else Teacher(teacher, taught, spec),
             Views(
                 TrainBatches(
                     self.toys.train, data, seed=self.train.seed, device="cpu", augment=self.augment

@@ -78,7 +78,8 @@ def on_meta(rig: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``on_meta(**changes)``: a trainer all of whose tensors are on the meta device."""
 
     def plain(task: Any, config: Any) -> torch.optim.Optimizer:  # fused ones know real devices only
-        return torch.optim.SGD(task.parameters(), lr=0.1, momentum=0.9, foreach=True)
+        groups = [{"params": list(task.parameters()), "rate": 1.0}]
+        return torch.optim.SGD(groups, lr=0.1, momentum=0.9, foreach=True)
 
     def make(**changes: Any) -> Trainer:
         built = replace(rig, augment=EVERYTHING, **changes).build()

@@ -67,18 +67,19 @@ def cache_for(rig: Any, folder: Path, calls: list[int] | None = None) -> Teacher
             calls.append(len(images))
         return trainer.teacher(images).logits
 
-    cache.fill(trainer.views, shape[0], answer, Silent())
+    cache.fill(trainer.views, shape[0], answer, Silent(), trainer.teacher.side)
     return cache
 
 
-@pytest.mark.parametrize("method", ["kd", "mldr-kd"])
+@pytest.mark.parametrize(("method", "side"), [("kd", 32), ("mldr-kd", 32), ("kd", 48)])
 def test_training_from_the_cache_is_training_beside_the_teacher(
-    rig: Any, method: str, tmp_path: Path
+    rig: Any, method: str, side: int, tmp_path: Path
 ) -> None:
     """Within the rounding of logits to float16, mixup, CutMix and repeated epochs included."""
     taught = replace(
         rig,
         teacher="test_resnet",
+        teacher_side=side,
         method=MethodConfig(name=method),
         train=TWICE,
         augment=RANDOM,
@@ -95,11 +96,14 @@ def test_training_from_the_cache_is_training_beside_the_teacher(
     assert any(not torch.allclose(other[n], expected[n], rtol=2e-3, atol=2e-4) for n in expected)
 
 
-def test_a_row_is_the_teachers_answer_to_that_rows_images(rig: Any, tmp_path: Path) -> None:
-    taught = replace(rig, teacher="test_resnet", train=TWICE, augment=RANDOM)
+@pytest.mark.parametrize("side", [32, 48])
+def test_a_row_is_the_teachers_answer_to_that_rows_images(
+    rig: Any, side: int, tmp_path: Path
+) -> None:
+    taught = replace(rig, teacher="test_resnet", teacher_side=side, train=TWICE, augment=RANDOM)
     cache, trainer = cache_for(taught, tmp_path), taught.build()
-    for seen in trainer.views.epoch(3):
-        expected = trainer.teacher(seen.images).logits
+    for seen in trainer.views.epoch(3, sides=(32, side)):
+        expected = trainer.teacher(seen.by_side[side]).logits
         found = cache.row(seen.row, torch.device("cpu"))
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected, rtol=2**-11, atol=1e-6)

@@ -18,9 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.data_report import data_report_of
+from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.group import main
+from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.models.rebuild import rebuild
 from mldr_deploy.pipeline.recipe import Recipe
 from mldr_deploy.pipeline.summary import _kept
 from mldr_deploy.pipeline.workspace import workspace
@@ -368,3 +372,23 @@ def test_a_teacher_of_other_labels_is_refused(
     chosen = [part for setting in settings for part in ("--set", setting)]
     told = f"teacher {teacher} tells other classes apart (class 0 is '0', in the data 'a'): use"
     refused(command("distill", tmp_path / "out", "--quiet", *chosen), told)
+
+
+def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
+    command: Command, tmp_path: Path
+) -> None:
+    """Its row in the table is what a plain loop over its own pixels counts."""
+    keys = ("teacher.image_size=48", "train.teacher_views=1", "method.name=kd", "train.epochs=1")
+    result = command("distill-and-export", tmp_path, *(f for key in keys for f in ("--set", key)))
+    assert result.exit_code == 0, result.output
+    record, tensors = load_trained(tmp_path / "teacher" / "trained")
+    assert (record.image_size, record.preprocessing.size) == (48, (48, 48))
+    assert load_trained(tmp_path / "student" / "trained")[0].image_size == 32
+    model = rebuild(record.model, record.num_classes, 48, tensors, "teacher")
+    test = load_dataset(DataConfig()).test
+    with torch.inference_mode():
+        inputs = preprocess([test.image(i) for i in range(len(test))], record.preprocessing)
+        answers = model(torch.from_numpy(inputs)).argmax(1).numpy()
+    assert inputs.shape[2:] == (48, 48)
+    teacher = json.loads((tmp_path / "summary.json").read_text())["rows"][0]
+    assert teacher["top1"] == pytest.approx(100 * (answers == test.labels).mean())

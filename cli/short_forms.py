@@ -1,0 +1,78 @@
+"""Options that are short for keys of a recipe: what people look for before they know the keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_GIVEN = "mldr_deploy.short_forms"  # of click's meta: key -> value
+_SOURCES = ("folder:", "parquet:")
+
+
+def recipe_chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """``--recipe`` as given; else `photos` for pictures of the user's own, else `digits`."""
+    if value is not None:
+        return value
+    return "photos" if _given(ctx).get("data.source", "").startswith(_SOURCES) else "digits"
+
+
+def overrides_completed(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """``--set`` with the short forms before it."""
+    return (*(f"{key}={text}" for key, text in _given(ctx).items()), *value)
+
+
+def _given(ctx: click.Context) -> dict[str, str]:
+    given: dict[str, str] = ctx.meta.setdefault(_GIVEN, {})
+    return given
+
+
+def _short(name: str, key: str, **settings: Any) -> Any:
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            _given(ctx)[key] = _source(str(value)) if key == "data.source" else str(value)
+
+    # Eager: before --recipe and --set, which ask what was given.
+    return click.option(name, expose_value=False, is_eager=True, callback=keep, **settings)
+
+
+def _source(value: str) -> str:
+    """A path by itself is a folder of pictures or a Parquet file; everything else as it is."""
+    path = Path(value)
+    if path.is_dir() and not value.startswith(_SOURCES):
+        return f"folder:{value}"
+    return f"parquet:{value}" if path.suffix == ".parquet" and path.is_file() else value
+
+
+SHORT_FORMS = (
+    _short(
+        "--data",
+        "data.source",
+        metavar="PATH|SOURCE",
+        help="Short for --set data.source=SOURCE. A path by itself is a folder with a folder of "
+        "pictures per class, or a .parquet file; the recipe is then `photos`.",
+    ),
+    _short(
+        "--teacher", "teacher.name", metavar="MODEL", help="Short for --set teacher.name=MODEL."
+    ),
+    _short(
+        "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
+    ),
+    _short(
+        "--image-size",
+        "data.image_size",
+        metavar="PIXELS",
+        type=click.IntRange(8, 1024),
+        help="Short for --set data.image_size=PIXELS.",
+    ),
+    _short(
+        "--epochs",
+        "train.epochs",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Short for --set train.epochs=N, of the student.",
+    ),
+)

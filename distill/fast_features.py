@@ -1,0 +1,96 @@
+"""A frozen model's features through ONNX Runtime, on CPUs the faster way by a factor of 2 to 3.
+
+The graph is traced here and held to what PyTorch says of the first images; where either fails,
+PyTorch goes on alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bundle.progress import Progress
+from ..models.stages import forward_stages
+from .small_grids import small_grids
+from .task import Teacher
+
+_WORTH = 2000  # images from which tracing takes less time than it saves
+_SAME = 1e-3  # largest difference from PyTorch, as a part of the largest feature
+
+Pooled = Callable[[Tensor], Tensor]  # network inputs [b, 3, S, S] -> features [b, F]
+
+
+def fastest(frozen: Teacher, images: int, device: torch.device, progress: Progress) -> Pooled:
+    """The quickest way at hand to the pooled features of ``images`` images, in float32."""
+
+    @torch.no_grad()
+    def by_torch(inputs: Tensor) -> Tensor:
+        if frozen.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with small_grids(device):
+            features = forward_stages(frozen.model, inputs, frozen.plan, features=True).features
+        assert features is not None
+        return features.float()
+
+    if device.type != "cpu" or images < _WORTH:
+        return by_torch
+    try:
+        by_onnx = _traced(frozen)
+    except Exception as error:  # any failure of a converter: PyTorch gives the same features
+        progress.note(f"features by PyTorch: {type(error).__name__} while tracing for ONNX Runtime")
+        return by_torch
+    noise = torch.Generator().manual_seed(0)
+    probe = torch.randn(4, 3, frozen.side, frozen.side, generator=noise)
+    expected = by_torch(probe)
+    apart = float((by_onnx(probe) - expected).detach().abs().max())
+    if not apart <= _SAME * float(expected.abs().max()):
+        progress.note(f"features by PyTorch: ONNX Runtime's differ by up to {apart:.3g}")
+        return by_torch
+    return by_onnx
+
+
+class _Pooled(nn.Module):
+    """A classifier without its last layer."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        last = self.model.forward_features(inputs)
+        pooled: Tensor = self.model.forward_head(last, pre_logits=True)
+        return pooled.flatten(1)
+
+
+def _traced(frozen: Teacher) -> Pooled:
+    import onnxruntime
+
+    example = torch.zeros(2, 3, frozen.side, frozen.side)  # a batch of 1 would be specialised
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Pooled(frozen.model).eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+            verbose=False,
+        )
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+
+    def by_onnx(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
+
+    return by_onnx

@@ -1,0 +1,156 @@
+"""Fine-tuning: the head first, slower rates below it, statistics that stay, and an early end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.distill import run
+from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from mldr_deploy.distill.evaluate import Evaluation
+from mldr_deploy.distill.finetuning import below_head
+from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.config import ModelConfig
+
+ONE = TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32", clip_norm=0)
+CONSTANT = ScheduleConfig(name="constant")
+RESNET = ModelConfig(name="test_resnet")
+
+
+def after_a_step(
+    rig: Any, part: float, folder: Path
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The task's parameters before and after one plain step of gradient descent."""
+    optimizer = OptimizerConfig(lr=0.1, momentum=0, weight_decay=0, below_head=part)
+    taught = replace(rig, teacher="test_resnet", method=MethodConfig(name="mldr-kd"))
+    trainer = replace(
+        taught, train=ONE, optimizer=optimizer, schedule=CONSTANT, folder=folder
+    ).build()
+    before = {name: p.detach().clone() for name, p in trainer.task.named_parameters()}
+    trainer.task.train()
+    trainer._step(next(trainer.views.epoch(0)))
+    return before, {name: p.detach() for name, p in trainer.task.named_parameters()}
+
+
+def test_below_the_classifier_a_step_is_shorter_and_nowhere_else(rig: Any, tmp_path: Path) -> None:
+    start, full = after_a_step(rig, 1.0, tmp_path / "full")
+    _, slow = after_a_step(rig, 0.25, tmp_path / "slow")
+    of_head = {"student.head.weight", "student.head.bias"}
+    assert of_head < set(start)
+    for name, before in start.items():
+        below = name.startswith("student.") and name not in of_head
+        expected = (full[name] - before) * (0.25 if below else 1.0)
+        torch.testing.assert_close(slow[name] - before, expected, rtol=1e-2, atol=2e-7, msg=name)
+    assert any(not torch.equal(full[name], before) for name, before in start.items())
+
+
+def test_a_model_that_does_not_tell_its_classifier_is_refused() -> None:
+    with pytest.raises(MldrError, match="below_head: Linear does not tell which layer"):
+        below_head(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_statistics_stay_where_they_are_to_be_kept(rig: Any, keep: bool) -> None:
+    train = ONE.model_copy(update={"keep_statistics": keep})
+    trainer = replace(rig, student="test_resnet", train=train).build()
+    before = {name: value.clone() for name, value in trainer.task.student.state_dict().items()}
+    after, _ = trainer.run()
+    statistics = {name for name in before if "running_" in name}
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert statistics and moved & statistics == (set() if keep else statistics)
+    assert {"fc.weight", "conv1.weight"} & moved or len(moved) > len(statistics)
+
+
+def scores(trainer: Any, tops: list[int]) -> None:
+    """Have the epochs score ``tops`` of 100 images."""
+    each = iter(tops)
+    trainer._evaluate = lambda model: Evaluation(100, next(each), 100, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("patience", "tops", "ends"),
+    [
+        (2, [10, 30, 20, 30, 90, 90], 4),  # as good is not better
+        (2, [10, 20, 15, 30, 25, 26], 6),
+        (1, [10, 20, 15, 90, 90, 90], 3),
+        (0, [50, 10, 10, 10, 10, 10], 6),
+    ],
+)
+def test_training_ends_once_patience_does(
+    rig: Any, patience: int, tops: list[int], ends: int
+) -> None:
+    train = ONE.model_copy(update={"epochs": 6, "patience": patience})
+    trainer = replace(rig, train=train).build()
+    scores(trainer, tops)
+    _, state = trainer.run()
+    assert state.step == ends * trainer.views.steps_per_epoch
+    assert state.best_top1 == max(tops[:ends])
+
+
+def test_a_resumed_run_has_not_become_more_patient(rig: Any) -> None:
+    train = ONE.model_copy(update={"epochs": 6, "patience": 2})
+    first = replace(rig, train=train).build()
+    scores(first, [50, 10])  # the third evaluation fails, as when killed there
+    with pytest.raises(StopIteration):
+        first.run()
+    again = replace(rig, train=train).build()
+    scores(again, [10, 99, 99])
+    _, state = again.run()
+    assert (state.step, state.best_top1) == (3 * again.views.steps_per_epoch, 50)
+
+
+@pytest.fixture(scope="module")
+def pretrained(job_in: Callable[[Path], Job], tmp_path_factory: Any) -> ModelConfig:
+    plain = Training(train=TrainConfig(epochs=1, precision="fp32"))
+    folder = run.train_teacher(job_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
+    return RESNET.model_copy(update={"weights": str(folder)})
+
+
+def test_head_first_begins_where_a_head_alone_ends(
+    job_in: Callable[[Path], Job], pretrained: ModelConfig, tmp_path: Path
+) -> None:
+    """At a rate that moves nothing the student is the frozen model with its taught head."""
+
+    def trained(parts: str, method: str) -> dict[str, Any]:
+        training = Training(
+            train=TrainConfig(parts=parts, head_views=2, epochs=1, precision="fp32"),  # type: ignore[arg-type]
+            optimizer=OptimizerConfig(lr=1e-30, weight_decay=0),
+            schedule=ScheduleConfig(min_lr=0),
+            augment=AugmentConfig(crop="none", flip=0),
+        )
+        keep = training.train.model_copy(update={"keep_statistics": True})
+        job = job_in(tmp_path / parts)
+        teacher = None if method == "scratch" else run.load_teacher(pretrained, job)
+        training = training.model_copy(update={"train": keep})
+        folder = run.distill(job, pretrained, teacher, MethodConfig(name=method), training)
+        return load_trained(folder)[1]
+
+    alone, first = trained("head", "scratch"), trained("head-first", "kd")
+    before = load_trained(Path(str(pretrained.weights)))[1]
+    assert not np.array_equal(alone["fc.weight"], before["fc.weight"])
+    for name, value in alone.items():
+        np.testing.assert_allclose(first[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_a_resumed_run_does_not_teach_the_head_again(
+    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = []
+    monkeypatch.setattr(run, "teach_head", lambda *_: taught.append(1))
+    monkeypatch.setattr(run, "save_trained", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    training = Training(train=TrainConfig(parts="head-first", epochs=1, precision="fp32"))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run.distill(job, pretrained, None, MethodConfig(name="scratch"), training)
+    assert taught == [1]
