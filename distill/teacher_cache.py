@@ -185,7 +185,7 @@ class TeacherCache:
     @classmethod
     def _require(cls, folder: Path, identity: str) -> None:
         try:
-            there = json.loads((folder / RECORD).read_text())["identity"]
+            there = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise cls._stale(folder, f"{RECORD} is damaged") from error
         if there != identity:
