@@ -24,8 +24,8 @@ def command(job: Pipeline) -> None:
 
     Ends with a table of teacher, student and artifacts: accuracy on the test split, agreement,
     size, milliseconds an image, time spent, and where everything lies. Exit code 1 when a parity
-    gate fails or the student is no better than always naming the largest class; the bundle is
-    written all the same, marked.
+    gate fails; the bundle is written all the same, marked. So is a student that is no better than
+    always naming the largest class, which `check`, `serve`, `demo` and `profile` refuse.
 
     Under `torchrun --nproc-per-node N -m mldr_deploy distill-and-export ...` or `accelerate launch`
     the training stages use all processes.

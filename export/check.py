@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bundle.chance import ADVICE
 from ..bundle.manifest import Artifact
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
@@ -86,6 +87,8 @@ def check_bundle(
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
+    if bundle.manifest.at_chance:
+        findings.append(Finding("student", False, f"no better than chance: {ADVICE}"))
     if dataset is not None:
         findings.append(_golden_sources(bundle, dataset))
     model = None

@@ -260,7 +260,7 @@ def _artifact_rows(bundle: Bundle) -> list[Row]:
             file_bytes=artifact.bytes,
             ms_single=single.get(artifact.file),
             ms_batch=batch.get(artifact.file),
-            status=artifact.status,
+            status="at chance" if manifest.at_chance else artifact.status,
         )
         for artifact in manifest.artifacts
     ]

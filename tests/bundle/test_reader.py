@@ -274,7 +274,7 @@ def test_a_student_at_chance_is_refused_unless_allowed(
 ) -> None:
     chance = {"images": images, "hits": hits, "largest": images // 2}
     edit(bundle_folder, lambda content: content.update(chance=chance))
-    assert bool(open_bundle(bundle_folder, allow_failed=True)) is not refused
+    assert open_bundle(bundle_folder, allow_failed=True).manifest.at_chance is refused
     if not refused:
         assert open_bundle(bundle_folder)
         return
