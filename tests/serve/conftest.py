@@ -70,7 +70,8 @@ def write_bundle(folder: Path) -> None:
     config = ModelConfig(name="test_resnet")
     model = create_model(config, num_classes=len(LABELS), image_size=32).eval()
     with torch.no_grad():
-        model.get_classifier().weight.mul_(20)  # else an untrained model gives one answer for all
+        # A new classifier starts small: an untrained model would give one answer for all.
+        torch.nn.init.normal_(model.get_classifier().weight, std=0.5)
     export_onnx(model, 32, folder / "student.onnx", ExportConfig(max_batch=MAX_BATCH))
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     write_tensors(folder / "weights.safetensors", tensors)
