@@ -25,6 +25,7 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
 from ..data.dataset import Dataset, load_dataset
 from ..distill import run
+from ..distill.config import TrainConfig
 from ..distill.methods.registry import needs_teacher
 from ..distill.task import Teacher
 from ..distill.trial import require_worth
@@ -265,10 +266,15 @@ def _teacher_record(folder: Path) -> dict[str, Any]:
 def _who(recipe: Recipe, stage: str) -> str:
     if stage == "teacher":
         assert recipe.teacher is not None
-        return f"{recipe.teacher.name} on labels, {recipe.teacher.train.epochs} epochs"
+        return f"{recipe.teacher.name} on labels, {_length(recipe.teacher.train)}"
     teacher = recipe.teacher if needs_teacher(recipe.method) else None
     source = f" from {teacher.name}" if teacher else ""
-    return f"{recipe.student.name}{source} by {recipe.method.name}, {recipe.train.epochs} epochs"
+    return f"{recipe.student.name}{source} by {recipe.method.name}, {_length(recipe.train)}"
+
+
+def _length(train: TrainConfig) -> str:
+    views, epochs = f"its head alone on {train.head_views} views", f"{train.epochs} epochs"
+    return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
 
 
 def _matters(stage: str, key: str) -> bool:
