@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 _GIVEN = "mldr_deploy.short_forms"  # of click's meta: key -> value
-_SOURCES = ("folder:", "parquet:")
+_SOURCES = ("folder:", "parquet:", "csv:")
 
 
 def recipe_chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
@@ -40,11 +40,12 @@ def _short(name: str, key: str, **settings: Any) -> Any:
 
 
 def _source(value: str) -> str:
-    """A path by itself is a folder of pictures or a Parquet file; everything else as it is."""
+    """A path by itself is a folder of pictures or a table of them; everything else as it is."""
     path = Path(value)
     if path.is_dir() and not value.startswith(_SOURCES):
         return f"folder:{value}"
-    return f"parquet:{value}" if path.suffix == ".parquet" and path.is_file() else value
+    kind = path.suffix.lower().removeprefix(".")
+    return f"{kind}:{value}" if kind in ("parquet", "csv") and path.is_file() else value
 
 
 SHORT_FORMS = (
@@ -53,7 +54,7 @@ SHORT_FORMS = (
         "data.source",
         metavar="PATH|SOURCE",
         help="Short for --set data.source=SOURCE. A path by itself is a folder with a folder of "
-        "pictures per class, or a .parquet file; the recipe is then `photos`.",
+        "pictures per class, or a .parquet or .csv file; the recipe is then `photos`.",
     ),
     _short(
         "--teacher", "teacher.name", metavar="MODEL", help="Short for --set teacher.name=MODEL."

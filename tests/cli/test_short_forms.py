@@ -48,6 +48,7 @@ def recipe_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         (("--data", "folder:no/such"), "photos", ("data.source=folder:no/such",)),
         (("--data", "HERE"), "photos", ("data.source=folder:HERE",)),
         (("--data", "HERE/a.parquet"), "photos", ("data.source=parquet:HERE/a.parquet",)),
+        (("--data", "HERE/a.CSV"), "photos", ("data.source=csv:HERE/a.CSV",)),
         (("--recipe", "digits", "--data", "HERE"), "digits", ("data.source=folder:HERE",)),
         (("--data", "HERE", "--recipe", "digits"), "digits", ("data.source=folder:HERE",)),
         (("--set", "train.epochs=5", "--epochs", "3"), "digits", ("train.epochs=5",)),
@@ -61,6 +62,7 @@ def test_short_forms_say_what_the_keys_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "a.parquet").touch()
+    (tmp_path / "a.CSV").touch()
     here = [text.replace("HERE", str(tmp_path)) for text in short]
     expected = load_recipe(recipe, [key.replace("HERE", str(tmp_path)) for key in keys])
     assert recipe_of(*here, monkeypatch=monkeypatch) == expected
