@@ -27,7 +27,13 @@ def _is_file(call: ast.Call) -> bool:
             return True
         case ast.Attribute(
             value=ast.Name(
-                id="os" | "Image" | "tarfile" | "archive" | "Comparison" | "TeacherCache"
+                id="os"
+                | "Image"
+                | "tarfile"
+                | "archive"
+                | "Comparison"
+                | "FeatureCache"
+                | "TeacherCache"
             )
         ):
             return False

@@ -17,6 +17,7 @@ LISTS = {  # option -> where its command puts it, what may be written, whether i
     ("export", "--precision"): ("precisions", NAMES, False),
     ("export", "--target"): ("targets", ("onnx", "tensorrt"), False),
     ("build-engine", "--precision"): ("precisions", NAMES, True),
+    ("build-engine", "--capabilities"): ("capabilities", ("8.0", "12.0"), False),
     ("profile", "--runtime"): ("runtimes", ("onnxruntime-cpu", "openvino"), False),
     ("profile", "--batches"): ("batches", (1, 8), False),
     ("profile", "--loads"): ("loads", (0.25, 0.5), True),

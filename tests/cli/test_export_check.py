@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,11 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.preprocess import Preprocessing, normalise
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.cli.group import main
 from mldr_deploy.data.config import DataConfig
-from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.family import family
@@ -29,27 +30,35 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@torch.inference_mode()
+def nearest_mean(model: Any, dataset: Dataset, spec: Preprocessing) -> None:
+    """Let the classifier name the class whose features' mean is nearest: far above chance."""
+    pixels, labels = dataset.train.pixels, torch.from_numpy(dataset.train.labels)
+    assert pixels is not None
+    inputs = torch.from_numpy(normalise(pixels, spec))
+    features = model.forward_head(model.forward_features(inputs), pre_logits=True)
+    means = torch.stack([features[labels == label].mean(0) for label in range(10)])
+    head = model.get_classifier()
+    head.weight.copy_(means)
+    head.bias.copy_(-means.square().sum(1) / 2)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as training leaves it: a small convolutional model with random weights."""
+    """A folder as training leaves it: random convolutions, a classifier that knows the means."""
     torch.manual_seed(0)
     config = DataConfig(source="digits")
     dataset = load_dataset(config)
-    model = create_model(MODEL, num_classes=10, image_size=32)
+    model = create_model(MODEL, num_classes=10, image_size=32).eval()
+    spec = Preprocessing(size=(32, 32), resize="squash", mean=dataset.mean, std=dataset.std)
+    nearest_mean(model, dataset, spec)
     folder = tmp_path_factory.mktemp("run") / "student"
     record = TrainedModel(
         model=MODEL.model_dump(mode="json"),
         num_classes=10,
         image_size=32,
         classes=list(dataset.classes),
-        preprocessing=Preprocessing(
-            size=(32, 32),
-            resize="squash",
-            crop_fraction=1.0,
-            interpolation="bicubic",
-            mean=dataset.mean,
-            std=dataset.std,
-        ),
+        preprocessing=spec,
         family=family(model),
         parameters=sum(p.numel() for p in model.parameters()),
         data=config.model_dump(mode="json"),
