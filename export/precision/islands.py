@@ -23,14 +23,16 @@ _SUMMING = {"ReduceSum", "ReduceMean", "ReduceL1", "CumSum", "GlobalAveragePool"
 # Steps of a normalisation or a softmax that is written out, where roundings of 8 bits add up.
 _SENSITIVE = {"Pow", "Exp", "Log", "Sqrt", "Reciprocal", "Softplus", "ReduceLogSumExp"}
 # Their float16 forms are missing from the standard or from runtimes.
-_NEVER = {"Range", "EyeLike", "Multinomial", "NonMaxSuppression", "If", "Loop", "Scan"}
+_NEVER = {
+    *("Celu", "Range", "EyeLike", "Multinomial", "NonMaxSuppression", "If", "Loop", "Scan"),
+}
 # Operators that TensorRT takes in fp32 and not in bf16: those that TensorRT-RTX's parser or builder
 # refuses (tests/export/tensorrt/test_differences.py), those without bf16 in the support matrix of
 # TensorRT 10.15, and those without bf16 in ONNX itself.
 _NO_BF16 = {
     *("ConvTranspose", "GlobalLpPool", "HardSwish", "LpNormalization", "LpPool", "Mish"),
     *("RandomNormalLike", "RandomUniformLike", "DeformConv", "GridSample", "RoiAlign", "STFT"),
-    *("Celu", "Einsum", "OneHot", "ReverseSequence", "Shrink"),
+    *("Einsum", "OneHot", "ReverseSequence", "Shrink"),
 }
 
 

@@ -32,6 +32,11 @@ def stayed_fp32(path: Path) -> None:
     shutil.copyfile(path.with_name("student.onnx"), path)
 
 
+def shifted(bias: Floats) -> Floats:
+    """Each class by another amount; a new classifier's own biases may be too small to miss."""
+    return (bias + np.linspace(-0.2, 0.2, len(bias))).astype(bias.dtype)
+
+
 HALF_FAULTS = [
     Fault(
         "fp16 overflow",
@@ -48,11 +53,11 @@ HALF_FAULTS = [
         in_file(stayed_fp32, precision="fp16"),
     ),
     Fault(
-        "fp16 artifact with a dropped bias",
+        "fp16 artifact with a shifted bias",
         "half",
         PARITY,
         ("node_linear", "module fc"),
-        in_artifact(injure.weight("fc.bias", np.zeros_like), precision="fp16"),
+        in_artifact(injure.weight("fc.bias", shifted), precision="fp16"),
     ),
 ]
 
