@@ -31,7 +31,7 @@ from ..distill.task import Teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
-from .meeting import meeting, waiting_told
+from .meeting import meeting, peer_threads, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
 from .summary import Summary, summarise
@@ -242,6 +242,10 @@ def _accelerator(device: str) -> Accelerator:
         raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    if meeting(device) is not None and "OMP_NUM_THREADS" not in os.environ:
+        # Accelerate would count the machine's cores, whatever a quota grants, and print a warning.
+        os.environ["OMP_NUM_THREADS"] = str(peer_threads())
+        torch.set_num_threads(peer_threads())
     with waiting_told(device):
         try:
             return Accelerator(cpu=kind == "cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import socket
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,22 @@ def cifar100_root(data_root: Path) -> Path:
 def tiny_imagenet_root(data_root: Path) -> Path:
     """The same, known to hold Tiny-ImageNet."""
     return _holding(data_root, "tiny-imagenet-val.parquet")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> int:
+    """A port that nothing listens on, out of the range from which systems lend ports of their own.
+
+    A lent port (bound at 0, read, closed) may be lent to another process before it is used.
+    """
+    for port in random.SystemRandom().sample(range(20000, 32000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 20000 and 32000")
 
 
 def _holding(root: Path, file: str) -> Path:
