@@ -30,7 +30,6 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import TrainedModel
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
-from mldr_deploy.engine.library import require_rtx
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.calibration import Calibration, CalibrationConfig
 from mldr_deploy.export.config import ExportConfig
@@ -46,6 +45,7 @@ from mldr_deploy.export.tensorrt.write import called
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.family import family
 from mldr_deploy.models.registry import create_model
+from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
 MODELS = (
     *("edgenext_xx_small:32", "mobilenetv3_small_050:64", "mobilenetv2_050:64", "resnet18:64"),

@@ -29,12 +29,12 @@ from ..distill.methods.registry import needs_teacher
 from ..distill.run import TRAINED
 from ..errors import MldrError
 from ..export.latency import milliseconds_per_image
-from ..export.runner import OnnxRunner
 from ..export.student import load_student
 from ..pipeline.recipe import Recipe
 from ..pipeline.stages import Pipeline, pipeline
 from ..pipeline.summary import machine
 from ..pipeline.workspace import Workspace
+from ..runtimes.runner import OnnxRunner
 from .matrix import Matrix
 
 RESULT = "result.json"

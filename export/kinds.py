@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ..bundle.engine import FORMAT, RTX
 from ..bundle.manifest import Runnable
+from ..runtimes.runner import OnnxRunner, Runner
 from .config import ExportConfig
 from .job import ONNX_FILES, Job, Written
 from .onnx_export import export_onnx
 from .precision.emulated import EmulatedRunner
 from .precision.write_half import write_bf16, write_fp16
 from .precision.write_quantised import write_fp8, write_int8, write_int8_symmetric
-from .runner import OnnxRunner, Runner
 from .tensorrt.kind import run, writer
 from .tensorrt.write import source_of
 

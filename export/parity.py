@@ -17,7 +17,7 @@ from ..bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from .runner import RunError, Runner
+from ..runtimes.runner import RunError, Runner
 
 # False colours lie off what the student was trained on, where logits and their rounding are larger;
 # mixed-up channels move logits by far more than this many limits.

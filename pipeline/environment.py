@@ -164,7 +164,7 @@ def _accelerators() -> tuple[Device, ...]:
 
 
 def _tensorrt() -> str:
-    from ..engine.machine import missing, this_machine
+    from ..runtimes.tensorrt_machine import missing, this_machine
 
     return missing() or f"ready: {this_machine()}"
 

@@ -30,8 +30,8 @@ from ..distill.run import identity_of, weights_file
 from ..distill.task import Teacher
 from ..export.kinds import KINDS
 from ..export.latency import in_turns, milliseconds_per_image
-from ..export.runner import Runner, TorchRunner
 from ..export.student import bundled_model
+from ..runtimes.runner import Runner, TorchRunner
 
 if TYPE_CHECKING:
     from .stages import Pipeline

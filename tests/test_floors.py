@@ -16,27 +16,28 @@ from mldr_deploy.cli.group import COMMANDS, main
 ROOT = Path(__file__).resolve().parents[1]
 
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
-# version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between `serve` and
-# `demo`; `serve` and `demo` over `models`: PyTorch rebuilds student and teacher (torch loads then).
-# `engine` (TensorRT where an engine runs) lies below `export` and `serve`, which both need it.
+# version; nothing else that lies in the root. `runtimes` runs a model file and lies below all that
+# do so; it and `demo` lie over `models`: PyTorch rebuilds student and teacher (torch loads then).
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
     "data": {"bundle"},
-    "engine": {"bundle"},
     "models": set(),
+    "runtimes": {"bundle", "models"},
     "distill": {"bundle", "data", "models"},
-    "export": {"bundle", "data", "models", "engine"},
-    "serve": {"bundle", "data", "models", "engine"},
-    "pipeline": {"bundle", "data", "models", "distill", "engine", "export", "serve"},
-    "compare": {"bundle", "data", "models", "distill", "export", "pipeline"},
-    "demo": {"bundle", "models", "serve"},
+    "export": {"bundle", "data", "models", "runtimes"},
+    "profiler": {"bundle", "runtimes"},
+    "serve": {"bundle", "runtimes"},
+    "pipeline": {"bundle", "data", "models", "runtimes", "distill", "export"},
+    "compare": {"bundle", "data", "models", "runtimes", "distill", "export", "pipeline"},
+    "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
     "cli": {
         "bundle",
         "data",
         "models",
+        "runtimes",
         "distill",
-        "engine",
         "export",
+        "profiler",
         "serve",
         "pipeline",
         "compare",
@@ -161,7 +162,7 @@ def test_help_loads_nothing_heavy(command: str | None) -> None:
     assert loaded.isdisjoint({*HEAVY, "rich", "matplotlib"})
 
 
-@pytest.mark.parametrize("folder", ["bundle", "engine", "serve", "demo"])
+@pytest.mark.parametrize("folder", ["bundle", "runtimes", "profiler", "serve", "demo"])
 def test_what_serves_loads_no_torch(folder: str) -> None:
     modules = [
         "mldr_deploy." + ".".join(path.relative_to(ROOT).with_suffix("").parts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..runner import OnnxRunner
+from ...runtimes.runner import OnnxRunner
 from .graph import element_types, load_graph
 
 _EXACT = {  # what comes out is what went in

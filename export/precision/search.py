@@ -12,9 +12,9 @@ import numpy as np
 from ...bundle.preprocess import Floats
 from ...bundle.quantization import Quantization, Trial
 from ...errors import MldrError
+from ...runtimes.runner import OnnxRunner
 from ..job import Job
 from ..parity import log_softmax
-from ..runner import OnnxRunner
 from .graph import load_graph
 from .judge import GraphRunner, Judge
 from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq

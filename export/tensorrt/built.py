@@ -13,11 +13,11 @@ from ...bundle.engine import FOLDER, RTX, RtxRecord
 from ...bundle.manifest import Artifact, BuiltEngine, describe
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
-from ...engine.library import require_rtx
 from ...errors import MldrError, Unavailable
+from ...runtimes.tensorrt_library import require_rtx
 from ..job import ONNX_FILES, Job
+from ..rebuild_engine import add_files
 from .config import EngineConfig
-from .rebuild import add_files
 from .rtx import build_rtx_plan, capabilities_for
 from .write import called, linted, profile_for, source_of
 

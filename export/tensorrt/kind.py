@@ -8,11 +8,11 @@ from typing import Self
 
 from ...bundle.manifest import Runnable
 from ...bundle.preprocess import Floats
-from ...engine.machine import this_machine
-from ...engine.runtime import EngineError, EngineRunner
 from ...errors import Unavailable
+from ...runtimes.engine_runner import EngineError, EngineRunner
+from ...runtimes.runner import RunError
+from ...runtimes.tensorrt_machine import this_machine
 from ..job import Job, Written
-from ..runner import RunError
 from .write import source_of, write_engine
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ...bundle.engine import AskedPrecision, Profile
 from ...bundle.progress import Progress
-from ...engine.library import Library
 from ...errors import MldrError
+from ...runtimes.tensorrt_library import Library
 from .asked import asked_precision
 from .builder import accepted, common_settings, serialised
 from .config import EngineConfig

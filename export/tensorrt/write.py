@@ -9,8 +9,8 @@ from ...bundle.atomic import sha256, write_bytes, write_text
 from ...bundle.engine import FOLDER, EngineRecord, Machine, Profile
 from ...bundle.parity import ParityResult
 from ...bundle.progress import Progress
-from ...engine.machine import this_machine
 from ...errors import MldrError, Unavailable
+from ...runtimes.tensorrt_machine import this_machine
 from .builder import Plan, build_plan
 from .config import EngineConfig
 from .graph import GraphView

@@ -20,7 +20,7 @@ from mldr_deploy.export.precision.graph import element_types, load_graph, save_g
 from mldr_deploy.export.precision.half import rounded, to_half
 from mldr_deploy.export.precision.islands import BF16, FP16, ElementType, IslandConfig, islands
 from mldr_deploy.export.precision.ranges import largest_magnitudes
-from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.runtimes.runner import OnnxRunner
 
 RNG = np.random.default_rng(0)
 NORMALISING = """
