@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle.atomic import write_json, write_text
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from . import results as found
 from .matrix import Matrix, load_matrix
-from .results import Results
+from .pictures import draw
+from .results import Results, collect
+from .table import markdown
 from .units import ExportRun, StudentRun, Unit, chosen, exports, students, teachers, tuning
 from .workers import Failures, failure, start_workers, watch, work
 
@@ -78,7 +80,7 @@ class Comparison:
         """Write results.json, table.md and the pictures of what is finished."""
         runs, trials = self._students(), tuning(self.matrix, self.out)
         timed = {u.pair: ms for u in self._exports() if (ms := u.milliseconds) is not None}
-        results = found.collect(
+        results = collect(
             self.matrix,
             teachers(self.matrix, self.out),
             runs,
@@ -87,7 +89,10 @@ class Comparison:
             milliseconds=timed,
             progress=progress,
         )
-        found.write(results, self.out)
+        write_json(self.out / "results.json", results.as_json())
+        write_text(self.out / "table.md", markdown(results))
+        if results.pairs:
+            draw(results, self.out)
         return results
 
     def _require_same(self) -> None:

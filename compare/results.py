@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -234,15 +233,3 @@ def _teacher(run: TeacherRun | None) -> dict[str, Any]:
     return (
         json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
     )
-
-
-def write(results: Results, out: Path) -> None:
-    """results.json, table.md and the pictures, into ``out``."""
-    from ..bundle.atomic import write_json, write_text
-    from .pictures import draw
-    from .table import markdown
-
-    write_json(out / "results.json", results.as_json())
-    write_text(out / "table.md", markdown(results))
-    if results.pairs:
-        draw(results, out)

@@ -34,7 +34,6 @@ from ..export.build import build_bundle
 from .meeting import meeting, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
-from .summary import Summary, summarise
 from .workspace import Workspace, flat, workspace
 
 # Keys of the data that say where they are or what is refused, or that their fingerprint tells.
@@ -108,16 +107,6 @@ class Pipeline:
         )
         self._time("export and parity", time.perf_counter() - began)
         return built
-
-    def report(self) -> Summary | None:
-        """Everything above and its closing table; None in all processes but the first.
-
-        The others have nothing to do once the student is trained.
-        """
-        if not self.accelerator.is_main_process:
-            self.student()
-            return None
-        return summarise(self, self.bundle())
 
     def told(self, stage: str, trained: Path | None) -> str:
         """One line about a finished training stage."""
