@@ -20,7 +20,8 @@ from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import measure_again
-from .kinds import KINDS, ArtifactKind
+from .job import ArtifactKind
+from .kinds import KINDS
 from .prove import locate, prove, worst_inputs
 from .runner import RunError, Runner, TorchRunner
 from .scales import wrong_scales
