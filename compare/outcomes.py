@@ -15,10 +15,10 @@ from ..bundle.trained import load_trained
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
 from ..export.latency import milliseconds_per_image
-from ..export.runner import OnnxRunner
 from ..export.student import load_student
 from ..pipeline.stages import Pipeline
 from ..pipeline.summary import machine
+from ..runtimes.runner import OnnxRunner
 
 _PREDICTIONS = "test.safetensors"
 _EVAL_BATCH = 250

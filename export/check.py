@@ -21,7 +21,8 @@ from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import measure_again
-from .kinds import KINDS, ArtifactKind
+from .job import ArtifactKind
+from .kinds import KINDS
 from .prove import locate, prove, worst_inputs
 from .scales import wrong_scales
 from .student import bundled_model, first_difference
