@@ -1,4 +1,4 @@
-"""The default gates of every precision, in one table (DESIGN 7)."""
+"""The default gates of every precision, in one table (docs/design.md, section Parity)."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from mldr_deploy.cli.group import COMMANDS, main
 ROOT = Path(__file__).resolve().parents[1]
 
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
-# version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between `serve` and
-# `demo`; `serve` and `demo` over `models`: PyTorch rebuilds student and teacher (torch loads then).
+# version; nothing else that lies in the root (docs/design.md, section Floors).
+# `serve` and `demo` over `models`: PyTorch rebuilds student and teacher (torch loads then).
 # `engine` (TensorRT where an engine runs) lies below `export` and `serve`, which both need it.
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
