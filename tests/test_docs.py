@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:\w+/)+\w+\.(?:py|toml|md))`")
 CITATION = re.compile(r"docs/design\.md, section\s+(?:# )?(\w+)")
 
 
@@ -53,6 +54,16 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert len(pages) > 10
     broken = {str(page.relative_to(ROOT)): [*broken_links(page)] for page in pages}
     assert {page: targets for page, targets in broken.items() if targets} == {}
+
+
+def test_every_file_of_ours_that_a_page_names_is_there() -> None:
+    missing = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in committed("*.md")
+        for name in FILE.findall(page.read_text(encoding="utf-8"))
+        if (ROOT / name.partition("/")[0]).is_dir() and not (ROOT / name).is_file()
+    }
+    assert missing == set()
 
 
 @pytest.mark.parametrize(
