@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle holds and how it was proven (DESIGN 6)."""
+"""``manifest.json``: what a bundle holds and how it was proven (docs/design.md, section Bundle)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proving a bundle again, as far as this machine can (DESIGN 7)."""
+"""Proving a bundle again, as far as this machine can (docs/design.md, section Parity)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each precision may deviate, unless a recipe says otherwise (DESIGN 7)."""
+"""What each precision may deviate, unless a recipe says otherwise (docs/design.md, Parity)."""
 
 from __future__ import annotations
 

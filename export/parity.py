@@ -1,4 +1,6 @@
-"""Measuring an artifact beside the PyTorch student on a whole split (DESIGN 7).
+"""Measuring an artifact beside the PyTorch student on a whole split.
+
+See docs/design.md, section Parity.
 
 N images in batches of B, C classes; logits are float32 [B, C]. Streams: what is kept is one
 number per image and the largest hundredth of the logit differences.

@@ -1,4 +1,4 @@
-"""An engine for this machine in a bundle that came from another (DESIGN 8).
+"""An engine for this machine in a bundle that came from another (docs/design.md, section TensorRT).
 
 Where no engine of the bundle fits the GPU and TensorRT at hand, one is built from the bundle's
 ONNX file, proven, and added; the other machines' engines and every other file stay as they are.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bundle.precisions import by_width
 from ..errors import MldrError
-from .layers import LayerJob, Timed
+from .layer_job import LayerJob, Timed
 
 _END = "_kernel_time"
 _SCOPES = "pkg.torch.onnx.name_scopes"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..bundle.precisions import precision_of_type
 from ..runtimes.pytorch import PyTorch
-from .layers import LayerJob, Timed
+from .layer_job import LayerJob, Timed
 
 _RANGE = "mldr:"
 _WARM_UP = 5

@@ -13,7 +13,7 @@ from ..bundle.manifest import Artifact
 from ..bundle.precisions import by_width
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from .layers import LayerJob, Timed
+from .layer_job import LayerJob, Timed
 
 
 class LayerClock:

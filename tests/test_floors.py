@@ -16,8 +16,9 @@ from mldr_deploy.cli.group import COMMANDS, main
 ROOT = Path(__file__).resolve().parents[1]
 
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
-# version; nothing else that lies in the root. `runtimes` runs a model file and lies below all that
-# do so; it and `demo` lie over `models`: PyTorch rebuilds student and teacher (torch loads then).
+# version; nothing else that lies in the root (docs/design.md, section Floors). `runtimes` runs a
+# model file and lies below all that do so; it and `demo` lie over `models`: PyTorch rebuilds
+# student and teacher (torch loads then).
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
     "data": {"bundle"},

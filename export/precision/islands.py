@@ -1,4 +1,7 @@
-"""Which nodes must go on computing in fp32, by the ranges measured on real images (DESIGN 9)."""
+"""Which nodes must go on computing in fp32, by the ranges measured on real images.
+
+See docs/design.md, section Precisions.
+"""
 
 from __future__ import annotations
 

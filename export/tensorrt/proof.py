@@ -1,4 +1,6 @@
-"""The precision an engine really has, from the EngineInspector's JSON (DESIGN 8).
+"""The precision an engine really has, from the EngineInspector's JSON.
+
+See docs/design.md, section TensorRT.
 
 Others were given "fp16" engines that silently computed in fp32. So the types that the layers take
 are counted and compared with the share of multiplying nodes that the ONNX graph has in that type.
