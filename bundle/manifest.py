@@ -147,6 +147,16 @@ class Manifest(BaseModel):
     card: FileEntry | None = Field(
         default=None, description="The model card for people; bundles before it have none."
     )
+    script: FileEntry | None = Field(
+        default=None,
+        description="infer.py, which answers without mldr-deploy; bundles before it have none.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="What logits are divided by before the softmax, for calibrated probabilities.",
+    )
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -187,8 +197,8 @@ class Manifest(BaseModel):
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
-        card = [] if self.card is None else [self.card]
-        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *card]
+        texts = [entry for entry in (self.card, self.script) if entry is not None]
+        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *texts]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle.atomic import write_json
+from mldr_deploy.bundle.atomic import write_json, write_text
 from mldr_deploy.bundle.golden import make_golden, save_golden
+from mldr_deploy.bundle.infer_script import FILE as SCRIPT
+from mldr_deploy.bundle.infer_script import infer_script
 from mldr_deploy.bundle.manifest import FILE, Artifact, Manifest, TensorSpec, describe
 from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
@@ -102,6 +104,7 @@ def write_bundle(folder: Path) -> None:
                 parity=parity([]),
             )
         ],
+        temperature=1.5,
         weights=describe(folder, "weights.safetensors"),
         golden=describe(folder, "golden.npz"),
         model=config.model_dump(mode="json"),
@@ -111,6 +114,8 @@ def write_bundle(folder: Path) -> None:
         data={"source": "digits"},
         data_fingerprint="f" * 64,
     )
+    write_text(folder / SCRIPT, infer_script(manifest))
+    manifest = manifest.model_copy(update={"script": describe(folder, SCRIPT)})
     write_json(folder / FILE, manifest.model_dump(mode="json"))
 
 
