@@ -14,7 +14,8 @@ from ..runtimes.runtime import Runtime, RuntimeOptions
 from .clock import Clock
 from .closed_loop import Call, calls_of, measure, warm_up
 from .config import ProfileConfig
-from .layers import LayerJob, layers_of
+from .layer_job import LayerJob
+from .layers import layers_of
 from .open_loop import schedule, serve_arrivals
 from .recommend import WEIGHTS
 from .report import Accuracy, ArrivalRound, Closed, Entry, Poisson, Round
