@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle holds and how it was proven (DESIGN 6)."""
+"""``manifest.json``: what a bundle holds and how it was proven (docs/design.md, section Bundle)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .engine import EngineRecord, RtxRecord
 from .evidence import Evidence
 from .latency import Latency
 from .parity import Fault, ParityResult
+from .precisions import COMPUTED
 from .preprocess import Preprocessing
 from .quantization import Quantization
 
@@ -61,7 +62,7 @@ class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
     format: str = Field(description="onnx or tensorrt: what runs it.")
-    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    precision: str = Field(description=f"{COMPUTED}.")
     opset: int | None = Field(default=None, description="ONNX operator set, if the format has one.")
     status: Literal["passed", "failed"] = Field(description="Whether it passed its parity gate.")
     parity: ParityResult = Field(description="The measurements.")
@@ -101,7 +102,7 @@ class Artifact(Runnable):
 class BuiltEngine(FileEntry):
     """An engine that was built where it could not run: without parity, so nothing serves it."""
 
-    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    precision: str = Field(description=f"{COMPUTED}.")
     status: Literal["built, not run"] = Field(
         default="built, not run", description="No parity has been measured of it."
     )
@@ -146,6 +147,16 @@ class Manifest(BaseModel):
     card: FileEntry | None = Field(
         default=None, description="The model card for people; bundles before it have none."
     )
+    script: FileEntry | None = Field(
+        default=None,
+        description="infer.py, which answers without mldr-deploy; bundles before it have none.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="What logits are divided by before the softmax, for calibrated probabilities.",
+    )
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -186,8 +197,8 @@ class Manifest(BaseModel):
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
-        card = [] if self.card is None else [self.card]
-        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *card]
+        texts = [entry for entry in (self.card, self.script) if entry is not None]
+        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *texts]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

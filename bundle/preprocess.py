@@ -1,7 +1,7 @@
 """The one way from an image to a network's input; its parameters are data in the manifest.
 
-Training's evaluation, parity, the service, the demo and the profiler all call this file
-(DESIGN 6); a second copy of it anywhere is a defect. B images, H x W the input size.
+Training's evaluation, parity, the service, the demo and the profiler all call this file; a second
+copy of it anywhere is a defect (docs/design.md, section Bundle). B images, H x W the input size.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from .conventions import Decoding, Rounding
 from .upright import upright_rgb
 
 Pixels = NDArray[np.uint8]
@@ -35,7 +36,7 @@ class Preprocessing(BaseModel):
     """How images become inputs: resize, centre crop, scale, channel order.
 
     The geometry is timm's and torchvision's evaluation transform, rounding included, so that a
-    pretrained teacher sees what it was evaluated with.
+    pretrained teacher sees what it was evaluated with; ``rounding`` states it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +68,8 @@ class Preprocessing(BaseModel):
         description="Order in which the network takes the channels. `mean` and `std` are always "
         "listed as red, green, blue.",
     )
+    decoding: Decoding = Field(default=Decoding(), description="How files become pixels.")
+    rounding: Rounding = Field(default=Rounding(), description="How sizes and values are rounded.")
 
     def affine(self) -> tuple[Floats, Floats]:
         """(scale [3], bias [3]) of red, green, blue: ``x = pixel * scale + bias``."""

@@ -21,7 +21,7 @@ CALLS = 7  # of each artifact, for the comparison
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class and the probability that the softmax gives it, 0 to 1."""
+    """A class and its probability, 0 to 1: the softmax over the temperature."""
 
     label: str
     index: int
@@ -121,7 +121,8 @@ class Viewer:
     def _answer(self, name: str, form: Form, inputs: Floats) -> Answer:
         logits, seconds = form(inputs)
         detail = f"{form.artifact.file}, {form.runtime.name}"
-        return self._answered(name, detail, logits[0], seconds)
+        shares = probabilities(logits[0], self.manifest.temperature)
+        return self._answered(name, detail, shares, seconds)
 
     def _taught(self, image: Image.Image) -> Answer | None:
         teacher = self.teacher
@@ -129,10 +130,10 @@ class Viewer:
             return None
         spec = teacher.preprocessing
         logits, seconds = teacher(normalise(to_pixels(image, spec)[None], spec))
-        return self._answered(teacher.name, "PyTorch", logits[0], seconds)
+        shares = probabilities(logits[0], 1.0)
+        return self._answered(teacher.name, "PyTorch, not calibrated", shares, seconds)
 
-    def _answered(self, name: str, detail: str, logits: Floats, seconds: float) -> Answer:
-        shares = probabilities(logits)
+    def _answered(self, name: str, detail: str, shares: Floats, seconds: float) -> Answer:
         labels = self.manifest.labels
         order = (-shares).argsort(kind="stable")[:TOP]
         top = [Prediction(labels[k], int(k), float(shares[k])) for k in order]

@@ -138,10 +138,11 @@ def _inputs(picture: Picture, form: Form, most_pixels: int) -> Floats:
 def _compute(scores: Scores, waiting: list[tuple[int, Floats]], form: Form) -> None:
     logits, seconds = form(np.concatenate([inputs for _, inputs in waiting]))
     scores.seconds += seconds
+    temperature = form.runtime.bundle.manifest.temperature
     for (place, _), one in zip(waiting, logits, strict=True):
         row = scores.rows[place]
         try:
-            shares = probabilities(one)
+            shares = probabilities(one, temperature)
         except Refusal as error:
             scores.rows[place] = Row(row.name, label=row.label, problem=str(error))
             continue

@@ -1,4 +1,6 @@
-"""Stage projectors: from a stage's feature map to a descriptor and logits (DESIGN section 3).
+"""Stage projectors: from a stage's feature map to a descriptor and logits.
+
+See docs/design.md, section Method.
 
 B batch, D the stage's channels, H x W its grid, P descriptor width, C classes; stages k = 1..4.
 The map-like form is the authors', who have it from OFA-KD (arXiv 2310.19444); they released no

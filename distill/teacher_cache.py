@@ -1,7 +1,8 @@
 """The teacher's logits for every view, asked once and kept.
 
 FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch
-FOLDER/cache.json   what they are logits of, and how many rows each process has written
+FOLDER/cache.json   what they are logits of
+FOLDER/rows-R.json  how many rows the process of rank R has written
 
 A plain NumPy file, mapped into memory: no code in it, and nothing is read that is not asked for.
 """

@@ -16,6 +16,8 @@ from ..bundle.card import model_card
 from ..bundle.chance import Chance
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
+from ..bundle.infer_script import FILE as SCRIPT
+from ..bundle.infer_script import infer_script
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
 from ..bundle.parity import ParityResult
@@ -98,7 +100,9 @@ def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> 
     manifest = _manifest(job, artifacts, [*unavailable, *not_built], chance, provenance)
     manifest = manifest.model_copy(update={"built": built})
     write_text(folder / CARD, model_card(manifest))
-    manifest = manifest.model_copy(update={"card": describe(folder, CARD)})
+    write_text(folder / SCRIPT, infer_script(manifest))
+    texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
+    manifest = manifest.model_copy(update=texts)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 

@@ -1,4 +1,4 @@
-"""Proving a bundle again, as far as this machine can (DESIGN 7)."""
+"""Proving a bundle again, as far as this machine can (docs/design.md, section Parity)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bundle.chance import ADVICE
-from ..bundle.manifest import Artifact
+from ..bundle.infer_script import infer_script
+from ..bundle.manifest import Artifact, FileEntry
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
@@ -21,7 +22,8 @@ from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import measure_again
-from .kinds import KINDS, ArtifactKind
+from .job import ArtifactKind
+from .kinds import KINDS
 from .prove import locate, prove, worst_inputs
 from .scales import wrong_scales
 from .student import bundled_model, first_difference
@@ -87,6 +89,8 @@ def check_bundle(
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
+    if bundle.manifest.script is not None:
+        findings.append(_script(bundle, bundle.manifest.script))
     if bundle.manifest.at_chance:
         findings.append(Finding("student", False, f"no better than chance: {ADVICE}"))
     if dataset is not None:
@@ -147,6 +151,14 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
         if not same or dataset.test.labels[index] != golden.label[k]:
             return Finding("golden pixels", False, f"test image {index} is another one now")
     return Finding("golden pixels", True, f"as preprocessed from {dataset.source}")
+
+
+def _script(bundle: Bundle, script: FileEntry) -> Finding:
+    """Whether infer.py is ours. It is not run: whoever made the bundle may have written it."""
+    source = bundle.file(script).read_text(encoding="utf-8", errors="replace")
+    if source == infer_script(bundle.manifest):
+        return Finding(script.file, True, "as this version writes it")
+    return Finding(script.file, None, "not this version's: read it before you run it")
 
 
 def _weights(bundle: Bundle, reference: Runner) -> Finding:

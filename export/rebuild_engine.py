@@ -1,4 +1,4 @@
-"""An engine for this machine in a bundle that came from another (DESIGN 8).
+"""An engine for this machine in a bundle that came from another (docs/design.md, section TensorRT).
 
 Where no engine of the bundle fits the GPU and TensorRT at hand, one is built from the bundle's
 ONNX file, proven, and added; the other machines' engines and every other file stay as they are.
@@ -19,6 +19,7 @@ from ..bundle.engine import FOLDER, FORMAT, Machine
 from ..bundle.golden import Golden
 from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
 from ..bundle.parity import Gate, ParityResult
+from ..bundle.precisions import precision_named
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
@@ -30,7 +31,7 @@ from .prove import prove
 from .student import bundled_model
 from .tensorrt import kind
 from .tensorrt.config import EngineConfig
-from .tensorrt.write import EngineFiles, source_of, with_proof, write_engine
+from .tensorrt.write import EngineFiles, with_proof, write_engine
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -71,7 +72,7 @@ def engine_here(
     held = fitting(bundle, precision, machine)
     if held is not None:
         return held
-    source = Bundle(path, bundle.manifest).artifact(source_of(precision), "onnx")
+    source = Bundle(path, bundle.manifest).artifact(precision_named(precision).built_from, "onnx")
     progress.note(f"{path} holds no {precision} engine for {machine}: building one")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..bundle.processor import cores
 
-# What a run depends on: recorded in every manifest, listed by `mldr-deploy doctor`.
+# What a run computes with. `mldr-deploy doctor` lists the versions and tells what is missing.
 REQUIRED = (
     "accelerate",
     "numpy",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..bundle.processor import usable_cores
 from ..errors import Unavailable
 
 SECONDS = 5.0  # until it is said who is waited for
@@ -22,6 +23,12 @@ SECONDS = 5.0  # until it is said who is waited for
 _SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _OTHERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LOCAL_SIZE = (
+    "LOCAL_WORLD_SIZE",
+    "MPI_LOCALNRANKS",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MV2_COMM_WORLD_LOCAL_SIZE",
+)
 _DEFAULT_PORT = "29500"
 
 _waiting = False
@@ -70,6 +77,11 @@ def meeting(device: str) -> Meeting | None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise Unavailable(f"MASTER_PORT={port} is no port: {remedy()}")
     return Meeting(rank, size, f"{address}:{port}")
+
+
+def peer_threads() -> int:
+    """How many threads each of the processes on this machine may start: its share of the cores."""
+    return max(1, usable_cores() // max(1, _number(_LOCAL_SIZE, 1)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +23,7 @@ from ..bundle.data_report import KEY as DATA_REPORT
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
+from ..data.config import DataConfig
 from ..data.dataset import Dataset, load_dataset
 from ..distill import run
 from ..distill.config import TrainConfig
@@ -31,10 +32,9 @@ from ..distill.task import Teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
-from .meeting import meeting, waiting_told
+from .meeting import meeting, peer_threads, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
-from .summary import Summary, summarise
 from .workspace import Workspace, flat, workspace
 
 # Keys of the data that say where they are or what is refused, or that their fingerprint tells.
@@ -44,11 +44,23 @@ _INDIFFERENT_DATA = (
 )
 
 
+class LoadDataset(Protocol):
+    """A way to read a data set: `load_dataset`, or another that keeps what it read."""
+
+    def __call__(self, config: DataConfig, *, progress: Progress) -> Dataset: ...
+
+
 class Pipeline:
     """One recipe in one folder. `teacher`, `student` and `bundle` carry out what they need."""
 
-    def __init__(self, space: Workspace, accelerator: Accelerator, progress: Progress) -> None:
-        self.space, self.recipe = space, space.recipe
+    def __init__(
+        self,
+        space: Workspace,
+        accelerator: Accelerator,
+        progress: Progress,
+        load: LoadDataset | None,
+    ) -> None:
+        self.space, self.recipe, self._load = space, space.recipe, load or load_dataset
         self.accelerator, self.progress = accelerator, progress
         self._told: set[str] = set()  # stages that a note was given of
 
@@ -56,7 +68,7 @@ class Pipeline:
     def dataset(self) -> Dataset:
         """The recipe's data, read when the first stage needs them."""
         began = time.perf_counter()
-        loaded = load_dataset(self.recipe.data, progress=self.progress)
+        loaded = self._load(self.recipe.data, progress=self.progress)
         self._time("data", time.perf_counter() - began)
         return loaded
 
@@ -108,16 +120,6 @@ class Pipeline:
         )
         self._time("export and parity", time.perf_counter() - began)
         return built
-
-    def report(self) -> Summary | None:
-        """Everything above and its closing table; None in all processes but the first.
-
-        The others have nothing to do once the student is trained.
-        """
-        if not self.accelerator.is_main_process:
-            self.student()
-            return None
-        return summarise(self, self.bundle())
 
     def told(self, stage: str, trained: Path | None) -> str:
         """One line about a finished training stage."""
@@ -209,8 +211,11 @@ def pipeline(
     restart: bool,
     progress: Progress,
     shared: Mapping[str, Path] | None = None,
+    load: LoadDataset | None = None,
 ) -> Iterator[Pipeline]:
     """A pipeline in ``out`` (default: runs/ and the recipe's name); ``shared`` as in `Workspace`.
+
+    ``load`` reads the data, `load_dataset` where there is none.
 
     Raises MldrError when ``out`` holds another recipe's results, Busy when another process is at
     work there, Unavailable for a device that is not there.
@@ -219,12 +224,12 @@ def pipeline(
     accelerator = _accelerator(device)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()
-        yield Pipeline(Workspace(folder, recipe, shared), accelerator, progress)
+        yield Pipeline(Workspace(folder, recipe, shared), accelerator, progress, load)
         return
     with workspace(folder, recipe, shared) as space:
         space.claim(restart=restart)
         accelerator.wait_for_everyone()
-        yield Pipeline(space, accelerator, progress)
+        yield Pipeline(space, accelerator, progress, load)
 
 
 def _accelerator(device: str) -> Accelerator:
@@ -242,6 +247,10 @@ def _accelerator(device: str) -> Accelerator:
         raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    if meeting(device) is not None and "OMP_NUM_THREADS" not in os.environ:
+        # Accelerate would count the machine's cores, whatever a quota grants, and print a warning.
+        os.environ["OMP_NUM_THREADS"] = str(peer_threads())
+        torch.set_num_threads(peer_threads())
     with waiting_told(device):
         try:
             return Accelerator(cpu=kind == "cpu")

@@ -65,9 +65,11 @@ def judged_together(changes: Sequence[Change]) -> list[Change]:
     """
     known = sorted(one.p for one in changes if one.verdict is not None)
     allowed = (1 - LEVEL) / max(len(known), 1)
-    limit = max((p for k, p in enumerate(known, 1) if p <= k * allowed), default=-1.0)
+    limit = max((p for k, p in enumerate(known, 1) if p <= k * allowed), default=None)
     return [
-        one if one.verdict is None or one.p <= limit else replace(one, verdict="noise")
+        one
+        if one.verdict is None or (limit is not None and one.p <= limit)
+        else replace(one, verdict="noise")
         for one in changes
     ]
 

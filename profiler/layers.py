@@ -5,42 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ..bundle.manifest import Artifact
-from ..bundle.preprocess import Floats
-from ..bundle.reader import Bundle
 from ..errors import MldrError
-from ..runtimes.runtime import RuntimeOptions
-from ..runtimes.runtime_kinds import RuntimeKind
+from .layer_job import LayerJob, Timed
+from .layers_onnxruntime import onnxruntime_layers
+from .layers_pytorch import pytorch_layers
+from .layers_tensorrt import tensorrt_layers
 from .report import Layer
 
-
-class Timed(NamedTuple):
-    """One layer in one call."""
-
-    name: str
-    kind: str
-    module: str
-    precision: str
-    nanoseconds: float
-
-
-@dataclass(frozen=True)
-class LayerJob:
-    """What a way of timing layers is given."""
-
-    kind: RuntimeKind
-    bundle: Bundle
-    artifact: Artifact | None
-    options: RuntimeOptions
-    calls: int
-
-    @property
-    def inputs(self) -> list[Floats]:
-        """``calls`` single real images in turn."""
-        golden = self.bundle.golden.inputs
-        return [golden[k % len(golden)][None] for k in range(self.calls)]
+Collector = Callable[[LayerJob], tuple[list[Timed], str]]
+COLLECTORS: dict[str, Collector] = {
+    "onnxruntime-cpu": onnxruntime_layers,
+    "pytorch": pytorch_layers,
+    "tensorrt": tensorrt_layers,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +31,7 @@ class Layers:
 
 def layers_of(job: LayerJob) -> Layers:
     """The layers of an artifact in a runtime; no rows and the reason where that is not possible."""
-    collect = _collectors().get(job.kind.name)
+    collect = COLLECTORS.get(job.kind.name)
     if collect is None:
         return Layers([], f"{job.kind.name} tells no time per layer here")
     try:
@@ -81,18 +59,3 @@ def table(timed: Iterable[Timed], calls: int) -> list[Layer]:
         for (name, kind, module, precision), nanoseconds in spent.items()
     ]
     return sorted(rows, key=lambda row: -row.milliseconds)
-
-
-Collector = Callable[[LayerJob], tuple[list[Timed], str]]
-
-
-def _collectors() -> dict[str, Collector]:
-    from .layers_onnxruntime import onnxruntime_layers
-    from .layers_pytorch import pytorch_layers
-    from .layers_tensorrt import tensorrt_layers
-
-    return {
-        "onnxruntime-cpu": onnxruntime_layers,
-        "pytorch": pytorch_layers,
-        "tensorrt": tensorrt_layers,
-    }

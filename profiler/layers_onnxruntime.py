@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..bundle.precisions import by_width
 from ..errors import MldrError
-from .layers import LayerJob, Timed
+from .layer_job import LayerJob, Timed
 
 _END = "_kernel_time"
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_WIDTH = {"float16": 16, "bfloat16": 16, "float": 32, "double": 64, "int8": 8, "uint8": 8}
-_CALLED = {"float16": "fp16", "bfloat16": "bf16", "float": "fp32", "double": "fp64"}
 _WARM_UP = 5
 
 
@@ -55,16 +54,8 @@ def node_times(
 
 def precision_of(told: dict[str, Any]) -> str:
     """The narrowest number type among what a node takes and gives; int8 also for its uint8 side."""
-    seen = [
-        dtype
-        for tensor in (*told.get("input_type_shape", []), *told.get("output_type_shape", []))
-        for dtype in tensor
-        if dtype in _WIDTH
-    ]
-    if not seen:
-        return ""
-    narrowest = min(seen, key=lambda dtype: _WIDTH[dtype])
-    return _CALLED.get(narrowest, "int8")
+    tensors = (*told.get("input_type_shape", []), *told.get("output_type_shape", []))
+    return next(reversed(by_width(dtype for tensor in tensors for dtype in tensor)), "")
 
 
 def modules_of(file: Path) -> dict[str, str]:

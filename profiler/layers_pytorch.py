@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..bundle.precisions import precision_of_type
 from ..runtimes.pytorch import PyTorch
-from .layers import LayerJob, Timed
+from .layer_job import LayerJob, Timed
 
 _RANGE = "mldr:"
-_CALLED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 _WARM_UP = 5
 
 
@@ -56,7 +56,7 @@ def _ranges(model: Any) -> Iterator[dict[str, tuple[str, str, str]]]:
 
         def end(_: Any, arguments: Any, output: Any) -> None:
             dtype = str(getattr(output, "dtype", "")).removeprefix("torch.")
-            seen[name] = (type(module).__name__, name, _CALLED.get(dtype, dtype))
+            seen[name] = (type(module).__name__, name, precision_of_type(dtype) or dtype)
             open_ranges.pop().__exit__(None, None, None)
 
         hooks.append(module.register_forward_pre_hook(begin))

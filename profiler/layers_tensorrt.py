@@ -10,12 +10,10 @@ from collections import defaultdict
 from typing import Any
 
 from ..bundle.manifest import Artifact
+from ..bundle.precisions import by_width
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from .layers import LayerJob, Timed
-
-_CALLED = {"Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "Int8": "int8", "FP8": "fp8"}
-_WIDTH = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "fp8": 8}
+from .layer_job import LayerJob, Timed
 
 
 class LayerClock:
@@ -71,7 +69,5 @@ def _described(layer: dict[str, Any]) -> tuple[str, str]:
     """(operator, narrowest type) of a layer; TensorRT writes types as ``Half NCHW ...``."""
     types = []
     for tensor in (*layer.get("Inputs", []), *layer.get("Outputs", [])):
-        told = str(tensor.get("Format/Datatype", tensor.get("Datatype", ""))).split()
-        types += [_CALLED[word] for word in told if word in _CALLED]
-    narrowest = min(types, key=lambda name: _WIDTH[name]) if types else ""
-    return str(layer.get("LayerType", "")), narrowest
+        types += str(tensor.get("Format/Datatype", tensor.get("Datatype", ""))).split()
+    return str(layer.get("LayerType", "")), next(reversed(by_width(types)), "")

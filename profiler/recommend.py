@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..bundle.precisions import precision_named
 from .change import changed
 from .report import Entry, Recommendation
 from .request_stages import END_TO_END
 
 WEIGHTS = "weights"  # format of the bare weights, which PyTorch runs as the reference
-_WIDTH = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp8": 8}
 
 
 def recommend(entries: list[Entry]) -> Recommendation:
@@ -20,7 +20,9 @@ def recommend(entries: list[Entry]) -> Recommendation:
         )
     fastest = min(fit, key=_p50)
     level = [one for one in fit if one is fastest or not _slower(one, fastest)]
-    best = max(level, key=lambda one: (_WIDTH.get(one.precision, 0), one.accuracy.top1, -_p50(one)))
+    best = max(
+        level, key=lambda one: (precision_named(one.precision).width, one.accuracy.top1, -_p50(one))
+    )
     return Recommendation(file=best.file, runtime=best.runtime, reason=_reason(best, fastest, fit))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..bundle.precisions import COMPUTED
 from ..bundle.schema import read_record
 from .config import ProfileConfig
 from .percentiles import Summary, summarise
@@ -203,7 +204,7 @@ class Entry(BaseModel):
     runtime: str = Field(description="What ran it.")
     file: str = Field(description="File of the bundle.")
     format: str = Field(description="onnx, tensorrt, or weights.")
-    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    precision: str = Field(description=f"{COMPUTED}.")
     bytes: int = Field(ge=0, description="Size of the file.")
     sha256: str = Field(description="Its hash.")
     status: Literal["passed", "failed"] = Field(description="Its parity gate.")

@@ -194,7 +194,7 @@ def not_computed(artifact: Artifact) -> str | None:
     here = [kind for kind in RUNTIMES.values() if kind.missing() is None]
     if any(kind.runs(artifact) for kind in here):
         return None
-    lacking = [kind.name for kind in here if artifact.precision in kind.lacks]
+    lacking = [kind.name for kind in here if kind.lacks(artifact.precision)]
     if not lacking:
         return None
     return (

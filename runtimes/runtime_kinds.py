@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ..bundle.manifest import Artifact
+from ..bundle.precisions import Place, precision_named
 from ..bundle.reader import Bundle
 from ..errors import MldrError, Unavailable
 from .runtime import Runtime, RuntimeOptions
@@ -23,11 +24,15 @@ class RuntimeKind:
     package: str  # what must be importable
     remedy: str  # what to do when it is not
     automatic: bool = True  # whether `auto` may take it
-    lacks: tuple[str, ...] = ()  # precisions that it loads wrongly, or not at all
+    place: Place | None = None  # where it computes ONNX files; None: whatever it runs is its own
 
     def runs(self, artifact: Artifact) -> bool:
         """Whether it computes what parity was proven of."""
-        return artifact.format in self.formats and artifact.precision not in self.lacks
+        return artifact.format in self.formats and not self.lacks(artifact.precision)
+
+    def lacks(self, precision: str) -> bool:
+        """Whether it loads ONNX files of ``precision`` wrongly, or not at all."""
+        return self.place is not None and self.place not in precision_named(precision).runs_on
 
     def missing(self) -> str | None:
         """Why it cannot run here, as far as that is known without loading it; None: it can."""
@@ -50,9 +55,6 @@ class RuntimeKind:
         return made
 
 
-# No CPU kernels: bf16 does not load, fp8 is fused into something else. Parity emulated both.
-_NO_CPU = ("bf16", "fp8")
-_ASYMMETRIC = ("int8",)  # TensorRT takes symmetric quantisation only
 _GPU = "install onnxruntime-gpu instead of onnxruntime, on a machine with an NVIDIA GPU"
 
 RUNTIMES: dict[str, RuntimeKind] = {
@@ -65,7 +67,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "onnxruntime",
             "pip install onnxruntime",
-            lacks=_NO_CPU,
+            place="cpu",
         ),
         RuntimeKind(
             "onnxruntime-cuda",
@@ -74,6 +76,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "onnxruntime",
             _GPU,
+            place="cuda",
         ),
         RuntimeKind(
             "onnxruntime-tensorrt-rtx",
@@ -83,7 +86,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             "onnxruntime_ep_nv_tensorrt_rtx",
             "pip install onnxruntime-ep-nv-tensorrt-rtx-cu13, for an NVIDIA RTX card",
             automatic=False,  # it has not run anywhere yet
-            lacks=_ASYMMETRIC,
+            place="tensorrt",
         ),
         RuntimeKind(
             "openvino",
@@ -92,7 +95,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("onnx",),
             "openvino",
             'pip install "mldr-deploy[openvino]"',
-            lacks=_NO_CPU,
+            place="cpu",
         ),
         RuntimeKind(
             "tensorrt",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from ..bundle.manifest import Manifest
 from ..bundle.picture import FORMATS
 from .batcher import Answer
 from .body import declared_length, read_body
@@ -24,7 +25,7 @@ TopK = Annotated[
 def classify_routes(service: Service) -> APIRouter:
     """The one route for people and programs without tensors."""
     router = APIRouter(route_class=StrictRoute)
-    labels = service.manifest.labels
+    classes = len(service.manifest.labels)
 
     @router.post(
         "/classify",
@@ -43,10 +44,10 @@ def classify_routes(service: Service) -> APIRouter:
             kind = request.headers.get("content-type", "")
             prepared = await service.prepare(body, kind, deadline)
         answer = await service.infer(prepared.inputs, deadline)
-        count = min(top_k or service.config.top_k, len(labels))
+        count = min(top_k or service.config.top_k, classes)
         return Classification(
             model=service.model,
-            predictions=_predictions(answer, labels, count),
+            predictions=_predictions(answer, service.manifest, count),
             milliseconds=_milliseconds(prepared, answer, began),
             batch=answer.batch.images,
         )
@@ -54,8 +55,8 @@ def classify_routes(service: Service) -> APIRouter:
     return router
 
 
-def _predictions(answer: Answer, labels: list[str], count: int) -> list[Prediction]:
-    shares = probabilities(answer.logits[0])
+def _predictions(answer: Answer, manifest: Manifest, count: int) -> list[Prediction]:
+    labels, shares = manifest.labels, probabilities(answer.logits[0], manifest.temperature)
     order = (-shares).argsort(kind="stable")[:count]
     return [Prediction(label=labels[k], index=int(k), probability=float(shares[k])) for k in order]
 

@@ -8,10 +8,13 @@ from ..bundle.preprocess import Floats
 from .refusal import Refusal
 
 
-def probabilities(logits: Floats) -> Floats:
-    """Softmax of one image's logits [C]. Raises Refusal where they are not finite."""
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Softmax of one image's logits [C] over ``temperature``: 1 where nobody calibrated them.
+
+    Raises Refusal where they are not finite.
+    """
     if not np.isfinite(logits).all():
         raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    shifted = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
     shares: Floats = (shifted / shifted.sum()).astype(np.float32)
     return shares

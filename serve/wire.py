@@ -52,7 +52,9 @@ class ModelReady(BaseModel):
 class Prediction(BaseModel):
     label: str
     index: int = Field(description="Position of the label in the logits.")
-    probability: float
+    probability: float = Field(
+        description="Softmax of the logits over the bundle's temperature: calibrated where it is."
+    )
 
 
 class Milliseconds(BaseModel):

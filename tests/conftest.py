@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle.atomic import write_json
+from mldr_deploy.bundle.atomic import write_json, write_text
 from mldr_deploy.bundle.golden import make_golden, save_golden
+from mldr_deploy.bundle.infer_script import FILE as SCRIPT
+from mldr_deploy.bundle.infer_script import infer_script
 from mldr_deploy.bundle.manifest import FILE, Artifact, Manifest, TensorSpec, describe
 from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
@@ -100,6 +104,7 @@ def write_bundle(folder: Path) -> None:
                 parity=parity([]),
             )
         ],
+        temperature=1.5,
         weights=describe(folder, "weights.safetensors"),
         golden=describe(folder, "golden.npz"),
         model=config.model_dump(mode="json"),
@@ -109,6 +114,8 @@ def write_bundle(folder: Path) -> None:
         data={"source": "digits"},
         data_fingerprint="f" * 64,
     )
+    write_text(folder / SCRIPT, infer_script(manifest))
+    manifest = manifest.model_copy(update={"script": describe(folder, SCRIPT)})
     write_json(folder / FILE, manifest.model_dump(mode="json"))
 
 
@@ -174,6 +181,22 @@ def cifar100_root(data_root: Path) -> Path:
 def tiny_imagenet_root(data_root: Path) -> Path:
     """The same, known to hold Tiny-ImageNet."""
     return _holding(data_root, "tiny-imagenet-val.parquet")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> int:
+    """A port that nothing listens on, out of the range from which systems lend ports of their own.
+
+    A lent port (bound at 0, read, closed) may be lent to another process before it is used.
+    """
+    for port in random.SystemRandom().sample(range(20000, 32000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 20000 and 32000")
 
 
 def _holding(root: Path, file: str) -> Path:

@@ -1,10 +1,10 @@
-"""MLDR-KD: multi-level decoupled relational distillation (arXiv 2502.06189, DESIGN section 3).
+"""MLDR-KD: multi-level decoupled relational distillation (arXiv 2502.06189).
 
     L = CE(s, y) + DFRA(s) + sum_k DFRA(z_k) + DFRA(fused)
 
 with z_k the logits of stage k's projector and fused their dynamic fusion, every DFRA against the
 teacher's logits. The three weights make the paper's ablations; 0 leaves a part out, and the
-projectors too where nothing needs them.
+projectors too where nothing needs them. See docs/design.md, section Method.
 """
 
 from __future__ import annotations

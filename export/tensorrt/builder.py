@@ -1,4 +1,7 @@
-"""ONNX file to engine: strongly typed network, one profile, timing cache, progress (DESIGN 8)."""
+"""ONNX file to engine: strongly typed network, one profile, timing cache, progress.
+
+See docs/design.md, section TensorRT.
+"""
 
 from __future__ import annotations
 

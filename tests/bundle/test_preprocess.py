@@ -58,6 +58,27 @@ def test_equal_to_timm(
     )
 
 
+def test_the_rounding_is_what_the_manifest_states() -> None:
+    image = Image.fromarray(noise(375, 500))
+    ours = spec(size=(224, 224))
+    stated = ours.model_dump(mode="json")["rounding"]
+    assert (stated["long_side"], stated["crop_offset"]) == ("floor", "half-to-even")
+    fitted = image.resize((298, 224), Image.Resampling.BICUBIC)  # 298.67, and 37 on either side
+    assert np.array_equal(to_pixels(image, ours), np.asarray(fitted.crop((37, 0, 261, 224))))
+    odd = image.resize((301, 224), Image.Resampling.BICUBIC)  # an offset of 38.5
+    assert np.array_equal(to_pixels(odd, ours), np.asarray(odd.crop((38, 0, 262, 224))))
+
+
+def test_a_bundle_from_before_the_statement_is_read_and_another_statement_refused() -> None:
+    stated = spec().model_dump(mode="json")
+    before = {name: stated[name] for name in stated if name not in ("decoding", "rounding")}
+    assert Preprocessing.model_validate(before) == spec()
+    with pytest.raises(ValidationError, match="rounding.long_side"):
+        Preprocessing.model_validate({**before, "rounding": {"long_side": "nearest"}})
+    with pytest.raises(ValidationError, match="decoding.colour_profile"):
+        Preprocessing.model_validate({**before, "decoding": {"colour_profile": "srgb"}})
+
+
 def test_a_fitting_image_is_not_resampled() -> None:
     pixels = noise(32, 32)
     assert np.array_equal(to_pixels(pixels, spec()), pixels)

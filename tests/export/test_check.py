@@ -40,6 +40,7 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     assert holds(result) == {
         "files": True,
         "golden inputs": True,
+        "infer.py": True,
         "golden pixels": True,
         "weights": True,
         "trained function": True,
@@ -50,6 +51,17 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     }
     assert result.parity["student.onnx"].samples == len(run.dataset.test)
     assert str(result).endswith("the bundle holds")
+
+
+def test_a_script_that_is_not_ours_is_told_and_not_run(copied: Path) -> None:
+    with (copied / "infer.py").open("a", encoding="utf-8") as file:
+        file.write("raise SystemExit('run')\n")
+    with pytest.raises(MldrError, match=r"infer\.py was changed after export"):
+        check_bundle(copied)
+    rehash(copied, "script")
+    result = check_bundle(copied)
+    assert result and holds(result)["infer.py"] is None
+    assert "skipped infer.py: not this version's: read it before you run it" in str(result)
 
 
 def test_without_data_parity_is_skipped_and_said_so(exported: Bundle) -> None:

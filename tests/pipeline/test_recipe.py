@@ -34,7 +34,10 @@ def test_every_recipe_of_the_package_loads_and_comes_back_from_its_dump(
 
 
 def test_the_published_runs_of_the_paper_are_there() -> None:
-    """DESIGN section 4: the five with released configurations, and one of the ViT/MLP table."""
+    """The five with released configurations, and one of the ViT/MLP table.
+
+    See docs/design.md, section Recipes.
+    """
     assert {
         "digits",
         "cifar100-cpu",

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli.group import main
-from mldr_deploy.profiler.layers import LayerJob, layers_of, table
+from mldr_deploy.profiler.layer_job import LayerJob
+from mldr_deploy.profiler.layers import layers_of, table
 from mldr_deploy.profiler.layers_onnxruntime import node_times, precision_of
 from mldr_deploy.profiler.layers_tensorrt import LayerClock, rows
 from mldr_deploy.profiler.report import Report, read_report

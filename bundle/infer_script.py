@@ -1,0 +1,27 @@
+"""``infer.py``: the file with which a bundle answers where mldr-deploy is not installed.
+
+It is ``standalone.py``, word for word but for one line, which says why a bundle is not to be used.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from .manifest import Manifest
+
+FILE = "infer.py"
+_SLOT = 'REFUSAL = ""'
+
+
+def infer_script(manifest: Manifest) -> str:
+    """The Python source that belongs to a bundle of this manifest."""
+    text = files(__package__).joinpath("standalone.py").read_text(encoding="utf-8")
+    reason = _refusal(manifest)
+    return text.replace(_SLOT, f"REFUSAL = {reason!a}", 1) if reason else text
+
+
+def _refusal(manifest: Manifest) -> str:
+    first = manifest.artifacts[0]
+    if first.status == "failed":
+        return f"{first.file} failed its parity gate: it is not what was trained"
+    return "the student is no better than chance" if manifest.at_chance else ""
