@@ -17,7 +17,7 @@ from ..distill.evaluate import best_classes
 from ..export.latency import milliseconds_per_image
 from ..export.runner import OnnxRunner
 from ..export.student import load_student
-from ..pipeline.stages import Pipeline
+from ..pipeline.phases import Pipeline
 from ..pipeline.summary import machine
 
 _PREDICTIONS = "test.safetensors"
