@@ -19,7 +19,7 @@ from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
 from .outcomes import read_predictions
-from .paired import Comparison, Hits, compare
+from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
 from .units import StudentUnit, TuningUnit, Unit, chosen
 
@@ -59,7 +59,7 @@ class PairResult:
     parameters: int
     scores: tuple[Score, ...]
     best_other: str | None  # the method nearest to, or above, the focus
-    against: Comparison | None  # the focus against it
+    against: PairedTest | None  # the focus against it
     milliseconds: float | None = None  # an image at batch 1, ONNX Runtime CPU
 
     def score(self, method: str) -> Score | None:
@@ -214,7 +214,7 @@ def _score(method: str, runs: Sequence[StudentUnit]) -> Score | None:
 
 def _against_best(
     matrix: Matrix, scores: Sequence[Score], hits: dict[tuple[str, int], Hits]
-) -> tuple[str | None, Comparison | None]:
+) -> tuple[str | None, PairedTest | None]:
     """The best method but the focus, by mean over the seeds, and the focus against it.
 
     That it is chosen on test makes the gain, if anything, smaller.

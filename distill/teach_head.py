@@ -13,7 +13,7 @@ from ..errors import MldrError
 from ..models.config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .head import Head, labelled, measured, teach
+from .head import LinearHead, labelled, measured, teach
 from .metrics import MetricsLog
 from .network import Network
 from .phase import Phase, Training
@@ -106,7 +106,9 @@ def _whole_val(phase: Phase, preprocessing: Preprocessing) -> EvalBatches:
     return EvalBatches(phase.dataset.val, preprocessing, 250, device, threads=threads)
 
 
-def _tell(phase: Phase, head: Head, tried: list[Head], seen: Head, *, alone: bool) -> None:
+def _tell(
+    phase: Phase, head: LinearHead, tried: list[LinearHead], seen: LinearHead, *, alone: bool
+) -> None:
     """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
     phase.progress.note(
         f"head: decay {head.decay:g}, the best of {len(tried)}, gets {head.top1:.2f} % of the "

@@ -39,7 +39,7 @@ _EVAL_BATCH = 250
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """One line of the table."""
 
     name: str
@@ -55,10 +55,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """What a run came to. True when every artifact passed its gate; prints itself."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
     max_batch: int
     images: int  # of the test split
     classes: int
@@ -121,7 +121,7 @@ class Summary:
         return table
 
 
-def report(pipeline: Pipeline) -> Summary | None:
+def report(pipeline: Pipeline) -> RunSummary | None:
     """The whole recipe carried out, and its closing table; None in all processes but the first.
 
     The others have nothing to do once the student is trained.
@@ -132,7 +132,7 @@ def report(pipeline: Pipeline) -> Summary | None:
     return summarise(pipeline, pipeline.bundle())
 
 
-def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
+def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
     """The table, kept as summary.json; what that has of the same bundle is not measured again."""
     manifest, space = bundle.manifest, pipeline.space
     measured = _measured(pipeline, bundle)
@@ -141,7 +141,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         pipeline.progress.note(f"table: already there, {space.out / FILE}")
     else:
         rows = _rows(pipeline, bundle)
-    summary = Summary(
+    summary = RunSummary(
         rows=rows,
         max_batch=manifest.max_batch,
         images=manifest.artifacts[0].parity.samples,
@@ -163,7 +163,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
     return summary
 
 
-def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[Row, ...]:
+def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[SummaryRow, ...]:
     teacher = [_teacher_row(pipeline, bundle)] if needs_teacher(pipeline.recipe.method) else []
     return (*teacher, _student_row(bundle), *_artifact_rows(bundle))
 
@@ -184,16 +184,16 @@ def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
     )
 
 
-def _kept(path: Path, measured: str) -> tuple[Row, ...]:
+def _kept(path: Path, measured: str) -> tuple[SummaryRow, ...]:
     """The rows of a summary.json of the same things; none where it is not one."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Row(**row) for row in there["rows"] if there["measured"] == measured)
+        return tuple(SummaryRow(**row) for row in there["rows"] if there["measured"] == measured)
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
-def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
+def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
     """The teacher on test, in fp32, under its own normalisation."""
     assert pipeline.recipe.teacher is not None
     folder = pipeline.teacher()
@@ -206,7 +206,7 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
     pipeline.progress.finish()
     inputs = preprocess(list(bundle.golden.pixels), teacher.preprocessing)
     single, batch = _speed(TorchRunner(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
-    return Row(
+    return SummaryRow(
         name=f"teacher {pipeline.recipe.teacher.name}",
         runtime="PyTorch",
         top1=result.top1,
@@ -220,12 +220,12 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
     )
 
 
-def _student_row(bundle: Bundle) -> Row:
+def _student_row(bundle: Bundle) -> SummaryRow:
     manifest = bundle.manifest
     accuracy = manifest.artifacts[0].parity.reference
     runner = TorchRunner(bundled_model(bundle))
     single, batch = _speed(runner, bundle.golden.inputs, manifest.max_batch)
-    return Row(
+    return SummaryRow(
         name=f"student {manifest.model['name']}",
         runtime="PyTorch",
         top1=accuracy.top1,
@@ -245,7 +245,7 @@ def _warning(manifest: Manifest) -> str:
     return f"the student is no better than chance: {manifest.chance}; {ADVICE}"
 
 
-def _artifact_rows(bundle: Bundle) -> list[Row]:
+def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
     """The artifacts, those that run on this machine timed in turns."""
     manifest, images = bundle.manifest, bundle.golden.inputs
     kinds = {a.file: KINDS[a.format, a.precision] for a in manifest.artifacts}
@@ -259,7 +259,7 @@ def _artifact_rows(bundle: Bundle) -> list[Row]:
         single = dict(zip(timed, in_turns(ready, images, 1), strict=True))
         batch = dict(zip(timed, in_turns(ready, images, manifest.max_batch), strict=True))
     return [
-        Row(
+        SummaryRow(
             name=artifact.file,
             runtime=kinds[artifact.file].runtime,
             top1=artifact.parity.artifact.top1,
