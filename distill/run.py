@@ -146,7 +146,8 @@ def preprocessing_of(model: ModelConfig, built: nn.Module, job: Job) -> Preproce
         return record.preprocessing.model_copy(update={"size": (side, side)})
     published = model.weights is not None
     mean, std = normalisation(built) if published else (job.dataset.mean, job.dataset.std)
-    return Preprocessing(size=(side, side), mean=mean, std=std)
+    crop = job.data.crop_fraction
+    return Preprocessing(size=(side, side), crop_fraction=crop, mean=mean, std=std)
 
 
 def identity_of(parts: dict[str, Any]) -> str:
