@@ -50,7 +50,8 @@ def preprocessing_of(config: ModelConfig, model: nn.Module, phase: Phase) -> Pre
         return record.preprocessing.model_copy(update={"size": (side, side)})
     published = config.weights is not None
     mean, std = normalisation(model) if published else (phase.dataset.mean, phase.dataset.std)
-    return Preprocessing(size=(side, side), mean=mean, std=std)
+    crop = phase.data.crop_fraction
+    return Preprocessing(size=(side, side), crop_fraction=crop, mean=mean, std=std)
 
 
 def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, remedy: str) -> None:

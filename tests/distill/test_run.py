@@ -58,6 +58,13 @@ def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
     assert not (phase.folder / "checkpoints").exists()
 
 
+def test_evaluation_and_the_student_see_the_crop_of_the_recipe(phase: Phase) -> None:
+    cropped = replace(phase, data=phase.data.model_copy(update={"crop_fraction": 0.875}))
+    record = load_trained(run.train_teacher(cropped, STUDENT, TRAINING))[0]
+    assert record.preprocessing.crop_fraction == 0.875
+    assert record.evidence is not None and record.evidence.preprocessing == record.preprocessing
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.7])
 def test_the_evidence_is_of_the_kept_weights_in_fp32(phase: Phase, ema: float) -> None:
     """Also where training itself computes in bf16."""

@@ -98,7 +98,8 @@ def test_there_is_one_door() -> None:
     rooms = [init.parent.rglob("*.py") for init in ROOT.glob("*/__init__.py")]
     naming = [
         str(path.relative_to(ROOT))
-        for path in files
+        for room in rooms
+        for path in room
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr.startswith("deserialize")
     ]
