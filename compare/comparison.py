@@ -42,10 +42,10 @@ class Comparison:
     def runs(self) -> list[Unit]:
         """Everything to be trained, as far as it is settled: students wait for the tuning."""
         trials = tuning(self.matrix, self.out)
-        taught = list(teachers(self.matrix, self.out).values())
+        teacher_runs = list(teachers(self.matrix, self.out).values())
         if all(trial.finished for trial in trials):
-            return [*taught, *trials, *self._students()]
-        return [*taught, *trials]
+            return [*teacher_runs, *trials, *self._students()]
+        return [*teacher_runs, *trials]
 
     def train(self, device: str, progress: Progress) -> None:
         """Take runs until none is left. Raises Failures when some did not work out."""

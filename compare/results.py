@@ -139,11 +139,13 @@ def collect(
         truth[config] = data.load(config, progress=progress).test.labels
     pairs = []
     for pair in matrix.pairs:
-        mine = [run for run in finished if run.pair == pair]
-        if mine:
-            labels = truth[mine[0].recipe.data]
-            hits = {(r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in mine}
-            pairs.append(_pair(matrix, pair, mine, hits, teachers, milliseconds.get(pair)))
+        pair_runs = [run for run in finished if run.pair == pair]
+        if pair_runs:
+            labels = truth[pair_runs[0].recipe.data]
+            hits = {
+                (r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in pair_runs
+            }
+            pairs.append(_pair(matrix, pair, pair_runs, hits, teachers, milliseconds.get(pair)))
     return Results(
         matrix=matrix,
         pairs=tuple(pairs),
@@ -201,14 +203,14 @@ def _pair(
 
 
 def _score(method: str, runs: Sequence[StudentUnit]) -> Score | None:
-    mine = [run for run in runs if run.method == method]
-    if not mine:
+    method_runs = [run for run in runs if run.method == method]
+    if not method_runs:
         return None
     return Score(
         method=method,
-        top1=tuple(run.outcome["test_top1"] for run in mine),
-        seeds=tuple(run.seed for run in mine),
-        train_seconds=tuple(run.outcome["train_seconds"] for run in mine),
+        top1=tuple(run.outcome["test_top1"] for run in method_runs),
+        seeds=tuple(run.seed for run in method_runs),
+        train_seconds=tuple(run.outcome["train_seconds"] for run in method_runs),
     )
 
 
