@@ -24,7 +24,7 @@ from mldr_deploy.export.runner import OnnxRunner
 from mldr_deploy.export.scales import activation_ranges
 
 ROOT = Path(__file__).resolve().parents[2]
-END_OF_TABLE = ")  # fmt: skip\n"
+END_OF_TABLE = ")  # fmt: skip\nPRECISIONS = "
 ROW = """    Precision(
         "int16", 16, "INT16", (), {"max_drop": 0.5, "max_relative": 0.01}, "a toy",
         runs_on=("cpu",)
