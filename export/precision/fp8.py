@@ -16,7 +16,7 @@ import numpy as np
 from ...bundle.manifest import Runnable
 from ...runtimes.runner import OnnxRunner, Runner
 from .qdq import SYMMETRIC
-from .write_quantised import quantised_kind
+from .search import quantised_kind
 
 _SCHEME = dataclasses.replace(SYMMETRIC, activations="fp8 (E4M3FN), symmetric, per tensor")
 LARGEST = 448.0  # of E4M3FN

@@ -14,9 +14,9 @@ from ...bundle.preprocess import Floats
 from ...bundle.quantization import Quantization, Trial
 from ...errors import MldrError
 from ...runtimes.runner import OnnxRunner
-from ..job import Job
+from ..job import ArtifactKind, Job, Written
 from ..parity import log_softmax
-from .graph import load_graph
+from .graph import load_graph, opset_of, save_graph
 from .judge import GraphRunner, Judge
 from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
 
@@ -151,6 +151,22 @@ def search(
         )
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".calibrating-") as folder:
         return Search(job, precision, scheme, Path(folder), convert).carry_out()
+
+
+def quantised_kind(
+    precision: str, scheme: Scheme, convert: Convert | None = None, **run: Any
+) -> ArtifactKind:
+    """The kind that writes the best graph of ``search``; ``run``: how it is run, if not by itself.
+
+    Writing raises MldrError without images to calibrate on or to judge by.
+    """
+
+    def write(job: Job) -> Written:
+        proto, record = search(job, precision, scheme, convert)
+        save_graph(proto, job.onnx(precision))
+        return Written(PRECISIONS[precision].file, opset=opset_of(proto), quantization=record)
+
+    return ArtifactKind(write, **run)
 
 
 def _mean_kl(expected: Floats, logits: Floats) -> float:

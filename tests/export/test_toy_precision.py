@@ -21,9 +21,10 @@ from onnx import numpy_helper
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.export.scales import activation_ranges
 
 ROOT = Path(__file__).resolve().parents[2]
-END_OF_TABLE = ")  # fmt: skip\n"
+END_OF_TABLE = ")  # fmt: skip\nPRECISIONS = "
 ROW = """    Precision(
         "int16", 16, "INT16", (), {"max_drop": 0.5, "max_relative": 0.01}, "a toy",
         runs_on=("cpu",)
@@ -172,6 +173,8 @@ def test_a_row_and_a_file_are_all_that_a_precision_takes(package: Path, tmp_path
         "engine": None,
         "torch": False,
     }
+    first = activation_ranges(onnx.load(tmp_path / "student.int16.onnx"))[0]
+    assert (first.value, first.highest) == ("input", pytest.approx(np.abs(images).max()))
     with (
         OnnxRunner(tmp_path / "student.onnx") as exact,
         OnnxRunner(tmp_path / "student.int16.onnx") as rounded,
