@@ -24,7 +24,7 @@ class ModelFile:
     CPU and TensorRT read them there.
     """
 
-    path: Path  # what messages call it, by its name
+    path: Path
     entry: FileEntry | None = None  # as a manifest lists it
     input: TensorSpec | None = None
     output: TensorSpec | None = None

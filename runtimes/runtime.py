@@ -77,8 +77,8 @@ class Runtime(ABC):
 
     @property
     def file(self) -> str:
-        """Name of the file that is run."""
-        return self.model.path.name
+        """What messages call the file: its name in the manifest, else its own."""
+        return self.model.entry.file if self.model.entry else self.model.path.name
 
     def __enter__(self) -> Self:
         self.load()

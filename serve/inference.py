@@ -123,7 +123,7 @@ def _metadata(service: Service) -> ModelMetadata:
         for spec in (manifest.input, manifest.output)
     ]
     details: dict[str, Any] = {
-        "artifact": service.runtime.file,
+        "artifact": service.runtime.model.path.name,
         "precision": service.runtime.model.precision,
         "max_batch": service.max_batch,
         "parity": artifact.status if artifact else "reference",

@@ -42,8 +42,8 @@ def serve(
         with runtime:
             difference = prove_golden(bundle, runtime)
             progress.note(
-                f"{runtime.file} ({runtime.model.precision}) in {runtime.name}: golden images "
-                f"answered as at export (|dlogit| {difference:.1e})"
+                f"{runtime.model.path.name} ({runtime.model.precision}) in {runtime.name}: golden "
+                f"images answered as at export (|dlogit| {difference:.1e})"
             )
             from .app import create_app
             from .service import Service
