@@ -9,7 +9,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 
 @click.command(name="distill")
@@ -22,4 +22,4 @@ def command(pipeline: Pipeline) -> None:
     only, `--set method.name=kd` by Hinton's distillation: what a gain is measured against; give
     each its own --out, and `--set teacher.weights=OUT/teacher/trained` to share one teacher.
     """
-    print(pipeline.told("student", pipeline.student()))
+    print(pipeline.line("student", pipeline.student()))

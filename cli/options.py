@@ -19,7 +19,7 @@ from .console import progress
 from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,8 +110,8 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
 
         with progress(quiet) as bar, ExitStack() as stack:
             with waiting_told(device):  # PyTorch takes seconds to load, which count
+                from ..pipeline.phases import pipeline
                 from ..pipeline.recipe import load_recipe
-                from ..pipeline.stages import pipeline
 
                 resolved = load_recipe(recipe, overrides)
                 opened_pipeline = stack.enter_context(

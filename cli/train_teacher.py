@@ -9,7 +9,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 
 @click.command(name="train-teacher")
@@ -22,4 +22,4 @@ def command(pipeline: Pipeline) -> None:
     teacher.weights and teacher.fresh_head=true a pretrained model is fine-tuned. Continues where it
     was interrupted.
     """
-    print(pipeline.told("teacher", pipeline.teacher()))
+    print(pipeline.line("teacher", pipeline.teacher()))

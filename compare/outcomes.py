@@ -16,7 +16,7 @@ from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
 from ..export.latency import milliseconds_per_image
 from ..export.student import load_student
-from ..pipeline.stages import Pipeline
+from ..pipeline.phases import Pipeline
 from ..pipeline.summary import machine
 from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu

@@ -17,8 +17,8 @@ from ..bundle.atomic import write_json
 from ..bundle.progress import Progress
 from ..distill.methods.registry import needs_teacher
 from ..errors import MldrError
+from ..pipeline.phases import Pipeline, pipeline
 from ..pipeline.recipe import Recipe
-from ..pipeline.stages import Pipeline, pipeline
 from ..pipeline.workspace import Workspace
 from .matrix import Matrix
 from .outcomes import Outcome, export_outcome, student_outcome, teacher_outcome, tuning_outcome

@@ -60,10 +60,10 @@ def meeting(device: str) -> Meeting | None:
 
     Raises Unavailable for an environment that no meeting can come of.
     """
-    size, rank = _number(_SIZE, 1), _number(_RANK, 0)
-    local = _number(("LOCAL_RANK",), -1)
+    size, rank = _number(_SIZE) or 1, _number(_RANK) or 0
+    local = _number(("LOCAL_RANK",))
     on_cpu = device.partition(":")[0] == "cpu"
-    if size <= 1 or not (on_cpu or local >= 0):  # without LOCAL_RANK there is one process a GPU
+    if size <= 1 or (local is None and not on_cpu):  # then there is one process a GPU
         return None
     if not 0 <= rank < size:
         raise Unavailable(f"there is no process {rank} of {size} (0 is the first): {remedy()}")
@@ -112,7 +112,7 @@ def waiting_told(device: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _number(names: tuple[str, ...], default: int) -> int:
+def _number(names: tuple[str, ...]) -> int | None:
     """The first of the variables that is a number from 0 on, as Accelerate reads them."""
     for name in names:
         text = os.environ.get(name)
@@ -124,4 +124,4 @@ def _number(names: tuple[str, ...], default: int) -> int:
             raise Unavailable(f"{name}={text} in the environment is no number: unset it") from None
         if value >= 0:
             return value
-    return default
+    return None

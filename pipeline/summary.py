@@ -26,14 +26,15 @@ from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
 from ..distill.methods.registry import needs_teacher
-from ..distill.run import identity_of, weights_file
+from ..distill.phase import identity_of
 from ..distill.task import Teacher
+from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
 from ..export.latency import in_turns, milliseconds_per_image
 from ..export.student import bundled_model
 from ..export.torch_reference import torch_reference
 from ..runtimes.runtime import Predictor
-from .stages import Pipeline
+from .phases import Pipeline
 
 FILE = "summary.json"
 _EVAL_BATCH = 250

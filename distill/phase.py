@@ -1,7 +1,9 @@
-"""What a training stage is given, and the batches that every kind of training makes of it."""
+"""What a training phase is given, and the batches that every kind of training makes of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,18 @@ class Training(BaseModel):
     augment: AugmentConfig = Field(default=AugmentConfig())
 
 
+def identity_of(parts: dict[str, Any]) -> str:
+    """A hash of values of JSON: equal parts, equal identity."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
-class Job:
-    """What both stages need: the data, where to compute and to write, and what it came from."""
+class Phase:
+    """One training, the teacher's or the student's: its data, where it computes and writes.
+
+    ``identity`` is `identity_of` everything that decides the result; a checkpoint with another
+    identity is refused. ``provenance`` goes into the record of the trained model.
+    """
 
     data: DataConfig
     dataset: Dataset
@@ -48,7 +59,7 @@ class Job:
 
     @property
     def share(self) -> Share:
-        """This process's part of every row of kept answers."""
+        """This process's part of every row of a cache."""
         return Share(self.accelerator.process_index, self.accelerator.num_processes)
 
     def views(self, training: Training, count: int) -> Views:

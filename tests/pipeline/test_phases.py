@@ -25,8 +25,8 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
+from mldr_deploy.pipeline.phases import _who
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
-from mldr_deploy.pipeline.stages import _who
 from mldr_deploy.pipeline.summary import _kept
 from mldr_deploy.pipeline.workspace import workspace
 

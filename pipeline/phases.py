@@ -1,4 +1,4 @@
-"""The stages of the main job, each skipped where its finished output already lies there.
+"""The phases of a recipe's run, each skipped where its finished output already lies there.
 
 Under torchrun or accelerate launch every process trains; the first one alone exports and reports.
 """
@@ -28,7 +28,9 @@ from ..data.dataset import Dataset, load_dataset
 from ..distill import run
 from ..distill.config import TrainConfig
 from ..distill.methods.registry import needs_teacher
+from ..distill.phase import Phase, identity_of
 from ..distill.task import Teacher
+from ..distill.teacher import load_teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
@@ -62,11 +64,11 @@ class Pipeline:
     ) -> None:
         self.space, self.recipe, self._load = space, space.recipe, load or load_dataset
         self.accelerator, self.progress = accelerator, progress
-        self._told: set[str] = set()  # stages that a note was given of
+        self._noted: set[str] = set()  # phases that a note was given of
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The recipe's data, read when the first stage needs them."""
+        """The recipe's data, read when the first phase needs them."""
         began = time.perf_counter()
         loaded = self._load(self.recipe.data, progress=self.progress)
         self._time("data", time.perf_counter() - began)
@@ -80,7 +82,7 @@ class Pipeline:
         if not config.is_trained_here:
             return None
         return self._train(
-            "teacher", lambda job: run.train_teacher(job, config.model, config.training)
+            "teacher", lambda phase: run.train_teacher(phase, config.model, config.training)
         )
 
     def student(self) -> Path:
@@ -91,17 +93,17 @@ class Pipeline:
         taught = needs_teacher(recipe.method)
         if taught:
             assert recipe.teacher is not None
-            job, teacher = self.job("student"), recipe.teacher.model
+            phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
-            run.require_served(job, recipe.student, teacher, recipe.method, recipe.training, side)
+            run.check_pair(phase, recipe.student, teacher, recipe.method, recipe.training, side)
         folder = self.teacher() if taught else None
 
-        def distill(job: run.Job) -> Path:
+        def distill(phase: Phase) -> Path:
             teacher = self.worthy_teacher(folder) if taught else None
             if folder is not None:
-                told = {**job.provenance, "teacher": _teacher_record(folder)}
-                job = replace(job, provenance=told)
-            return run.distill(job, recipe.student, teacher, recipe.method, recipe.training)
+                provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
+                phase = replace(phase, provenance=provenance)
+            return run.distill(phase, recipe.student, teacher, recipe.method, recipe.training)
 
         return self._train("student", distill)
 
@@ -121,14 +123,14 @@ class Pipeline:
         self._time("export and parity", time.perf_counter() - began)
         return built
 
-    def told(self, stage: str, trained: Path | None) -> str:
-        """One line about a finished training stage."""
+    def line(self, phase: str, trained: Path | None) -> str:
+        """One line about a finished training phase."""
         if trained is None:
-            return f"{stage}: nothing to train, the recipe names finished weights"
+            return f"{phase}: nothing to train, the recipe names finished weights"
         record = load_trained(trained)[0]
         top1 = record.metrics.get("val_top1")
         score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
-        return f"{stage}: {record.model['name']}{score}, {trained}"
+        return f"{phase}: {record.model['name']}{score}, {trained}"
 
     def load_teacher(self, trained: Path | None) -> Teacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
@@ -136,7 +138,7 @@ class Pipeline:
         model, order = self.recipe.teacher.model, self.recipe.teacher.class_order
         if trained is not None:
             model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
-        return run.load_teacher(model, self.job("teacher"), order)
+        return load_teacher(model, self.phase("teacher"), order)
 
     def worthy_teacher(self, trained: Path | None) -> Teacher:
         """The same, known to be better than chance and to mean the data's classes.
@@ -147,17 +149,17 @@ class Pipeline:
         assert config is not None
         teacher = self.load_teacher(trained)
         who = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
-        require_worth(teacher, who, trained, self.job("teacher"))
+        require_worth(teacher, who, trained, self.phase("teacher"))
         return teacher
 
-    def job(self, stage: str) -> run.Job:
-        """What a training stage is given."""
-        return run.Job(
-            data=self.recipe.teacher_data if stage == "teacher" else self.recipe.data,
+    def phase(self, name: str) -> Phase:
+        """The training phase ``name``, teacher or student, of this run."""
+        return Phase(
+            data=self.recipe.teacher_data if name == "teacher" else self.recipe.data,
             dataset=self.dataset,
             accelerator=self.accelerator,
-            folder=self.space.folder(stage),
-            identity=self._identity(stage),
+            folder=self.space.folder(name),
+            identity=self._identity(name),
             provenance={
                 "recipe": _plain(self.recipe),
                 "commit": commit(),
@@ -167,39 +169,39 @@ class Pipeline:
             logits=self.space.folder("logits"),
         )
 
-    def _train(self, stage: str, work: Callable[[run.Job], Path]) -> Path:
-        if (finished := self.space.trained(stage)) is not None:
-            return self._skip(stage, finished)
-        self.progress.note(f"{stage}: {_who(self.recipe, stage)}")
-        self._told.add(stage)
-        return work(self.job(stage))
+    def _train(self, phase: str, work: Callable[[Phase], Path]) -> Path:
+        if (finished := self.space.trained(phase)) is not None:
+            return self._skip(phase, finished)
+        self.progress.note(f"{phase}: {_who(self.recipe, phase)}")
+        self._noted.add(phase)
+        return work(self.phase(phase))
 
-    def _skip(self, stage: str, finished: Path) -> Path:
-        if stage not in self._told:
-            self.progress.note(f"{stage}: already there, {finished}")
-        self._told.add(stage)
+    def _skip(self, phase: str, finished: Path) -> Path:
+        if phase not in self._noted:
+            self.progress.note(f"{phase}: already there, {finished}")
+        self._noted.add(phase)
         return finished
 
-    def _identity(self, stage: str) -> str:
+    def _identity(self, phase: str) -> str:
         """What a checkpoint must have come from to be continued."""
         recipe = flat(self.recipe.model_dump(mode="json"))
         parts = {
             key: value
             for key, value in recipe.items()
-            if _matters(stage, key) and not is_idle(self.recipe, key)
+            if _matters(phase, key) and not is_idle(self.recipe, key)
         }
-        return run.identity_of(
+        return identity_of(
             {
                 **parts,
-                "stage": stage,
+                "stage": phase,  # the key stays: older runs are continued
                 "data": self.dataset.fingerprint,
                 "processes": self.accelerator.num_processes,
             }
         )
 
-    def _time(self, stage: str, seconds: float) -> None:
+    def _time(self, phase: str, seconds: float) -> None:
         if self.accelerator.is_main_process:
-            self.space.record_time(stage, seconds)
+            self.space.record_time(phase, seconds)
 
 
 @contextmanager
@@ -272,8 +274,8 @@ def _teacher_record(folder: Path) -> dict[str, Any]:
     }
 
 
-def _who(recipe: Recipe, stage: str) -> str:
-    if stage == "teacher":
+def _who(recipe: Recipe, phase: str) -> str:
+    if phase == "teacher":
         assert recipe.teacher is not None
         return f"{recipe.teacher.name} on labels, {_length(recipe.teacher.train)}"
     teacher = recipe.teacher if needs_teacher(recipe.method) else None
@@ -286,13 +288,13 @@ def _length(train: TrainConfig) -> str:
     return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
 
 
-def _matters(stage: str, key: str) -> bool:
-    """Whether a recipe's key has a say in what a stage trains."""
+def _matters(phase: str, key: str) -> bool:
+    """Whether a recipe's key has a say in what a phase trains."""
     head, _, rest = key.partition(".")
     if head == "data":
         return rest not in _INDIFFERENT_DATA
     teaching = head == "teacher"
-    return teaching if stage == "teacher" else head not in ("name", "description", "export")
+    return teaching if phase == "teacher" else head not in ("name", "description", "export")
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
