@@ -80,7 +80,7 @@ from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.job import Job
 from mldr_deploy.export.kinds import KINDS, plan
 from mldr_deploy.export.tensorrt.write import engine_of
-from mldr_deploy.serve.runtimes.registry import RUNTIMES
+from mldr_deploy.runtimes.runtime_kinds import RUNTIMES
 
 folder = pathlib.Path(sys.argv[1])
 config = ExportConfig(precisions=["int16"], opset=21)
@@ -190,7 +190,7 @@ def test_export_proves_it_and_serves_it(package: Path, run: Any, tmp_path: Path)
     ask = (
         "import sys, pathlib\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
-        "from mldr_deploy.serve.runtimes.choose import open_runtime\n"
+        "from mldr_deploy.runtimes.choose import open_runtime\n"
         "bundle = open_bundle(pathlib.Path(sys.argv[1]))\n"
         "with open_runtime(bundle, artifact='int16') as runtime: print(runtime.name)\n"
     )
