@@ -15,9 +15,10 @@ from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from ..runtimes.runner import Runner, TorchRunner
+from ..runtimes.runtime import Predictor
 from .parity import log_softmax
 from .student import Student, first_difference
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -49,7 +50,7 @@ def require_same_function(
     if evidence is None:
         progress.note(f"{trained} records no validation figures: nothing to hold the student to")
         return
-    with TorchRunner(student.model) as reference:
+    with torch_reference(student.model) as reference:
         again = measure_again(reference, dataset.val, spec, progress)
     broken = evidence.contradicted_by(again)
     if broken:
@@ -67,7 +68,7 @@ def require_same_function(
 
 
 def measure_again(
-    reference: Runner, validation: Split, preprocessing: Preprocessing, progress: Progress
+    reference: Predictor, validation: Split, preprocessing: Preprocessing, progress: Progress
 ) -> Evidence | None:
     """What the entered ``reference`` scores on the whole validation split.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
 from ..export.latency import in_turns, milliseconds_per_image
 from ..export.student import bundled_model
-from ..runtimes.runner import Runner, TorchRunner
+from ..export.torch_reference import torch_reference
+from ..runtimes.runtime import Predictor
 from .phases import Pipeline
 
 FILE = "summary.json"
@@ -205,7 +207,7 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
     result = evaluate(teacher.model.to(device), batches, progress=pipeline.progress)
     pipeline.progress.finish()
     inputs = preprocess(list(bundle.golden.pixels), teacher.preprocessing)
-    single, batch = _speed(TorchRunner(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
+    single, batch = _speed(torch_reference(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
     return SummaryRow(
         name=f"teacher {pipeline.recipe.teacher.name}",
         runtime="PyTorch",
@@ -223,7 +225,7 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
 def _student_row(bundle: Bundle) -> SummaryRow:
     manifest = bundle.manifest
     accuracy = manifest.artifacts[0].parity.reference
-    runner = TorchRunner(bundled_model(bundle))
+    runner = torch_reference(bundled_model(bundle))
     single, batch = _speed(runner, bundle.golden.inputs, manifest.max_batch)
     return SummaryRow(
         name=f"student {manifest.model['name']}",
@@ -275,7 +277,9 @@ def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
     ]
 
 
-def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float]:
+def _speed(
+    runner: AbstractContextManager[Predictor], inputs: Floats, max_batch: int
+) -> tuple[float, float]:
     """Milliseconds an image, at batch 1 and at the largest, on the bundle's golden images."""
     with runner as ready:
         single = milliseconds_per_image(ready, inputs, 1)
