@@ -1,16 +1,22 @@
-"""What a call costs on the exporting machine, and which artifact to ship there."""
+"""What a call costs on the exporting machine, and the timing of calls in turns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from .manifest import Artifact, Manifest
+from .preprocess import Floats
+from .shipping import Recommendation, Timing, recommend
 
-_FASTER = 1.05  # less is noise; and so is a gain at one batch size alone
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+_WARM_UP, _FEWEST = 5, 10  # calls
+_ROUNDS = 5
 
 
 class Latency(BaseModel):
@@ -23,61 +29,57 @@ class Latency(BaseModel):
     batch: int = Field(ge=1, description="Images in the larger call.")
     threads: int = Field(ge=1, description="Threads of the runtime.")
     machine: str = Field(description="Processor that it was measured on.")
+    rounds_single: list[float] = Field(
+        default_factory=list,
+        description="Medians of `ms_single` by rounds in turns with the other artifacts, which "
+        "tell the noise; bundles before them have none.",
+    )
+    rounds_batch: list[float] = Field(default_factory=list, description="The same of `ms_batch`.")
 
 
-@dataclass(frozen=True)
-class Recommendation:
-    """The artifact to ship on the machine that its latency was measured on, and why."""
+def recommended(manifest: Manifest) -> Recommendation | None:
+    """The artifact to ship on the exporting machine, by the latencies of the manifest.
 
-    file: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"ship {self.file}: {self.reason}"
-
-
-def recommend(manifest: Manifest) -> Recommendation | None:
-    """The fastest artifact that passed; fp32 where nothing is faster at both batch sizes.
-
-    None where no artifact that passed has a latency. Artifacts that were proven by emulation are
-    not considered: this machine would not run them so.
+    None where it has none.
     """
-    timed = {
-        artifact.file: (artifact, artifact.latency)
-        for artifact in manifest.artifacts
-        if artifact.status == "passed" and artifact.latency is not None and not artifact.emulated
-    }
-    if not timed:
-        return None
-    base, own = next(
-        (pair for pair in timed.values() if pair[0].precision == "fp32"), _first(timed)
-    )
-    others = {
-        artifact.precision: (artifact, own.ms_single / ms.ms_single, own.ms_batch / ms.ms_batch)
-        for artifact, ms in timed.values()
-        if artifact is not base
-    }
-    if not others:
-        return Recommendation(base.file, "the only one measured here")
-    faster = [each for each in others.values() if min(each[1:]) >= _FASTER]
-    if not faster:
-        ratios = ", ".join(
-            f"{p} {one:.2f}x and {many:.2f}x" for p, (_, one, many) in others.items()
+    timings = [
+        Timing(
+            artifact.file,
+            None,
+            latency.rounds_single or [latency.ms_single],
+            latency.rounds_batch or [latency.ms_batch],
         )
-        reason = f"nothing that passed is faster here at batch 1 and {own.batch} ({ratios})"
-        return Recommendation(base.file, reason)
-    best, speedup, _ = max(faster, key=lambda each: each[1])
-    return Recommendation(best.file, _why(best, speedup))
+        for artifact in manifest.artifacts
+        if (latency := artifact.latency) is not None
+    ]
+    return recommend(manifest, timings)
 
 
-def _first(timed: dict[str, tuple[Artifact, Latency]]) -> tuple[Artifact, Latency]:
-    return next(iter(timed.values()))
+def in_turns(
+    runners: Sequence[Callable[[Floats], Floats]],
+    images: Floats,
+    batch: int,
+    *,
+    seconds: float = 1.0,
+) -> list[list[float]]:
+    """Milliseconds an image of each of ``runners``: the medians of five rounds of calls.
 
-
-def _why(artifact: Artifact, speedup: float) -> str:
-    parity = artifact.parity
-    gain = parity.artifact.top1 - parity.reference.top1
-    return (
-        f"{speedup:.2f}x as fast as fp32 at batch 1, top-1 {gain:+.2f} points, agreement "
-        f"{parity.agreement:.2f} %"
-    )
+    Calls take ``batch`` of the real inputs ``images`` [N, 3, H, W], which they rotate through. The
+    runners are called in turns, so that what else the machine does slows all of them alike.
+    ``seconds`` is for each; there are 10 calls at least.
+    """
+    order = np.arange(max(len(images), batch)) % len(images)
+    starts = range(0, len(order) - batch + 1, batch)
+    calls = [np.ascontiguousarray(images[order[start : start + batch]]) for start in starts]
+    for runner in runners:
+        for k in range(_WARM_UP):
+            runner(calls[k % len(calls)])
+    times: list[list[float]] = [[] for _ in runners]
+    begun = time.perf_counter()
+    while len(times[0]) < _FEWEST or time.perf_counter() - begun < seconds * len(runners):
+        call = calls[len(times[0]) % len(calls)]
+        for runner, own in zip(runners, times, strict=True):
+            begin = time.perf_counter()
+            runner(call)
+            own.append(1000 * (time.perf_counter() - begin) / batch)
+    return [[float(np.median(part)) for part in np.array_split(own, _ROUNDS)] for own in times]

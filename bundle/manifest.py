@@ -183,6 +183,11 @@ class Manifest(BaseModel):
         return self.chance is not None and self.chance.can_tell and not self.chance
 
     @property
+    def warning(self) -> str | None:
+        """That the student learned nothing, and what to try; None unless it is at chance."""
+        return self.chance.warning if self.chance is not None and self.at_chance else None
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle.chance import ADVICE
+from ..bundle.golden import golden_limit
 from ..bundle.manifest import Artifact
 from ..bundle.parity import Fault, ParityResult
-from ..bundle.preprocess import Floats, to_pixels
+from ..bundle.preprocess import to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError, Unavailable
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
 
 _BATCH = 16  # calibration images at a time
-_GOLDEN_SLACK = 1.2  # other kernels on another machine
-_WEIGHTS_TOLERANCE = 1e-3  # logits of the same weights in the same framework on another machine
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ def check_bundle(
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
-    if bundle.manifest.at_chance:
-        findings.append(Finding("student", False, f"no better than chance: {ADVICE}"))
+    if bundle.manifest.warning is not None:
+        findings.append(Finding("student", False, bundle.manifest.warning))
     if dataset is not None:
         findings.append(_golden_sources(bundle, dataset))
     model = None
@@ -150,8 +148,8 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
 
 
 def _weights(bundle: Bundle, reference: Runner) -> Finding:
-    largest = _largest(reference(bundle.golden.inputs), bundle.golden.logits)
-    holds = largest <= _WEIGHTS_TOLERANCE
+    largest = bundle.golden.difference(reference(bundle.golden.inputs))
+    holds = largest <= golden_limit(None)
     return Finding(
         "weights", holds, f"|dlogit| {largest:.2g} of the rebuilt PyTorch model on golden images"
     )
@@ -185,10 +183,7 @@ def _artifact(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> list[Fi
             logits = runner(bundle.golden.inputs)
     except RunError as error:
         return [*said, Finding(f"{artifact.file} golden logits", False, str(error))]
-    largest = _largest(logits, bundle.golden.logits)
-    limit = stored.gate.max_dlogit
-    if limit is None:  # the golden images are of the split that parity was measured on
-        limit = _GOLDEN_SLACK * stored.max_dlogit + _WEIGHTS_TOLERANCE
+    largest, limit = bundle.golden.difference(logits), golden_limit(stored)
     detail = f"|dlogit| {largest:.2g}, allowed {limit:.2g}"
     return [*said, Finding(f"{artifact.file} golden logits", largest <= limit, detail)]
 
@@ -254,10 +249,3 @@ def _parity(
     config = ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch)
     inputs = worst_inputs(dataset.test, manifest.preprocessing, result)
     return result, locate(model, bundle.file(artifact), inputs, config, gate, progress)
-
-
-def _largest(logits: Floats, expected: Floats) -> float:
-    """Largest absolute difference; infinity for another shape or anything that is not finite."""
-    if logits.shape != expected.shape or not np.isfinite(logits).all():
-        return float("inf")
-    return float(np.abs(logits - expected).max())

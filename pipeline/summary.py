@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
-from ..bundle.chance import ADVICE, tells_top5
+from ..bundle.chance import tells_top5
 from ..bundle.data_report import data_report_of
-from ..bundle.latency import recommend
+from ..bundle.latency import in_turns, recommended
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.processor import cpu_quota, processor
 from ..bundle.reader import Bundle
@@ -29,7 +29,7 @@ from ..distill.methods.registry import needs_teacher
 from ..distill.run import identity_of, weights_file
 from ..distill.task import Teacher
 from ..export.kinds import KINDS
-from ..export.latency import in_turns, milliseconds_per_image
+from ..export.latency import milliseconds_per_image
 from ..export.runner import Runner, TorchRunner
 from ..export.student import bundled_model
 
@@ -146,8 +146,8 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         machine=machine(),
         data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
-        warning=_warning(manifest),
-        advice=str(advice) if (advice := recommend(manifest)) else "",
+        warning=manifest.warning or "",
+        advice=str(recommended(manifest) or ""),
         measured=measured,
     )
     write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
@@ -230,12 +230,6 @@ def _student_row(bundle: Bundle) -> Row:
     )
 
 
-def _warning(manifest: Manifest) -> str:
-    if not manifest.at_chance:
-        return ""
-    return f"the student is no better than chance: {manifest.chance}; {ADVICE}"
-
-
 def _artifact_rows(bundle: Bundle) -> list[Row]:
     """The artifacts, those that run on this machine timed in turns."""
     manifest, images = bundle.manifest, bundle.golden.inputs
@@ -247,8 +241,11 @@ def _artifact_rows(bundle: Bundle) -> list[Row]:
             for a in manifest.artifacts
             if a.file in timed
         ]
-        single = dict(zip(timed, in_turns(ready, images, 1), strict=True))
-        batch = dict(zip(timed, in_turns(ready, images, manifest.max_batch), strict=True))
+        sizes = (1, manifest.max_batch)
+        single, batch = (
+            dict(zip(timed, map(statistics.median, in_turns(ready, images, size)), strict=True))
+            for size in sizes
+        )
     return [
         Row(
             name=artifact.file,

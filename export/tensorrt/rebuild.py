@@ -16,9 +16,9 @@ import numpy as np
 
 from ...bundle.atomic import write_bytes, write_json
 from ...bundle.engine import FOLDER, FORMAT, Machine
-from ...bundle.golden import Golden
+from ...bundle.golden import Golden, golden_limit
 from ...bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
-from ...bundle.parity import Gate, ParityResult
+from ...bundle.parity import ParityResult
 from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
@@ -34,10 +34,6 @@ from .write import EngineFiles, source_of, with_proof, write_engine
 
 if TYPE_CHECKING:
     from ...data.dataset import Dataset
-
-# An engine and ONNX Runtime round at other places: how much further than the ONNX file an engine
-# may be from PyTorch where only the golden images are at hand to prove it.
-_FURTHER = 4
 
 
 def fitting(bundle: Bundle, precision: str, machine: Machine) -> Artifact | None:
@@ -138,11 +134,7 @@ def _on_split(
 def _on_golden(
     golden: Golden, runner: Runner, source: Artifact, bundle: Bundle, progress: Progress
 ) -> ParityResult:
-    stated = source.parity.gate
-    allowed = stated.max_dlogit
-    if allowed is None:
-        allowed = max(_FURTHER * (source.parity.needed.max_dlogit or 0.0), 1e-3)
-    gate = Gate(**{**stated.model_dump(), "max_dlogit": allowed})
+    gate = source.parity.gate.model_copy(update={"max_dlogit": golden_limit(source.parity)})
     most = bundle.manifest.max_batch
     parts = range(0, len(golden), most)
     batches = [(golden.inputs[k : k + most], golden.label[k : k + most]) for k in parts]

@@ -278,7 +278,7 @@ def test_a_student_at_chance_is_refused_unless_allowed(
     if not refused:
         assert open_bundle(bundle_folder)
         return
-    with pytest.raises(MldrError, match=r"no better than chance \(top-1 5.*\): train it longer"):
+    with pytest.raises(MldrError, match=r"no better than chance: top-1 5.*; train it longer"):
         open_bundle(bundle_folder)
 
 
