@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle.engine import EngineRecord
+from ..bundle.manifest import Island
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.quantization import Quantization
@@ -58,7 +59,7 @@ class Written:
 
     file: str
     opset: int | None = None
-    islands: tuple[str, ...] = ()
+    islands: tuple[Island, ...] = ()
     quantization: Quantization | None = None
     engine: EngineRecord | None = None
     beside: tuple[str, ...] = ()  # further files of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...bundle.manifest import Island
 from ..job import ONNX_FILES, Job, Written
 from .graph import load_graph, opset_of, save_graph
 from .half import to_half
@@ -32,7 +33,7 @@ def _write(job: Job, proto: Any, kind: ElementType) -> Written:
     kept = islands(proto, largest, kind, job.config.islands)
     element = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[kind.name]
     save_graph(to_half(proto, element, set(kept)), job.onnx(kind.name))
-    notes = tuple(f"{name}: {reason}" for name, reason in kept.items())
+    notes = tuple(Island(node=name, reason=reason) for name, reason in kept.items())
     return Written(ONNX_FILES[kind.name], opset=opset_of(proto), islands=notes)
 
 

@@ -17,20 +17,22 @@ import numpy as np
 from ...bundle.atomic import write_bytes, write_json
 from ...bundle.engine import FOLDER, FORMAT, Machine
 from ...bundle.golden import Golden, golden_limit
-from ...bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
+from ...bundle.manifest import FILE, SCHEMA_VERSION, Artifact
 from ...bundle.parity import ParityResult
 from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
 from ...engine.machine import this_machine
 from ...errors import MldrError
+from ..config import ExportConfig
+from ..job import Written
+from ..kinds import KINDS
 from ..parity import measure
-from ..prove import prove
-from ..runner import OnnxRunner, Runner, TorchRunner
+from ..prove import Grounds, on_split, proven
+from ..runner import OnnxRunner, Runner
 from ..student import bundled_model
-from . import kind
 from .config import EngineConfig
-from .write import EngineFiles, source_of, with_proof, write_engine
+from .write import EngineFiles, source_of, write_engine
 
 if TYPE_CHECKING:
     from ...data.dataset import Dataset
@@ -95,45 +97,36 @@ def _proven(
     dataset: Dataset | None,
     progress: Progress,
 ) -> Artifact:
-    entry = describe(folder, files.plan)
-    runnable = Runnable(**entry.model_dump(), engine=files.record)
-    with kind.run(folder, runnable, 0) as runner:
-        if dataset is None:
-            parity = _on_golden(bundle.golden, runner, source, bundle, progress)
-        else:
-            parity = _on_split(bundle, runner, source, dataset, progress)
-    parity = with_proof(parity, files.record)
-    return Artifact(
-        **runnable.model_dump(),
-        format=FORMAT,
-        precision=precision,
-        status="passed" if parity else "failed",
-        parity=parity,
-        beside=[describe(folder, files.layers)],
-        islands=source.islands,
+    manifest, key = bundle.manifest, (FORMAT, precision)
+    written = Written(
+        files.plan,
+        islands=tuple(source.islands),
         quantization=source.quantization,
+        engine=files.record,
+        beside=(files.layers,),
     )
-
-
-def _on_split(
-    bundle: Bundle, runner: Runner, source: Artifact, dataset: Dataset, progress: Progress
-) -> ParityResult:
-    with TorchRunner(bundled_model(bundle)) as reference:
-        return prove(
-            reference,
-            runner,
+    ends = (manifest.input, manifest.output)
+    if dataset is None:
+        grounds = Grounds(ends, lambda runner: _on_golden(bundle, runner, source, progress))
+    else:
+        grounds = on_split(
+            bundled_model(bundle),
             dataset.test,
-            bundle.manifest.preprocessing,
+            manifest.preprocessing,
+            ExportConfig(max_batch=manifest.max_batch),
+            ends=ends,
             precision=source.precision,
             gate=source.parity.gate,
-            max_batch=bundle.manifest.max_batch,
+            images=None,
             progress=progress,
         )
+    return proven(folder, key, written, KINDS[key], grounds)
 
 
 def _on_golden(
-    golden: Golden, runner: Runner, source: Artifact, bundle: Bundle, progress: Progress
+    bundle: Bundle, runner: Runner, source: Artifact, progress: Progress
 ) -> ParityResult:
+    golden = bundle.golden
     gate = source.parity.gate.model_copy(update={"max_dlogit": golden_limit(source.parity)})
     most = bundle.manifest.max_batch
     parts = range(0, len(golden), most)
