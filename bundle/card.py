@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .chance import ADVICE, tells_top5
+from .chance import tells_top5
 from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
 from .manifest import Artifact, Manifest
-from .recommendation import recommend
+from .shipping import recommended
 
 FILE = "MODEL_CARD.md"
 _MOST_LABELS = 30
@@ -80,8 +80,12 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     top5 = tells_top5(len(manifest.labels))
     yield "## How good it is"
     yield ""
-    if manifest.at_chance:
-        yield f"**No better than chance, do not ship it**: {manifest.chance}; {ADVICE}."
+    advice = recommended(manifest)
+    if manifest.warning is not None:
+        yield f"**Do not ship it: {manifest.warning}.**"
+        yield ""
+    elif advice is not None:
+        yield f"On the machine that exported it: **{advice.headline}**: {advice.reason}."
         yield ""
     scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
@@ -107,9 +111,6 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
             yield f"- {artifact.file}: proven by arithmetic that emulates {artifact.precision}"
     for reason in manifest.unavailable:
         yield f"- not made: {reason}"
-    advice = recommend(manifest)
-    if advice is not None:
-        yield f"- on that machine, {advice}"
     yield ""
 
 

@@ -58,6 +58,24 @@ class Runnable(FileEntry):
     )
 
 
+class Island(BaseModel):
+    """A node of a half-precision graph that computes in fp32."""
+
+    model_config = _RECORD
+
+    node: str = Field(description="Name of the ONNX node.")
+    reason: str = Field(default="", description="Why it does.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, value: Any) -> Any:
+        """Older bundles hold `node: reason`."""
+        if not isinstance(value, str):
+            return value
+        node, _, reason = value.partition(": ")
+        return {"node": node, "reason": reason}
+
+
 class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
@@ -84,10 +102,7 @@ class Artifact(Runnable):
         description="Number of Conv, Gemm and MatMul nodes by the precision that they compute in, "
         "read from the graph's own types.",
     )
-    islands: list[str] = Field(
-        default_factory=list,
-        description="`node: reason` of each node that computes in fp32.",
-    )
+    islands: list[Island] = Field(default_factory=list, description="Nodes that compute in fp32.")
     quantization: Quantization | None = Field(
         default=None, description="How its scales were chosen, if it is quantised."
     )
@@ -192,6 +207,11 @@ class Manifest(BaseModel):
     def at_chance(self) -> bool:
         """Whether the test split shows that the student learned nothing; False where it cannot."""
         return self.chance is not None and self.chance.can_tell and not self.chance
+
+    @property
+    def warning(self) -> str | None:
+        """That the student learned nothing, and what to try; None unless it is at chance."""
+        return self.chance.warning if self.chance is not None and self.at_chance else None
 
     @property
     def files(self) -> list[FileEntry]:

@@ -19,8 +19,7 @@ from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
-from ..bundle.parity import ParityResult
+from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -28,9 +27,8 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
-from ..runtimes.runtime import RunError, Runtime
+from ..runtimes.runtime import Runtime
 from .calibration import Calibration
-from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import require_same_data, require_same_function
 from .job import Job
@@ -38,11 +36,9 @@ from .keep import keep, remaining
 from .kinds import KINDS, Key
 from .latency import latencies
 from .onnx_export import INPUT, OUTPUT
-from .prove import locate, prove, worst_inputs
-from .scales import wrong_scales
+from .prove import on_split, proven
 from .student import Student, load_student
 from .tensorrt.built import rtx_engines
-from .tensorrt.write import with_proof
 from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
@@ -155,57 +151,18 @@ def _artifact(job: Job, key: Key, test: Split) -> Artifact:
     job.progress.start(f"export {target} {precision}", None)
     written = kind.write(job)
     job.progress.finish()
-    path = job.folder / written.file
-    runnable = Runnable(**describe(job.folder, written.file).model_dump(), engine=written.engine)
-    wrong: list[str] = []
-    computes: dict[str, int] = {}
-    if kind.is_graph:
-        graph, ends = read_graph(path), _ends(job)
-        claims = claims_of(precision, written.opset, ends, written.islands, written.quantization)
-        wrong, computes = broken(graph, claims), graph.tally()
-    if written.quantization is not None:
-        wrong += wrong_scales(path, job.onnx(), job.calibration.batches(_BATCH))
-    try:
-        parity = _measured(job, key, runnable, test)
-    except RunError as error:
-        raise MldrError("; ".join([*wrong, str(error)])) from error
-    parity = parity.model_copy(update={"failures": [*wrong, *parity.failures]})
-    parity = with_proof(parity, written.engine)
-    fault = None
-    if not parity and config.bisect and kind.is_graph:
-        inputs, gate = worst_inputs(test, job.preprocessing, parity), parity.gate
-        fault = locate(job.student.model, path, inputs, config, gate, job.progress)
-    return Artifact(
-        **runnable.model_dump(),
-        format=target,
+    grounds = on_split(
+        job.student.model,
+        test,
+        job.preprocessing,
+        config,
+        ends=_ends(job),
         precision=precision,
-        opset=written.opset,
-        status="passed" if parity else "failed",
-        parity=parity,
-        fault=fault,
-        emulated=kind.emulated,
-        computes=computes,
-        islands=list(written.islands),
-        beside=[describe(job.folder, file) for file in written.beside],
-        quantization=written.quantization,
+        gate=config.gates.of(precision),
+        images=job.calibration.batches(_BATCH),
+        progress=job.progress,
     )
-
-
-def _measured(job: Job, key: Key, runnable: Runnable, test: Split) -> ParityResult:
-    """Parity of a written file on the whole test split."""
-    config = job.config
-    runs = KINDS[key].run(job.folder, runnable, config.threads)
-    with torch_reference(job.student.model) as reference, runs as runner:
-        return prove(
-            reference,
-            runner,
-            test,
-            job.preprocessing,
-            precision=key[1],
-            gate=config.gates.of(key[1]),
-            max_batch=config.max_batch,
-            progress=job.progress,
-        )
+    return proven(job.folder, key, written, kind, grounds)
 
 
 def _ends(job: Job) -> tuple[TensorSpec, TensorSpec]:

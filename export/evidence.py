@@ -54,16 +54,17 @@ def require_same_function(
         again = measure_again(reference, dataset.val, spec, progress)
     broken = evidence.contradicted_by(again)
     if broken:
-        fed_otherwise = broken[0].startswith("preprocessing.")
+        fed_otherwise = broken[0].kind == "preprocessing"
         cause = (
             "the preprocessing was changed"
             if fed_otherwise
             else "other weights were kept (another epoch, or not the moving average), images are "
             "fed otherwise, or this timm builds another model"
         )
+        details = "; ".join(map(str, broken))
         raise MldrError(
-            f"{trained} is not what training evaluated ({'; '.join(broken)}): {cause}; restore the "
-            "folder or train again"
+            f"{trained} is not what training evaluated ({details}): {cause}; restore the folder or "
+            "train again"
         )
 
 

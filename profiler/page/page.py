@@ -59,7 +59,7 @@ def _pick(report: Report) -> Iterator[str]:
     pick = report.recommendation
     chosen = [e for e in report.entries if (e.file, e.runtime) == (pick.file, pick.runtime)]
     if not chosen:
-        told = f"<strong>Ship nothing yet.</strong> {escape(pick.reason)}"
+        told = f"<strong>{escape(pick.headline)}.</strong> {escape(pick.reason)}"
         yield f'<div class="pick none">{told}</div>'
         return
     one = chosen[0]
@@ -73,7 +73,7 @@ def _pick(report: Report) -> Iterator[str]:
     ]
     shown = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
     yield (
-        f'<div class="pick"><strong>Ship {escape(one.file)} in {escape(one.runtime)}</strong>'
+        f'<div class="pick"><strong>{escape(pick.headline)}</strong>'
         f'<div class="tiles">{shown}</div><p class="dim">{escape(pick.reason)}</p></div>'
     )
 

@@ -21,7 +21,6 @@ from mldr_deploy.profiler.page.page import page
 from mldr_deploy.profiler.page.rows import by_operator
 from mldr_deploy.profiler.page.scale import fitted, linear_ticks, log_ticks
 from mldr_deploy.profiler.profiler import warnings
-from mldr_deploy.profiler.recommend import recommend
 from mldr_deploy.profiler.report import Report, read_report
 from mldr_deploy.profiler.report_files import write_report
 from mldr_deploy.profiler.request_stages import Requests
@@ -94,10 +93,6 @@ def test_recommendation(report: MakeReport) -> None:
     fp32 = ("student.onnx", "onnxruntime-cpu", "fp32", 2.0, 88.86)
     level = report(0, kinds=[fp32, ("student.int8.onnx", "onnxruntime-cpu", "int8", 2.0, 88.3)])
     assert level.recommendation.file == "student.onnx"  # int8 is not faster: not named
-    failed = [one.model_copy(update={"status": "failed"}) for one in report(0).entries]
-    assert recommend(failed).file is None
-    mixed = [report(0).entries[0], failed[1]]
-    assert recommend(mixed).file == "student.onnx"  # the fastest failed its gate
 
 
 def test_a_report_is_read_back_and_keeps_every_sample(report: MakeReport, out: Path) -> None:
