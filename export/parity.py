@@ -7,7 +7,7 @@ number per image and the largest hundredth of the logit differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,13 @@ def measure(
     gate: Gate,
     max_batch: int,
     progress: Progress | None = None,
+    record: Callable[[Floats, Labels], None] | None = None,
 ) -> ParityResult:
     """Compare two entered runners on ``batches`` of ``max_batch`` images, ``samples`` in all.
 
     The first images are also tried in batches of 1 and 2 (and max_batch, repeated to fill it).
-    An artifact that does not run is a failed result, not an exception.
+    ``record`` is given the student's logits and the labels of every batch. An artifact that does
+    not run is a failed result, not an exception.
     """
     progress = progress or Silent()
     stream = iter(batches)
@@ -56,7 +58,10 @@ def measure(
         probed["colour_dlogit"] = _off_colour(reference, artifact, first[0])
         progress.start(f"parity {precision}", samples)
         for inputs, labels in _chain(first, stream):
-            tally.add(reference(inputs), artifact(inputs), labels)
+            logits = reference(inputs)
+            tally.add(logits, artifact(inputs), labels)
+            if record is not None:
+                record(logits, labels)
             progress.advance(len(labels))
         progress.finish()
     return tally.result(precision, tried, probed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle.parity import Fault, Gate, ParityResult
 from ..bundle.preprocess import Floats, Preprocessing, preprocess
@@ -31,8 +33,12 @@ def prove(
     gate: Gate,
     max_batch: int,
     progress: Progress,
+    record: Callable[[Floats, NDArray[np.int64]], None] | None = None,
 ) -> ParityResult:
-    """Parity of two entered runners on every image of ``split``, decoded as it streams."""
+    """Parity of two entered runners on every image of ``split``, decoded as it streams.
+
+    ``record`` is given the reference's logits and the labels of every batch.
+    """
     from ..data.loader import EvalBatches
 
     batches = EvalBatches(split, preprocessing, max_batch, "cpu")
@@ -45,6 +51,7 @@ def prove(
         gate=gate,
         max_batch=max_batch,
         progress=progress,
+        record=record,
     )
 
 

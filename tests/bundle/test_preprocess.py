@@ -73,9 +73,9 @@ def test_a_bundle_from_before_the_statement_is_read_and_another_statement_refuse
     stated = spec().model_dump(mode="json")
     before = {name: stated[name] for name in stated if name not in ("decoding", "rounding")}
     assert Preprocessing.model_validate(before) == spec()
-    with pytest.raises(ValidationError, match="rounding.long_side"):
+    with pytest.raises(ValidationError, match=r"rounding\.long_side"):
         Preprocessing.model_validate({**before, "rounding": {"long_side": "nearest"}})
-    with pytest.raises(ValidationError, match="decoding.colour_profile"):
+    with pytest.raises(ValidationError, match=r"decoding\.colour_profile"):
         Preprocessing.model_validate({**before, "decoding": {"colour_profile": "srgb"}})
 
 
