@@ -1,8 +1,7 @@
 """Distil a large image classifier into a small one, export it, and prove what ships.
 
-The folders of this package are the floors of the pipeline, lowest first: ``bundle``; ``data``
-and ``models``; ``distill`` and ``export``; ``serve``; ``pipeline``; ``demo``; ``cli``. An import
-never runs upward (``tests/test_floors.py`` holds the table).
+The folders of this package are its rooms. ``CONTRIBUTING.md`` has the map, ``docs/design.md`` what
+they rely on. An import never runs upward (``tests/test_floors.py`` holds the table).
 """
 
 __version__ = "0.1.0"

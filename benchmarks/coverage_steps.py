@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
+from mldr_deploy.distill.phase import Phase
 from mldr_deploy.errors import MldrError
 
 CLASSES, IMAGES, BATCH = 8, 16, 8  # images a split; two steps
@@ -100,6 +101,8 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
     from mldr_deploy.distill import run
     from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
     from mldr_deploy.distill.methods.registry import MethodConfig
+    from mldr_deploy.distill.phase import Training
+    from mldr_deploy.distill.teacher import load_teacher
 
     began = time.process_time()
     data = DataConfig(
@@ -109,16 +112,16 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
         val_fraction=0,
         workers=1,
     )
-    training = run.Training(
+    training = Training(
         train=TrainConfig(epochs=1, checkpoint_steps=0),
         optimizer=OptimizerConfig(lr=0.01, momentum=0),
         schedule=ScheduleConfig(name="constant"),
     )
     dataset = load_dataset(data)
-    job = run.Job(data, dataset, Accelerator(cpu=True), work, "coverage", {}, Silent())
-    teacher = run.load_teacher(fresh(TEACHER), job)
-    trained = run.distill(job, candidate["config"], teacher, MethodConfig(), training)
-    candidate |= {"job": job, "dataset": dataset, "trained": trained}
+    phase = Phase(data, dataset, Accelerator(cpu=True), work, "coverage", {}, Silent())
+    teacher = load_teacher(fresh(TEACHER), phase)
+    trained = run.distill(phase, candidate["config"], teacher, MethodConfig(), training)
+    candidate |= {"phase": phase, "dataset": dataset, "trained": trained}
     last = json.loads((work / "metrics.jsonl").read_text().splitlines()[-1])
     return {"losses": last, "step_seconds": round(time.process_time() - began, 1)}
 
@@ -155,15 +158,15 @@ def teach(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, An
     """As the teacher, from the folder that it was trained into: its answers, and what they need."""
     import torch
 
-    from mldr_deploy.distill import run
     from mldr_deploy.distill.methods.base import Pair
     from mldr_deploy.distill.methods.registry import MethodConfig, create_method
+    from mldr_deploy.distill.teacher import load_teacher
     from mldr_deploy.models.registry import create_model
     from mldr_deploy.models.stages import plan_stages
 
     weights = str(candidate["trained"])
     config, side = candidate["config"], candidate["image_size"]
-    teacher = run.load_teacher(config.model_copy(update={"weights": weights}), candidate["job"])
+    teacher = load_teacher(config.model_copy(update={"weights": weights}), candidate["phase"])
     pixels = torch.randint(0, 256, (2, 3, side, side)).float()
     logits = teacher(pixels).logits
     if logits.shape != (2, CLASSES) or not logits.isfinite().all():

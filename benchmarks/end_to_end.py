@@ -27,8 +27,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (  # part, module, name; the same part may have several functions
-    ("data", "pipeline.stages", "load_dataset"),
-    ("building models", "distill.run", "create_model"),
+    ("data", "pipeline.phases", "load_dataset"),
+    ("building models", "distill.network", "create_model"),
+    ("building models", "distill.teacher", "create_model"),
+    ("building models", "distill.teacher", "plan_teacher"),
     ("building models", "distill.run", "plan_stages"),
     ("building models", "distill.run", "plan_teacher"),
     ("training: teacher", "distill.run", "train_teacher"),
@@ -36,13 +38,13 @@ PARTS = (  # part, module, name; the same part may have several functions
     ("training: validation", "distill.trainer", "Trainer._validate"),
     ("training: checkpoints", "distill.trainer", "Trainer._checkpoint"),
     ("training: teacher's logits kept", "distill.teacher_cache", "TeacherCache.fill"),
-    ("training: curves", "distill.run", "draw_curves"),
+    ("training: curves", "distill.finish", "draw_curves"),
     ("export: ONNX trace", "export.onnx_export", "trace"),
     ("export: ONNX checker", "onnx.checker", "check_model"),
     ("export: evidence of training", "export.build", "require_same_function"),
     ("export: parity", "export.build", "_measured"),
     ("export: latencies", "export.build", "_timed"),
-    ("export: the rest", "pipeline.stages", "build_bundle"),
+    ("export: the rest", "pipeline.phases", "build_bundle"),
     ("table: teacher on test", "pipeline.summary", "evaluate"),
     ("table: latencies", "pipeline.summary", "_speed"),
     ("table: latencies", "pipeline.summary", "in_turns"),

@@ -64,14 +64,14 @@ def case(
     data = recipe.data
     with tempfile.TemporaryDirectory() as folder:
         dataset = steps.pictures(4 * batch)
-        job = steps.job_of(recipe, dataset, device, Path(folder))
-        consume = steps.trainer_step(steps.ready(job, recipe, "scratch", views=0))
+        phase = steps.phase_of(recipe, dataset, device, Path(folder))
+        consume = steps.trainer_step(steps.ready(phase, recipe, "scratch", views=0))
         if files:
             write_files(Path(folder) / "pictures", 2 * batch)
             source = f"folder:{folder}/pictures"
             data = data.model_copy(update={"source": source, "resident_mib": 0})
             dataset = load_dataset(data)
-        place = {"device": job.accelerator.device, "augment": config}
+        place = {"device": phase.accelerator.device, "augment": config}
         batches = TrainBatches(dataset.train, data, seed=0, **place)  # type: ignore[arg-type]
         views = Views(batches, Mix(config), classes=len(dataset.classes), seed=0)
 

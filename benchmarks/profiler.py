@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 from mldr_deploy.bundle.picture import open_picture
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
-from mldr_deploy.serve.profile import stages
-from mldr_deploy.serve.profile.clock import WallClock
-from mldr_deploy.serve.profile.closed_loop import calls_of, measure
-from mldr_deploy.serve.runtimes.base import RuntimeOptions
-from mldr_deploy.serve.runtimes.choose import open_runtime
+from mldr_deploy.profiler import stages
+from mldr_deploy.profiler.clock import WallClock
+from mldr_deploy.profiler.closed_loop import calls_of, measure
+from mldr_deploy.runtimes.choose import open_runtime
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 
 WARM_UP = 50
 

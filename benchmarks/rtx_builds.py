@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 import torch
 
 from mldr_deploy.bundle.engine import Profile
+from mldr_deploy.bundle.precisions import PRECISIONS
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import TrainedModel
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
-from mldr_deploy.engine.library import require_rtx
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.calibration import Calibration, CalibrationConfig
 from mldr_deploy.export.config import ExportConfig
@@ -42,17 +42,17 @@ from mldr_deploy.export.student import Student
 from mldr_deploy.export.tensorrt.config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
-from mldr_deploy.export.tensorrt.write import called
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.family import family
 from mldr_deploy.models.registry import create_model
+from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
 MODELS = (
     *("edgenext_xx_small:32", "mobilenetv3_small_050:64", "mobilenetv2_050:64", "resnet18:64"),
     *("convnext_atto:64", "deit_tiny_patch16_224:224", "mixer_s32_224:224"),
     *("swin_tiny_patch4_window7_224:224", "vim_pico_patch4_32:32"),
 )
-PRECISIONS = ("fp32", "fp16", "bf16", "int8-symmetric", "fp8")
+BUILDABLE = tuple(name for name, row in PRECISIONS.items() if "tensorrt" in row.runs_on)
 MAX_BATCH = 8
 
 
@@ -103,7 +103,7 @@ def main() -> None:
 def builds(name: str, size: int, folder: Path, config: EngineConfig) -> Iterator[Built]:
     """The student ``name`` in every precision, written to ``folder`` and built."""
     job = untrained(name, size, folder)
-    for precision in PRECISIONS:
+    for precision in BUILDABLE:
         with contextlib.redirect_stdout(sys.stderr):
             KINDS["onnx", precision].write(job)
         yield build(job.onnx(precision), name, job.student.record.family, precision, config)
@@ -117,7 +117,9 @@ def build(onnx: Path, name: str, kind: str, precision: str, config: EngineConfig
     asked: dict[str, int] = {}
     megabytes, refusal = None, None
     try:
-        plan = build_rtx_plan(require_rtx(), onnx, called(precision), profile, config, Silent())
+        plan = build_rtx_plan(
+            require_rtx(), onnx, PRECISIONS[precision].computes_in, profile, config, Silent()
+        )
         asked, megabytes = plan.asked.multiplies, len(plan.content) / 1e6
     except MldrError as error:
         refusal = str(error)
@@ -145,7 +147,7 @@ def untrained(name: str, size: int, folder: Path) -> Job:
     )
     export = ExportConfig(
         max_batch=MAX_BATCH,
-        precisions=PRECISIONS,
+        precisions=BUILDABLE,
         calibration=CalibrationConfig(images=8),
         quantize=QuantizeConfig(
             methods=("minmax",), validation_images=8, effect_images=8, target_drop=100

@@ -50,6 +50,8 @@ from mldr_deploy.distill import run
 from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.base import Step as MethodStep
 from mldr_deploy.distill.methods.registry import MethodConfig, create_method
+from mldr_deploy.distill.network import Network, fresh_model, preprocessing_of
+from mldr_deploy.distill.phase import Phase
 from mldr_deploy.distill.precision import uses_bf16
 from mldr_deploy.distill.small_grids import small_grids
 from mldr_deploy.distill.task import Task, Teacher
@@ -66,16 +68,16 @@ def main(recipe: Recipe, device: str, steps: int, classes: int) -> None:
     """Measure in turns, print a table and the JSON line."""
     dataset = pictures(recipe.data.batch_size * 4, classes)
     with tempfile.TemporaryDirectory() as folder:
-        job = job_of(recipe, dataset, device, Path(folder))
+        phase = phase_of(recipe, dataset, device, Path(folder))
         forms = {
-            "plain": plain_step(job, recipe),
-            "ours": trainer_step(ready(job, recipe, "mldr-kd", views=0)),
-            "cached": trainer_step(ready(job, recipe, "mldr-kd", views=1)),
-            "labels": trainer_step(ready(job, recipe, "scratch", views=0)),
-            "floor": floor_step(job, recipe),
+            "plain": plain_step(phase, recipe),
+            "ours": trainer_step(ready(phase, recipe, "mldr-kd", views=0)),
+            "cached": trainer_step(ready(phase, recipe, "mldr-kd", views=1)),
+            "labels": trainer_step(ready(phase, recipe, "scratch", views=0)),
+            "floor": floor_step(phase, recipe),
         }
         taken = in_turns(forms, steps, device)
-        flops = count(ready(job, recipe, "mldr-kd", views=0))
+        flops = count(ready(phase, recipe, "mldr-kd", views=0))
     report(recipe, device, classes, taken, flops)
 
 
@@ -148,50 +150,50 @@ def pictures(count: int, classes: int = 100) -> Pictures:
     return Pictures("random", names, split(count), split(classes), split(classes), "random")
 
 
-def job_of(recipe: Recipe, dataset: Pictures, device: str, folder: Path) -> run.Job:
-    """The surroundings of a training stage."""
+def phase_of(recipe: Recipe, dataset: Pictures, device: str, folder: Path) -> Phase:
+    """The phase of a training."""
     accelerator = Accelerator(cpu=device == "cpu")
-    return run.Job(recipe.data, dataset, accelerator, folder, "step", {}, Silent())
+    return Phase(recipe.data, dataset, accelerator, folder, "step", {}, Silent())
 
 
-def teacher_of(job: run.Job, recipe: Recipe) -> Teacher:
+def teacher_of(phase: Phase, recipe: Recipe) -> Teacher:
     """The recipe's teacher with random weights and logits of the spread of a trained one's."""
     assert recipe.teacher is not None
     bare = recipe.teacher.model.model_copy(update={"weights": None, "fresh_head": False})
-    model = run.fresh_model(job, bare, recipe.training).eval()
-    side = job.data.image_size
+    model = fresh_model(phase, bare, recipe.training).eval()
+    side = phase.data.image_size
     with torch.no_grad():
         classifier = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
         noise = torch.randn(16, 3, side, side)
         classifier.weight *= SPREAD / float(model(noise).std(dim=1).mean())
-    spec = Preprocessing(size=(side, side), mean=job.dataset.mean, std=job.dataset.std)
+    spec = Preprocessing(size=(side, side), mean=phase.dataset.mean, std=phase.dataset.std)
     return Teacher(model, plan_teacher(model, side), spec)
 
 
-def student_of(job: run.Job, recipe: Recipe, name: str) -> tuple[Task, Teacher | None]:
+def student_of(phase: Phase, recipe: Recipe, name: str) -> tuple[Task, Teacher | None]:
     """Student and method on the CPU, and the teacher where the method asks one."""
-    student = run.fresh_model(job, recipe.student, recipe.training)
-    plan = plan_stages(student, job.data.image_size)
-    teacher = teacher_of(job, recipe) if name != "scratch" else None
+    student = fresh_model(phase, recipe.student, recipe.training)
+    plan = plan_stages(student, phase.data.image_size)
+    teacher = teacher_of(phase, recipe) if name != "scratch" else None
     config = recipe.method.model_copy(update={"name": name})
-    pair = Pair(len(job.dataset.classes), plan, None if teacher is None else teacher.plan)
-    side = job.data.image_size
-    spec = Preprocessing(size=(side, side), mean=job.dataset.mean, std=job.dataset.std)
+    pair = Pair(len(phase.dataset.classes), plan, None if teacher is None else teacher.plan)
+    side = phase.data.image_size
+    spec = Preprocessing(size=(side, side), mean=phase.dataset.mean, std=phase.dataset.std)
     method = create_method(MethodConfig(**config.model_dump()), pair)
     smoothing = recipe.train.label_smoothing
     return Task(student, plan, method, spec, label_smoothing=smoothing), teacher
 
 
-def ready(job: run.Job, recipe: Recipe, name: str, *, views: int) -> Trainer:
+def ready(phase: Phase, recipe: Recipe, name: str, *, views: int) -> Trainer:
     """The trainer of the recipe by method ``name``."""
-    task, teacher = student_of(job, recipe, name)
+    task, teacher = student_of(phase, recipe, name)
     train = recipe.train.model_copy(update={"teacher_views": views, "epochs": 10**6})
     training = recipe.training.model_copy(update={"train": train})
-    made = run.trainer_of(
-        job, recipe.student, task.student, task._plan, task.method, teacher, training
-    )
-    made.task.train()
-    return made
+    spec = preprocessing_of(recipe.student, task.student, phase)
+    network = Network(recipe.student, task.student, task._plan, spec)
+    trainer = run.trainer_of(phase, network, task.method, teacher, training)
+    trainer.task.train()
+    return trainer
 
 
 def trainer_step(trainer: Trainer) -> Step:
@@ -207,17 +209,17 @@ def trainer_step(trainer: Trainer) -> Step:
     return lambda: trainer._step(next(views))
 
 
-def floor_step(job: run.Job, recipe: Recipe) -> Step:
+def floor_step(phase: Phase, recipe: Recipe) -> Step:
     """Forward and backward of the bare student, nothing else."""
-    device, side = job.accelerator.device, job.data.image_size
+    device, side = phase.accelerator.device, phase.data.image_size
     layout = torch.channels_last
-    student: Any = run.fresh_model(job, recipe.student, recipe.training)
+    student: Any = fresh_model(phase, recipe.student, recipe.training)
     student = student.to(device, memory_format=layout).train()
     if recipe.train.compile:
         student = torch.compile(student)
-    images = torch.randn(job.data.batch_size, 3, side, side, device=device)
+    images = torch.randn(phase.data.batch_size, 3, side, side, device=device)
     images = images.contiguous(memory_format=layout)
-    labels = torch.arange(len(images), device=device) % len(job.dataset.classes)
+    labels = torch.arange(len(images), device=device) % len(phase.dataset.classes)
 
     def step() -> None:
         bf16 = uses_bf16(recipe.train.precision, device)
@@ -248,19 +250,19 @@ class OneByOne(Dataset):  # type: ignore[type-arg]
         return self.transform(self.split.image(index)), int(self.split.labels[index])
 
 
-def plain_step(job: run.Job, recipe: Recipe) -> Step:
+def plain_step(phase: Phase, recipe: Recipe) -> Step:
     """A step of a loop written as the published code works."""
-    device = job.accelerator.device
-    task, teacher = student_of(job, recipe, "mldr-kd")
+    device = phase.accelerator.device
+    task, teacher = student_of(phase, recipe, "mldr-kd")
     assert teacher is not None
     task.to(device).train()
     model, normalise = teacher.model.to(device), teacher.normalise.to(device)
     optimizer = torch.optim.SGD(task.parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    data = OneByOne(job.dataset.train, job.data.image_size, recipe.augment.crop)
+    data = OneByOne(phase.dataset.train, phase.data.image_size, recipe.augment.crop)
     workers = 0 if device.type == "cpu" else min(16, usable_cores())
     loader: DataLoader[Any] = DataLoader(
         data,
-        batch_size=job.data.batch_size,
+        batch_size=phase.data.batch_size,
         shuffle=True,
         num_workers=workers,
         pin_memory=device.type == "cuda",

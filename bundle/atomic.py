@@ -1,4 +1,4 @@
-"""Writes that are all there or not there: temporary name, fsync, rename (STYLE, habit 11)."""
+"""Writes that are all there or not there: temporary name, fsync, rename."""
 
 from __future__ import annotations
 

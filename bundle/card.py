@@ -12,8 +12,8 @@ from typing import Any
 from .chance import ADVICE, tells_top5
 from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
-from .latency import recommend
 from .manifest import Artifact, Manifest
+from .recommendation import recommend
 
 FILE = "MODEL_CARD.md"
 _MOST_LABELS = 30

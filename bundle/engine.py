@@ -114,7 +114,7 @@ class EngineRecord(BaseModel):
     )
 
     def misfit(self, machine: Machine) -> str | None:
-        """Why it does not run on ``machine``; None: it does (DESIGN 8)."""
+        """Why it does not run on ``machine``; None: it does (docs/design.md, section TensorRT)."""
         built = self.machine
         if self.version_compatible:
             ours, theirs = _version(built.tensorrt), _version(machine.tensorrt)

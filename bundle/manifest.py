@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle holds and how it was proven (DESIGN 6)."""
+"""``manifest.json``: what a bundle holds and how it was proven (docs/design.md, section Bundle)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .engine import EngineRecord, RtxRecord
 from .evidence import Evidence
 from .latency import Latency
 from .parity import Fault, ParityResult
+from .precisions import COMPUTED
 from .preprocess import Preprocessing
 from .quality import Quality
 from .quantization import Quantization
@@ -62,7 +63,7 @@ class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
     format: str = Field(description="onnx or tensorrt: what runs it.")
-    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    precision: str = Field(description=f"{COMPUTED}.")
     opset: int | None = Field(default=None, description="ONNX operator set, if the format has one.")
     status: Literal["passed", "failed"] = Field(description="Whether it passed its parity gate.")
     parity: ParityResult = Field(description="The measurements.")
@@ -102,7 +103,7 @@ class Artifact(Runnable):
 class BuiltEngine(FileEntry):
     """An engine that was built where it could not run: without parity, so nothing serves it."""
 
-    precision: str = Field(description="fp32, fp16, bf16, int8 or fp8.")
+    precision: str = Field(description=f"{COMPUTED}.")
     status: Literal["built, not run"] = Field(
         default="built, not run", description="No parity has been measured of it."
     )

@@ -1,4 +1,6 @@
-"""What parity measures and the gates it must pass, as stored in the manifest (DESIGN 7).
+"""What parity measures and the gates it must pass, as stored in the manifest.
+
+See docs/design.md, section Parity.
 
 The measuring lives in ``export/parity.py``; a reader of a bundle needs only these records.
 """

@@ -60,6 +60,11 @@ class Limits:
     scans: int | None = None  # of a JPEG, each of which passes over the whole picture
     slow_pixels: int | None = None  # of a PPM that is not bytes, which Pillow decodes in Python
 
+    @classmethod
+    def of_uploads(cls, pixels: int) -> Limits:
+        """For files from strangers: encoders write ten scans; such a PPM takes half a second."""
+        return cls(pixels, scans=100, slow_pixels=1 << 16)
+
 
 UNLIMITED = Limits()
 

@@ -1,7 +1,7 @@
 """The one way from an image to a network's input; its parameters are data in the manifest.
 
-Training's evaluation, parity, the service, the demo and the profiler all call this file
-(DESIGN 6); a second copy of it anywhere is a defect. B images, H x W the input size.
+Training's evaluation, parity, the service, the demo and the profiler all call this file; a second
+copy of it anywhere is a defect (docs/design.md, section Bundle). B images, H x W the input size.
 """
 
 from __future__ import annotations

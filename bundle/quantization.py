@@ -1,4 +1,7 @@
-"""How the scales of a quantised artifact came about, as stored in the manifest (DESIGN 9)."""
+"""How the scales of a quantised artifact came about, as stored in the manifest.
+
+See docs/design.md, section Precisions.
+"""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 
 @click.command(name="distill")
 @options.carries_out
-def command(job: Pipeline) -> None:
+def command(pipeline: Pipeline) -> None:
     """Distill the recipe's student; train its teacher first where it has no weights.
 
     Leaves OUT/student/trained (what `mldr-deploy export` takes), metrics.jsonl, TensorBoard events
@@ -22,4 +22,4 @@ def command(job: Pipeline) -> None:
     only, `--set method.name=kd` by Hinton's distillation: what a gain is measured against; give
     each its own --out, and `--set teacher.weights=OUT/teacher/trained` to share one teacher.
     """
-    print(job.told("student", job.student()))
+    print(pipeline.line("student", pipeline.student()))

@@ -9,12 +9,12 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 
 @click.command(name="distill-and-export")
 @options.carries_out
-def command(job: Pipeline) -> None:
+def command(pipeline: Pipeline) -> None:
     """The whole job: train the teacher, distill the student, export it, prove parity.
 
     Without arguments: the recipe `digits`, on images that come with the package. Each stage is
@@ -30,7 +30,9 @@ def command(job: Pipeline) -> None:
     Under `torchrun --nproc-per-node N -m mldr_deploy distill-and-export ...` or `accelerate launch`
     the training stages use all processes.
     """
-    summary = job.report()
+    from ..pipeline.summary import report
+
+    summary = report(pipeline)
     if summary is None:  # not the first of several processes
         return
     print(summary)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..bundle.precisions import listed
 from ..errors import Unavailable
 from . import options
 from .console import progress
@@ -28,8 +29,7 @@ from .console import progress
     type=options.CommaList(),
     default="fp32",
     show_default=True,
-    help="What to write, separated by commas: fp32 (always there), fp16, bf16, int8 (for CPUs), "
-    "int8-symmetric (the form that TensorRT takes), fp8.",
+    help=f"What to write, separated by commas: {listed()}.",
 )
 @click.option(
     "--target",

@@ -19,7 +19,7 @@ from .console import progress
 from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,16 +108,16 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
     ) -> None:
         from ..pipeline.meeting import waiting_told
 
-        with progress(quiet) as bar, ExitStack() as opened_job:
+        with progress(quiet) as bar, ExitStack() as stack:
             with waiting_told(device):  # PyTorch takes seconds to load, which count
+                from ..pipeline.phases import pipeline
                 from ..pipeline.recipe import load_recipe
-                from ..pipeline.stages import pipeline
 
                 resolved = load_recipe(recipe, overrides)
-                job = opened_job.enter_context(
+                opened_pipeline = stack.enter_context(
                     pipeline(resolved, out, device=device, restart=restart, progress=bar)
                 )
-            command(job)
+            command(opened_pipeline)
 
     wrapped: Callable[..., None] = opened
     for option in (quiet, restart, device, out, overrides, *reversed(SHORT_FORMS), recipe):

@@ -122,13 +122,13 @@ def command(
     read or written; 2 when this machine runs nothing of the bundle.
     """
     if compare is not None:
-        from ..serve.profile.compare import compare_files
+        from ..profiler.two_reports import compare_files
 
         print(compare_files(*compare))
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
-    from ..serve.profile.job import profile_to
+    from ..profiler.folder_report import profile_to
 
     with progress(quiet) as bar:
         told = profile_to(

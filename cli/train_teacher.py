@@ -9,12 +9,12 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Pipeline
+    from ..pipeline.phases import Pipeline
 
 
 @click.command(name="train-teacher")
 @options.carries_out
-def command(job: Pipeline) -> None:
+def command(pipeline: Pipeline) -> None:
     """Train the recipe's teacher on labels, where no finished weights are at hand.
 
     Leaves OUT/teacher/trained, which `--set teacher.weights=` of another run takes. The keys
@@ -22,4 +22,4 @@ def command(job: Pipeline) -> None:
     teacher.weights and teacher.fresh_head=true a pretrained model is fine-tuned. Continues where it
     was interrupted.
     """
-    print(job.told("teacher", job.teacher()))
+    print(pipeline.line("teacher", pipeline.teacher()))

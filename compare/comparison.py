@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..bundle.atomic import write_json, write_text
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from . import results as found
 from .matrix import Matrix, load_matrix
-from .results import Results
-from .units import ExportRun, StudentRun, Unit, chosen, exports, students, teachers, tuning
+from .pictures import draw
+from .recent_data import RecentData
+from .results import Results, collect
+from .table import markdown
+from .units import StudentUnit, Unit, chosen, exports, students, teachers, tuning
 from .workers import Failures, failure, start_workers, watch, work
 
 
@@ -22,6 +25,7 @@ class Comparison:
     matrix: Matrix
     file: Path
     out: Path
+    data: RecentData = field(default_factory=RecentData)
 
     @classmethod
     def open(cls, file: Path, out: Path | None) -> Comparison:
@@ -47,10 +51,10 @@ class Comparison:
         """Take runs until none is left. Raises Failures when some did not work out."""
         trials: list[Unit] = list(tuning(self.matrix, self.out))
         if trials:
-            needed = {unit.folder: unit for trial in trials for unit in trial.needs}
-            work([*needed.values(), *trials], device=device, progress=progress)
+            needed = {unit.folder: unit for trial in trials if (unit := trial.needs) is not None}
+            self._work([*needed.values(), *trials], device, progress)
             self._require_same()
-        work(self.runs(), device=device, progress=progress)
+        self._work(self.runs(), device, progress)
 
     def train_with(self, jobs: int, devices: Sequence[str], progress: Progress) -> None:
         """The same with ``jobs`` processes on this machine; their logs lie in ``out``/logs.
@@ -72,23 +76,30 @@ class Comparison:
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""
-        work([u for u in self._exports() if u.ready], device=device, progress=progress)
+        self._work([unit for unit in self._exports() if unit.ready], device, progress)
 
     def report(self, progress: Progress) -> Results:
         """Write results.json, table.md and the pictures of what is finished."""
         runs, trials = self._students(), tuning(self.matrix, self.out)
-        timed = {u.pair: ms for u in self._exports() if (ms := u.milliseconds) is not None}
-        results = found.collect(
+        timed = [unit for unit in self._exports() if unit.finished]
+        results = collect(
             self.matrix,
             teachers(self.matrix, self.out),
             runs,
             trials,
             {unit.name: why for unit in self.runs() if (why := failure(unit))},
-            milliseconds=timed,
+            milliseconds={unit.pair: unit.outcome["milliseconds_batch_1"] for unit in timed},
+            data=self.data,
             progress=progress,
         )
-        found.write(results, self.out)
+        write_json(self.out / "results.json", results.as_json())
+        write_text(self.out / "table.md", markdown(results))
+        if results.pairs:
+            draw(results, self.out)
         return results
+
+    def _work(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
+        work(units, device=device, data=self.data, progress=progress)
 
     def _require_same(self) -> None:
         """Raises MldrError when a finished run is of another recipe.
@@ -100,13 +111,13 @@ class Comparison:
             if unit.finished:
                 unit.require_same()
 
-    def _students(self) -> list[StudentRun]:
+    def _students(self) -> list[StudentUnit]:
         trials = tuning(self.matrix, self.out)
         if not all(trial.finished for trial in trials):
             return students(self.matrix, self.out, {})
         return students(self.matrix, self.out, chosen(trials))
 
-    def _exports(self) -> list[ExportRun]:
+    def _exports(self) -> list[StudentUnit]:
         return exports(self.matrix, self._students())
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
 from ..bundle.progress import Progress
 from ..data.config import DataConfig
-from ..data.dataset import load_dataset
 from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
+from .outcomes import read_predictions
 from .paired import Comparison, Hits, compare
-from .units import StudentRun, TeacherRun, TuningRun, chosen, test_classes
+from .recent_data import RecentData
+from .units import StudentUnit, TuningUnit, Unit, chosen
 
 SCHEMA = 2  # 2: `tuning` holds every choice tried
 
@@ -66,7 +68,7 @@ class PairResult:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TuningScore:
     """One choice of a method's settings, tried on one pair."""
 
     pair: str
@@ -83,7 +85,7 @@ class Results:
 
     matrix: Matrix
     pairs: tuple[PairResult, ...]
-    trials: tuple[Trial, ...]  # how settings were chosen
+    trials: tuple[TuningScore, ...]  # how settings were chosen
     missing: tuple[str, ...]  # runs that are not finished
     failed: dict[str, str]  # run -> why
     test_images: int
@@ -121,48 +123,48 @@ class Results:
 
 def collect(
     matrix: Matrix,
-    teachers: dict[str, TeacherRun],
-    runs: Sequence[StudentRun],
-    trials: Sequence[TuningRun],
+    teachers: dict[str, Unit],
+    runs: Sequence[StudentUnit],
+    trials: Sequence[TuningUnit],
     failed: dict[str, str],
     *,
     milliseconds: dict[str, float],
+    data: RecentData,
     progress: Progress,
 ) -> Results:
     """The results of the ``runs`` and of the tuning ``trials`` that are finished."""
     finished = [run for run in runs if run.finished]
-    truth: dict[DataConfig, Any] = {}
-    for run in finished:
-        if (data := run.recipe.data) not in truth:
-            truth[data] = load_dataset(data, progress=progress).test.labels
+    truth: dict[DataConfig, NDArray[np.int64]] = {}
+    for config in dict.fromkeys(run.recipe.data for run in finished):
+        truth[config] = data.load(config, progress=progress).test.labels
     pairs = []
     for pair in matrix.pairs:
         mine = [run for run in finished if run.pair == pair]
         if mine:
             labels = truth[mine[0].recipe.data]
-            hits = {(r.method, r.seed): test_classes(r)[:, 0] == labels for r in mine}
+            hits = {(r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in mine}
             pairs.append(_pair(matrix, pair, mine, hits, teachers, milliseconds.get(pair)))
     return Results(
         matrix=matrix,
         pairs=tuple(pairs),
-        trials=_trials(matrix, [trial for trial in trials if trial.finished]),
+        trials=_tuning_scores(matrix, [trial for trial in trials if trial.finished]),
         missing=tuple(run.name for run in runs if not run.finished),
         failed=failed,
-        test_images=max((len(some) for some in truth.values()), default=0),
+        test_images=max((len(labels) for labels in truth.values()), default=0),
     )
 
 
-def _trials(matrix: Matrix, runs: list[TuningRun]) -> tuple[Trial, ...]:
+def _tuning_scores(matrix: Matrix, runs: list[TuningUnit]) -> tuple[TuningScore, ...]:
     if matrix.tuning is None:
         return ()
     best, choices = chosen(runs), matrix.tuning.choices
     return tuple(
-        Trial(
+        TuningScore(
             pair=run.pair,
             method=run.method,
             choice=run.choice,
             sections=choices[run.method][run.choice],
-            val_top1=run.result["val_top1"],
+            val_top1=run.outcome["val_top1"],
             taken=best[run.pair][run.method] == run.choice,
         )
         for run in runs
@@ -172,16 +174,17 @@ def _trials(matrix: Matrix, runs: list[TuningRun]) -> tuple[Trial, ...]:
 def _pair(
     matrix: Matrix,
     pair: str,
-    runs: Sequence[StudentRun],
+    runs: Sequence[StudentUnit],
     hits: dict[tuple[str, int], Hits],
-    teachers: dict[str, TeacherRun],
+    teachers: dict[str, Unit],
     milliseconds: float | None,
 ) -> PairResult:
     scores = tuple(s for method in matrix.methods if (s := _score(method, runs)) is not None)
     other, against = _against_best(matrix, scores, hits)
-    first = runs[0].result
+    first = runs[0].outcome
     taught = matrix.pairs[pair].get("teacher")
-    teacher = _teacher(teachers.get(taught)) if taught else {}
+    run = teachers.get(taught) if taught else None
+    teacher = run.outcome if run is not None and run.finished else {}
     return PairResult(
         pair=pair,
         teacher=matrix.teachers[taught]["name"] if taught else None,
@@ -197,15 +200,15 @@ def _pair(
     )
 
 
-def _score(method: str, runs: Sequence[StudentRun]) -> Score | None:
+def _score(method: str, runs: Sequence[StudentUnit]) -> Score | None:
     mine = [run for run in runs if run.method == method]
     if not mine:
         return None
     return Score(
         method=method,
-        top1=tuple(run.result["test_top1"] for run in mine),
+        top1=tuple(run.outcome["test_top1"] for run in mine),
         seeds=tuple(run.seed for run in mine),
-        train_seconds=tuple(run.result["train_seconds"] for run in mine),
+        train_seconds=tuple(run.outcome["train_seconds"] for run in mine),
     )
 
 
@@ -227,22 +230,3 @@ def _against_best(
     return best.method, compare(
         [hits[focus.method, seed] for seed in seeds], [hits[best.method, seed] for seed in seeds]
     )
-
-
-def _teacher(run: TeacherRun | None) -> dict[str, Any]:
-    path = None if run is None else run.result_file
-    return (
-        json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
-    )
-
-
-def write(results: Results, out: Path) -> None:
-    """results.json, table.md and the pictures, into ``out``."""
-    from ..bundle.atomic import write_json, write_text
-    from .pictures import draw
-    from .table import markdown
-
-    write_json(out / "results.json", results.as_json())
-    write_text(out / "table.md", markdown(results))
-    if results.pairs:
-        draw(results, out)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..pipeline.workspace import flat
 from .paired import ALPHA
-from .results import PairResult, Results, Score, Trial
+from .results import PairResult, Results, Score, TuningScore
 
 
 def markdown(results: Results) -> str:
@@ -39,9 +39,9 @@ _SETTINGS = (
 )
 
 
-def _settings(trials: Sequence[Trial]) -> list[str]:
+def _settings(trials: Sequence[TuningScore]) -> list[str]:
     """A line a pair and method, a cell a choice."""
-    by_line: dict[tuple[str, str], list[Trial]] = {}
+    by_line: dict[tuple[str, str], list[TuningScore]] = {}
     for trial in trials:
         by_line.setdefault((trial.pair, trial.method), []).append(trial)
     width = max(trial.choice for trial in trials) + 1

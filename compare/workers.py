@@ -22,6 +22,7 @@ from ..bundle.processor import usable_cores
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
+from .recent_data import RecentData
 from .units import Unit
 
 _FAILED = "failed.json"
@@ -33,7 +34,7 @@ class Failures(MldrError):
     """Some runs of a comparison failed."""
 
 
-def work(units: Sequence[Unit], *, device: str, progress: Progress) -> None:
+def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress) -> None:
     """Carry out ``units``, beside whoever else does; returns when all are finished.
 
     A run that fails is left, with the reason in its folder, and tried again by the next call.
@@ -48,7 +49,7 @@ def work(units: Sequence[Unit], *, device: str, progress: Progress) -> None:
             raise Failures(_told(failed))
         done = [unit for unit in units if unit.finished]
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
-        if not _take_one(open_units, f"{len(done)} of {len(units)} done", device, progress):
+        if not _take_one(open_units, f"{len(done)} of {len(units)} done", device, data, progress):
             time.sleep(_POLL_SECONDS)
 
 
@@ -120,12 +121,14 @@ def failure(unit: Unit) -> str | None:
     return reason
 
 
-def _take_one(units: Sequence[Unit], note: str, device: str, progress: Progress) -> bool:
+def _take_one(
+    units: Sequence[Unit], note: str, device: str, data: RecentData, progress: Progress
+) -> bool:
     """Carry out the first unit that nobody else is at; whether there was one."""
     for unit in units:
         progress.note(f"{note}; {unit.name}")
         try:
-            unit.carry_out(device, progress)
+            unit.carry_out(device, data, progress)
         except Busy:
             continue
         except Unavailable:
@@ -145,7 +148,7 @@ def _failed_since(unit: Unit, began: float) -> bool:
 
 
 def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
-    return unit in failed or any(need in failed for need in unit.needs)
+    return unit in failed or unit.needs in failed
 
 
 def _told(failed: Sequence[Unit]) -> str:

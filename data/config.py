@@ -35,6 +35,13 @@ class DataConfig(BaseModel):
     image_size: int = Field(
         default=32, ge=8, le=1024, description="Height and width fed to the networks, pixels."
     )
+    crop_fraction: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Part of the picture, along its shorter side, that evaluation and the finished "
+        "student see (timm's `crop_pct`); weights that come with their own preprocessing keep it.",
+    )
     val_fraction: float = Field(
         default=0.1,
         ge=0,

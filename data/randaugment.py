@@ -36,16 +36,18 @@ def rand_augment(
         chance, coin = torch.rand(2, batch, generator=generator, device=device).cpu()
         noise = torch.randn(batch, generator=generator, device=device).cpu()
         strength = (magnitude + _MAGNITUDE_STD * noise).clamp(0, _LARGEST)
-        drawn[chance >= _PROBABILITY] = -1
-        pixels = _layer(pixels, drawn, strength, torch.where(coin < 0.5, 1.0, -1.0))
+        applied, sign = chance < _PROBABILITY, torch.where(coin < 0.5, 1.0, -1.0)
+        pixels = _layer(pixels, drawn, applied, strength, sign)
     return pixels
 
 
-def _layer(pixels: Tensor, drawn: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
-    """Operation ``drawn[b]`` (none if -1) on image b; all but ``pixels`` lie on the host."""
+def _layer(
+    pixels: Tensor, drawn: Tensor, applied: Tensor, strength: Tensor, sign: Tensor
+) -> Tensor:
+    """Operation ``drawn[b]`` on image b, if ``applied[b]``; all but ``pixels`` lie on the host."""
     out = pixels.clone()
     for number, operation in enumerate(OPERATIONS.values()):
-        rows = torch.nonzero(drawn == number)[:, 0]
+        rows = torch.nonzero((drawn == number) & applied)[:, 0]
         if len(rows):
             there, m, s = (
                 part.to(pixels.device, non_blocking=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.reader import Bundle
-from ..serve.profile.report import Report
+from ..profiler.report import Report
 from .about import header
 from .batch import Batch
 from .batch_tab import batch_tab

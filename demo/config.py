@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ..runtimes.choose import AUTO
 from ..serve.config import MiB, UploadLimits
-from ..serve.runtimes.choose import AUTO
 
 HOST = "127.0.0.1"  # the demo has no authentication, so it listens to this machine alone
 

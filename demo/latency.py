@@ -9,11 +9,11 @@ from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from ..serve.profile.config import ProfileConfig
-from ..serve.profile.page.page import sections
-from ..serve.profile.profiler import profile
-from ..serve.profile.report import FILE as REPORT
-from ..serve.profile.report import Report, read_report
+from ..profiler.config import ProfileConfig
+from ..profiler.page.page import sections
+from ..profiler.profiler import profile
+from ..profiler.report import FILE as REPORT
+from ..profiler.report import Report, read_report
 from .html import notice
 
 _USUAL = Path("latency")  # where `mldr-deploy profile` writes unless told otherwise

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle, require_better_than_chance
 from ..errors import Unavailable
-from ..serve.runtimes.base import RuntimeOptions
-from ..serve.runtimes.choose import require_name
+from ..runtimes.choose import require_name
+from ..runtimes.runtime import RuntimeOptions
 from ..serve.server import listen, run_app, url_of
 from .config import HOST, DemoConfig
 from .latency import found_report

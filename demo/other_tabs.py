@@ -7,8 +7,8 @@ from typing import Any
 
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from ..serve.profile.markdown import markdown
-from ..serve.profile.report import Report
+from ..profiler.markdown import markdown
+from ..profiler.report import Report
 from .about import card, summary
 from .config import DemoConfig
 from .html import notice

@@ -10,8 +10,8 @@ from ..bundle.manifest import Artifact
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, refusal
 from ..errors import MldrError
-from ..serve.runtimes.base import Runtime, RuntimeOptions
-from ..serve.runtimes.choose import open_runtime, prove_golden
+from ..runtimes.choose import open_runtime, prove_golden
+from ..runtimes.runtime import Runtime, RuntimeOptions
 from .turns import Turns
 
 _WARM_UP = 3  # calls; the first of a runtime allocate

@@ -11,8 +11,8 @@ from ..bundle.preprocess import Preprocessing
 from ..bundle.reader import Bundle
 from ..bundle.trained import RECORD, TrainedModel, load_trained, read_trained
 from ..errors import MldrError, Unavailable
-from ..serve.runtimes.base import RuntimeOptions
-from ..serve.runtimes.pytorch import PyTorch
+from ..runtimes.pytorch import PyTorch
+from ..runtimes.runtime import RuntimeOptions
 from .turns import Turns
 
 _INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model folder hold it

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..serve.profile.page.style import DARK, LIGHT, RULES
+from ..profiler.page.style import DARK, LIGHT, RULES
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Arial", "DejaVu Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")

@@ -6,7 +6,7 @@ import threading
 import time
 
 from ..bundle.preprocess import Floats
-from ..serve.runtimes.base import Runtime
+from ..runtimes.runtime import Runtime
 
 
 class Turns:

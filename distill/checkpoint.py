@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,13 +29,18 @@ class TrainingState(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    identity: str = Field(description="Hash of what makes this run this run.")
+    identity: str = Field(description="`identity_of` the training; another one may not continue.")
     step: int = Field(ge=0, description="Optimiser steps done.")
-    best_epoch: int = Field(default=-1, description="Epoch (1-based) of the best weights; -1: none")
-    best_top1: float = Field(default=-1.0, description="Its validation top-1, per cent.")
-    best_loss: float = Field(default=-1.0, description="Its validation loss, nats; -1: none.")
+    best_epoch: int | None = Field(default=None, description="Epoch (1-based) of the best weights.")
+    best_top1: float | None = Field(default=None, description="Its validation top-1, per cent.")
+    best_loss: float | None = Field(default=None, description="Its validation loss, nats.")
     metrics_bytes: int = Field(default=0, description="Length of metrics.jsonl at this step.")
     seconds: float = Field(default=0.0, description="Time spent training up to here.")
+
+    @field_validator("best_epoch", "best_top1", "best_loss", mode="before")
+    @classmethod
+    def _none_of_older_checkpoints(cls, value: Any) -> Any:
+        return None if value == -1 else value
 
 
 def save_checkpoint(folder: Path, state: TrainingState, groups: dict[str, Tensors]) -> None:

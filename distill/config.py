@@ -108,7 +108,7 @@ class TrainConfig(BaseModel):
 
 
 class OptimizerConfig(BaseModel):
-    """The optimiser; norms' weights and biases are not decayed."""
+    """The optimiser."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -127,6 +127,11 @@ class OptimizerConfig(BaseModel):
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Betas of `adamw`.")
     weight_decay: float = Field(
         default=2e-3, ge=0, description="L2 term of `sgd`, decoupled decay of `adamw`."
+    )
+    decay_everything: bool = Field(
+        default=False,
+        description="Decay every parameter, as the published CNN students were trained; else not "
+        "biases, norms' weights and what a model exempts itself.",
     )
 
     @model_validator(mode="after")

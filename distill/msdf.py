@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .precision import at_least_float32
+
 
 class Fusion(NamedTuple):
     """Fused logits, and how much each stage had to say about each class."""
@@ -37,5 +39,5 @@ class MultiScaleFusion(nn.Module):
 
     def forward(self, descriptors: Tensor, logits: Tensor) -> Fusion:
         """Descriptors [B, S, P] and stage logits [B, S, C] -> fused logits and their weights."""
-        weights = torch.softmax(self.gate(descriptors).float(), dim=1)
-        return Fusion((weights * logits.float()).sum(dim=1), weights)
+        weights = torch.softmax(at_least_float32(self.gate(descriptors)), dim=1)
+        return Fusion((weights * at_least_float32(logits)).sum(dim=1), weights)

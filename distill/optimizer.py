@@ -16,8 +16,8 @@ from .finetuning import below_head
 def create_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over everything in ``task`` that is trained.
 
-    Biases, norms and what a model's own `no_weight_decay` names are not decayed (timm's habit,
-    which the published runs follow). Each group's ``rate`` is its part of the learning rate:
+    Biases, norms and what a model's own `no_weight_decay` names are not decayed (timm's habit),
+    unless ``config.decay_everything``. Each group's ``rate`` is its part of the learning rate:
     ``config.below_head`` below the classifier of ``task.student``, 1 elsewhere.
     """
     exempt = set(_exempt(task))
@@ -28,7 +28,7 @@ def create_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         grouped[rate, decay] = []
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            spared = parameter.ndim <= 1 or name in exempt
+            spared = not config.decay_everything and (parameter.ndim <= 1 or name in exempt)
             rate = config.below_head if id(parameter) in slow else 1.0
             grouped[rate, 0.0 if spared else config.weight_decay].append(parameter)
     groups = [

@@ -1,4 +1,4 @@
-"""Which precision a device computes in, where a recipe leaves it open."""
+"""Which precision is computed in: of products by device and recipe, of losses always float32."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .config import Precision
 
@@ -19,6 +20,11 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
     Elsewhere PyTorch emulates it, which on an AVX2 CPU takes a teacher several times as long.
     """
     return computes_bf16(device) if precision == "auto" else precision == "bf16"
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision raised to float32; float64 stays, so that a loss can be checked in it."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
 from .config import TrainConfig
 from .methods.base import Method, Step
-from .precision import uses_bf16
+from .precision import at_least_float32, uses_bf16
 from .small_grids import small_grids
 
 
@@ -108,7 +108,7 @@ class Task(nn.Module):
         x, features = self.normalise(pixels), self.method.needs_features
         output = forward_stages(self.student, x, self._plan, features=features)
         taught: dict[str, Tensor] = self.method(output, teacher, step)
-        weight, logits = self.method.label_weight, output.logits.float()
+        weight, logits = self.method.label_weight, at_least_float32(output.logits)
         if not weight:
             return taught
         label = F.cross_entropy(logits, step.targets, label_smoothing=self._smoothing)

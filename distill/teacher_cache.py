@@ -1,7 +1,8 @@
 """The teacher's logits for every view, asked once and kept.
 
 FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch
-FOLDER/cache.json   what they are logits of, and how many rows each process has written
+FOLDER/cache.json   what they are logits of
+FOLDER/rows-R.json  how many rows the process of rank R has written
 
 A plain NumPy file, mapped into memory: no code in it, and nothing is read that is not asked for.
 """
@@ -87,11 +88,16 @@ class TeacherCache:
         return cls(folder, identity, logits, share)
 
     def fill(
-        self, views: Views, rows: int, answer: Answer, progress: Progress, side: int = 0
+        self,
+        views: Views,
+        rows: int,
+        answer: Answer,
+        progress: Progress,
+        side: int | None = None,
     ) -> None:
         """Ask the teacher for what is missing of this process's part of the first ``rows``.
 
-        ``side``: the size at which it sees the views; 0: the student's.
+        ``side``: the size at which it sees the views; None: the student's.
 
         May be interrupted, and goes on from there.
 
@@ -99,9 +105,9 @@ class TeacherCache:
         teacher now says something else, as after an upgrade that changed an augmentation, and
         when an answer is not finite.
         """
-        done = self._filled
+        done, side = self._filled, side or views.side
         if done:
-            self._spot_check(views, answer, side or views.side)
+            self._spot_check(views, answer, side)
         if done >= rows:
             return
         progress.start(self.what, rows)
@@ -109,9 +115,9 @@ class TeacherCache:
         try:
             for view in range(done // views.steps_per_epoch, rows // views.steps_per_epoch):
                 start = done - view * views.steps_per_epoch
-                for seen in views.epoch(view, start, (side or views.side,)):
-                    self._logits[seen.row, self._mine] = _halves(answer(seen.images))
-                    done = seen.row + 1
+                for batch in views.epoch(view, start, (side,)):
+                    self._logits[batch.row, self._mine] = _halves(answer(batch.images))
+                    done = batch.row + 1
                     progress.advance()
                     if done % _EVERY == 0 or done == rows:
                         self._note(done)
@@ -129,9 +135,9 @@ class TeacherCache:
         return stored.to(device, non_blocking=True).float()
 
     def _spot_check(self, views: Views, answer: Answer, side: int) -> None:
-        seen = next(iter(views.epoch(0, sides=(side,))))
-        now = answer(seen.images).float().cpu()
-        stored = torch.from_numpy(np.array(self._logits[seen.row, self._mine])).float()
+        batch = next(iter(views.epoch(0, sides=(side,))))
+        now = answer(batch.images).float().cpu()
+        stored = torch.from_numpy(np.array(self._logits[batch.row, self._mine])).float()
         if not torch.allclose(stored, now, rtol=_RELATIVE, atol=_ABSOLUTE):
             worst = (stored - now).abs().max().item()
             raise self._stale(self.folder, f"the teacher now differs by up to {worst:.3g}")

@@ -44,7 +44,7 @@ from .precision import uses_bf16
 from .small_grids import small_grids
 from .task import Task, Teacher
 from .teacher_cache import TeacherCache
-from .views import View, Views
+from .views import MixedBatch, Views
 
 
 class Trainer:
@@ -57,7 +57,7 @@ class Trainer:
         val_batches: this process's share of the validation split.
         cache: the teacher's logits for every row of ``views``; it is then not asked.
         folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
-        identity: hash of what makes this run this run; a checkpoint of another is refused.
+        identity: of the training; a checkpoint with another identity is refused.
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class Trainer:
                 for epoch in range(self._epoch, self.config.epochs):
                     if self._stalled(epoch):
                         break
-                    for view in self._rest_of(epoch):
-                        self._step(view)
+                    for batch in self._remaining(epoch):
+                        self._step(batch)
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
@@ -151,7 +151,7 @@ class Trainer:
     def _epoch(self) -> int:
         return self.state.step // self.views.steps_per_epoch
 
-    def _rest_of(self, epoch: int) -> Iterator[View]:
+    def _remaining(self, epoch: int) -> Iterator[MixedBatch]:
         done = self.state.step - epoch * self.views.steps_per_epoch
         self.task.train()
         if self.config.keep_statistics:
@@ -168,34 +168,35 @@ class Trainer:
 
     def _stalled(self, epochs: int) -> bool:
         """Whether the best epoch lies so far back that patience is at its end."""
-        since = epochs - self.state.best_epoch
-        if not self.config.patience or self.state.best_epoch < 0 or since < self.config.patience:
+        best = self.state.best_epoch
+        if not self.config.patience or best is None or epochs - best < self.config.patience:
             return False
+        since = epochs - best
         self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
         return True
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
 
-    def _step(self, view: View) -> None:
+    def _step(self, batch: MixedBatch) -> None:
         """Forward, backward and update on this process's share of one global batch."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self._seed_step()
-        images = view.images
+        images = batch.images
         parts = min(self.config.accumulate, len(images))
-        split = [tensor.tensor_split(parts) for tensor in (images, view.targets, view.indices)]
-        answers = self._answers(view, parts)
+        split = [tensor.tensor_split(parts) for tensor in (images, batch.targets, batch.indices)]
+        answers = self._answers(batch, parts)
         done = torch.full((), self.state.step / self.steps, device=self.device)
         means: dict[str, Tensor] = {}
-        for number, (some, wanted, where) in enumerate(zip(*split, strict=True)):
+        for number, (pixels, targets, indices) in enumerate(zip(*split, strict=True)):
             last = number == parts - 1
             with contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.step_module))
-                losses = self._losses(some, next(answers), Step(wanted, where, done))
-                share = len(some) / len(images)
+                losses = self._losses(pixels, next(answers), Step(targets, indices, done))
+                share = len(pixels) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
             for name, value in losses.items():
@@ -210,21 +211,21 @@ class Trainer:
         self.state = self.state.model_copy(update={"step": self.state.step + 1})
         self.progress.advance()
 
-    def _answers(self, view: View, parts: int) -> Iterator[StageOutput | None]:
-        """The teacher's, to every part of the view: kept logits where there are any."""
+    def _answers(self, batch: MixedBatch, parts: int) -> Iterator[StageOutput | None]:
+        """The teacher's, to every part of the batch: cached logits where there are any."""
         if self.cache is not None:
-            for logits in self.cache.row(view.row, self.device).tensor_split(parts):
+            for logits in self.cache.row(batch.row, self.device).tensor_split(parts):
                 yield StageOutput(logits, ())
         elif self.teacher is not None:
             method = self.task.method
             stages, features = method.needs_teacher_stages, method.needs_features
-            for images in view.by_side[self.teacher.side].tensor_split(parts):
+            for images in batch.by_side[self.teacher.side].tensor_split(parts):
                 yield self.teacher(images, stages=stages, features=features)
         else:
             yield from [None] * parts
 
     def _losses(self, images: Tensor, answers: StageOutput | None, step: Step) -> dict[str, Tensor]:
-        """Of one part of a view."""
+        """Of one part of a batch."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.config.compile:
@@ -279,13 +280,14 @@ class Trainer:
             scores = {"val_top1": result.top1, "val_top5": result.top5, "val_loss": result.loss}
             self._write(number, scores)
             self.progress.advance(0, val_top1=round(result.top1, 2))
-        if result.top1 > self.state.best_top1 or not result.images:
+        best = self.state.best_top1
+        if best is None or result.top1 > best or not result.images:
             self.best = detached(model.state_dict())
             measured = bool(result.images) and math.isfinite(result.loss)
             kept = {
                 "best_epoch": number,
-                "best_top1": result.top1 if result.images else -1.0,
-                "best_loss": result.loss if measured else -1.0,
+                "best_top1": result.top1 if result.images else None,
+                "best_loss": result.loss if measured else None,
             }
             self.state = self.state.model_copy(update=kept)
 

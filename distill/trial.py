@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from ..data.loader import EvalBatches
 from ..data.split import Split
 from ..errors import MldrError
 from .order_search import BetterOrder, better_order
+from .phase import Phase
 from .task import Teacher
-
-if TYPE_CHECKING:
-    from .run import Job
 
 _BATCH = 250  # images
 _PER_CLASS, _LEAST = 10, 100  # validation pictures below which training pictures are taken
@@ -40,14 +37,16 @@ _TRAINED_HERE = (
 class Trial:
     """A teacher's answers to labelled pictures."""
 
-    outputs: NDArray[np.int64]  # [N] its largest output, -1 where one is not finite
+    outputs: NDArray[np.int64]  # [N] its largest output
+    finite: NDArray[np.bool_]  # [N] whether all of its outputs are
     labels: NDArray[np.int64]  # [N]
     where: str  # what the pictures are
 
     @property
     def chance(self) -> Chance:
         """Its score against naming the largest class."""
-        return chance_of(int((self.outputs == self.labels).sum()), self.labels)
+        hits = (self.outputs == self.labels) & self.finite
+        return chance_of(int(hits.sum()), self.labels)
 
 
 def chance_of(hits: int, labels: NDArray[np.int64]) -> Chance:
@@ -55,7 +54,7 @@ def chance_of(hits: int, labels: NDArray[np.int64]) -> Chance:
     return Chance(images=len(labels), hits=hits, largest=int(np.bincount(labels).max()))
 
 
-def require_worth(teacher: Teacher, who: str, trained: Path | None, job: Job) -> None:
+def require_worth(teacher: Teacher, who: str, trained: Path | None, phase: Phase) -> None:
     """Raise MldrError where ``teacher`` has nothing to teach, or something else than the labels.
 
     ``trained``: the folder of a teacher that was trained on this data, whose own validation figures
@@ -63,44 +62,45 @@ def require_worth(teacher: Teacher, who: str, trained: Path | None, job: Job) ->
     ``who`` names the teacher in messages.
     """
     evidence = None if trained is None else read_trained(trained).evidence
-    if evidence is not None and evidence.images == len(job.dataset.val):
+    if evidence is not None and evidence.images == len(phase.dataset.val):
         hits = round(evidence.top1 * evidence.images / 100)
         _require_better(
-            chance_of(hits, job.dataset.val.labels), "validation images", who, _TRAINED_HERE
+            chance_of(hits, phase.dataset.val.labels), "validation images", who, _TRAINED_HERE
         )
         return
-    trial = try_out(teacher, job)
-    job.progress.note(f"{who}, on {trial.where}: {trial.chance}")
+    trial = try_out(teacher, phase)
+    phase.progress.note(f"{who}, on {trial.where}: {trial.chance}")
     _require_finite(trial, who)
     if trained is None:
-        _require_order(trial, job.dataset.classes, who)
+        _require_order(trial, phase.dataset.classes, who)
     _require_better(
         trial.chance, trial.where, who, _FROM_ELSEWHERE if trained is None else _TRAINED_HERE
     )
 
 
-def try_out(teacher: Teacher, job: Job) -> Trial:
+def try_out(teacher: Teacher, phase: Phase) -> Trial:
     """The answers of ``teacher`` on the validation split, or on training images where it is small.
 
     In fp32, under the teacher's own preprocessing; every process asks for all of them.
     """
-    split, where = _pictures(job.dataset)
-    device, threads, progress = job.accelerator.device, job.data.workers, job.progress
+    split, where = _pictures(phase.dataset)
+    device, threads, progress = phase.accelerator.device, phase.data.workers, phase.progress
     batches = EvalBatches(split, teacher.preprocessing, _BATCH, device, threads=threads)
-    model, outputs = teacher.model.to(device).eval(), []
+    model = teacher.model.to(device).eval()
+    outputs, finite = [], []
     progress.start("measuring the teacher", len(split))
     with torch.inference_mode():
         for inputs, labels in batches:
             logits = model(inputs).float()
-            finite = logits.isfinite().all(dim=1)
-            outputs.append(torch.where(finite, logits.argmax(dim=1), -1).cpu())
+            outputs.append(logits.argmax(dim=1).cpu())
+            finite.append(logits.isfinite().all(dim=1).cpu())
             progress.advance(len(labels))
     progress.finish()
-    return Trial(torch.cat(outputs).numpy(), split.labels, where)
+    return Trial(torch.cat(outputs).numpy(), torch.cat(finite).numpy(), split.labels, where)
 
 
 def _require_finite(trial: Trial, who: str) -> None:
-    broken = int((trial.outputs < 0).sum())
+    broken = int((~trial.finite).sum())
     if broken:
         raise MldrError(
             f"{who} answers with NaN or infinity to {broken} of {len(trial.labels)} {trial.where}: "

@@ -1,7 +1,8 @@
 """What the student sees in every step, and that it can be seen again.
 
-b images of one process, S the student's side, C classes. A row is a step's place in the views: row
-r = view * steps_per_epoch + k is the k-th batch of a view's epoch.
+b images of one process, S the student's side, C classes. A view is an epoch with an augmentation of
+its own. A row is a step's place in the views: row r = view * steps_per_epoch + k is the k-th batch
+of a view.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..data.loader import Batch, TrainBatches
 
 
 @dataclass(frozen=True)
-class View:
+class MixedBatch:
     """One process's share of one step's images, augmented and mixed."""
 
     row: int
@@ -54,8 +55,10 @@ class Views:
         self.steps_per_epoch = batches.steps_per_epoch
         self.side = batches.image_size
 
-    def epoch(self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()) -> Iterator[View]:
-        """The views of ``epoch`` from its ``start_step`` on, at ``sides``; at S where none.
+    def epoch(
+        self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
+    ) -> Iterator[MixedBatch]:
+        """The batches of ``epoch`` from its ``start_step`` on, at ``sides``; at S where none.
 
         At every side they are the same parts of the same pictures, each resampled from its source.
         """
@@ -66,7 +69,7 @@ class Views:
             seen = {side: self._seen(row, side, batch) for side in batch.by_side}
             images = {side: pixels for side, (pixels, _) in seen.items()}
             _, targets = next(iter(seen.values()))  # the same at every side
-            yield View(row, images, targets, batch.indices)
+            yield MixedBatch(row, images, targets, batch.indices)
 
     def pictures(self) -> Tensor:
         """Which pictures all processes see in each row of the distinct views: int64 [rows, G]."""

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from ..bundle.parity import Fault, Gate
 from ..bundle.preprocess import Floats
+from ..runtimes.runner import RunError
 from .config import ExportConfig
 from .onnx_export import OUTPUT, trace
 from .precision.emulated import emulable
 from .precision.graph import load_graph
-from .runner import RunError
 
 if TYPE_CHECKING:
     from torch import fx, nn

@@ -28,6 +28,7 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
+from ..runtimes.runner import RunError, Runner, TorchRunner
 from .calibration import Calibration
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
@@ -39,7 +40,6 @@ from .latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import locate, prove, worst_inputs
 from .quality import QualityRecord
-from .runner import RunError, Runner, TorchRunner
 from .scales import wrong_scales
 from .student import Student, load_student
 from .tensorrt.built import rtx_engines

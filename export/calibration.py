@@ -1,4 +1,7 @@
-"""Real training images for measuring ranges, as the network is fed them (DESIGN 9)."""
+"""Real training images for measuring ranges, as the network is fed them.
+
+See docs/design.md, section Precisions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proving a bundle again, as far as this machine can (DESIGN 7)."""
+"""Proving a bundle again, as far as this machine can (docs/design.md, section Parity)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError, Unavailable
+from ..runtimes.runner import RunError, Runner, TorchRunner
 from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import measure_again
-from .kinds import KINDS, ArtifactKind
+from .job import ArtifactKind
+from .kinds import KINDS
 from .prove import locate, prove, worst_inputs
-from .runner import RunError, Runner, TorchRunner
 from .scales import wrong_scales
 from .student import bundled_model, first_difference
 

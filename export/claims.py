@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import TensorSpec
+from ..bundle.precisions import by_width, precision_named, precision_of_type
 from ..bundle.quantization import Quantization
 from ..errors import MldrError
 
@@ -29,17 +30,6 @@ _DRAWING = (
     "RandomUniform",
     "RandomUniformLike",
 )
-_NAMES = {
-    "FLOAT": "fp32",
-    "DOUBLE": "fp64",
-    "FLOAT16": "fp16",
-    "BFLOAT16": "bf16",
-    "INT8": "int8",
-    "UINT8": "int8",
-    "FLOAT8E4M3FN": "fp8",
-    "FLOAT8E5M2": "fp8",
-}
-_NARROWEST = ("fp64", "fp32", "bf16", "fp16", "fp8", "int8")  # widest first
 _LISTED = 4  # nodes named at most
 
 
@@ -110,7 +100,7 @@ def claims_of(
     ``islands`` are names of nodes, each perhaps followed by a colon and the reason.
     """
     return Claims(
-        precision=precision.partition("-")[0],  # int8-symmetric is int8
+        precision=precision_named(precision).computes_in,
         opset=opset,
         input=port(ends[0]),
         output=port(ends[1]),
@@ -236,8 +226,7 @@ def _computes(proto: Any) -> dict[str, str]:
             found[node.name] = "int8"
         elif node.op_type in _WEIGHTED:
             operands = [_operand(name, producer, types) for name in node.input[:2]]
-            known = [name for name in operands if name in _NARROWEST]
-            found[node.name] = min(known, key=_NARROWEST.index, default="unknown")
+            found[node.name] = next(iter(by_width(operands)), operands[0])
     return found
 
 
@@ -263,4 +252,5 @@ def _types(proto: Any) -> dict[str, str]:
     for value in (*graph.input, *graph.value_info, *graph.output):
         numbers.setdefault(value.name, value.type.tensor_type.elem_type)
     name = onnx.TensorProto.DataType.Name
-    return {key: _NAMES.get(name(number), "unknown") for key, number in numbers.items()}
+    types = {key: name(number) for key, number in numbers.items()}
+    return {key: precision_of_type(kind) or kind.lower() for key, kind in types.items()}

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..bundle.precisions import PRECISIONS, listed
 from .calibration import CalibrationConfig
 from .gates import Gates
 from .precision.config import QuantizeConfig
 from .precision.islands import IslandConfig
 from .tensorrt.config import EngineConfig
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-symmetric", "fp8"]
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
 
@@ -25,11 +25,10 @@ class ExportConfig(BaseModel):
     max_batch: int = Field(
         default=64, ge=2, le=4096, description="Largest batch, images; parity is proven at it."
     )
-    precisions: tuple[Precision, ...] = Field(
+    precisions: tuple[Literal[*PRECISIONS], ...] = Field(  # type: ignore[valid-type]
         default=("fp32",),
         min_length=1,
-        description="Artifacts to write: `fp32` (always there), `fp16`, `bf16`, `int8` (fast on "
-        "CPUs), `int8-symmetric` (the form that TensorRT takes), `fp8`.",
+        description=f"Artifacts to write: {listed('`')}.",
     )
     targets: tuple[Target, ...] = Field(
         default=("onnx",),

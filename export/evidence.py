@@ -15,8 +15,8 @@ from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
+from ..runtimes.runner import Runner, TorchRunner
 from .parity import log_softmax
-from .runner import Runner, TorchRunner
 from .student import Student, first_difference
 
 if TYPE_CHECKING:

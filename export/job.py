@@ -1,30 +1,25 @@
-"""What the writer of an artifact is given, and what it tells of the file that it wrote."""
+"""A kind of artifact: what its writer is given, what it tells of its file, and what runs that."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle.engine import EngineRecord
+from ..bundle.manifest import Runnable
+from ..bundle.precisions import PRECISIONS
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.quantization import Quantization
+from ..runtimes.runner import OnnxRunner, Runner
 from .calibration import Calibration
 from .config import ExportConfig
 from .student import Student
 
 if TYPE_CHECKING:
     from ..data.split import Split
-
-ONNX_FILES = {  # by precision, inside the bundle
-    "fp32": "student.onnx",
-    "fp16": "student.fp16.onnx",
-    "bf16": "student.bf16.onnx",
-    "int8": "student.int8.onnx",
-    "int8-symmetric": "student.int8-symmetric.onnx",
-    "fp8": "student.fp8.onnx",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Job:
 
     def onnx(self, precision: str = "fp32") -> Path:
         """Where the ONNX file of ``precision`` lies."""
-        return self.folder / ONNX_FILES[precision]
+        return self.folder / PRECISIONS[precision].file
 
 
 @dataclass(frozen=True)
@@ -62,3 +57,33 @@ class Written:
     quantization: Quantization | None = None
     engine: EngineRecord | None = None
     beside: tuple[str, ...] = ()  # further files of it
+
+
+Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
+
+
+def in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    """The runner of a file that ONNX Runtime's CPU provider computes as it is."""
+    return OnnxRunner(folder / runnable.file, threads)
+
+
+@dataclass(frozen=True)
+class ArtifactKind:
+    """How one kind of artifact is written and run.
+
+    ``write`` may raise Unavailable: this machine lacks what it takes, the rest is exported.
+    ``source``: the ONNX precision that it is made from, which is then written before it.
+    """
+
+    write: Callable[[Job], Written]
+    run: Runs = in_onnx_runtime  # for proofs
+    source: str = "fp32"
+    runtime: str = "ONNX Runtime"
+    emulated: bool = False  # ``run`` computes what the file should, but is not what will run it
+    itself: Runs | None = None  # what runs the file, if ``run`` does not and there is something
+    is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
+
+    @property
+    def timed(self) -> Runs | None:
+        """What a latency may be measured of."""
+        return self.itself if self.emulated else self.run

@@ -1,82 +1,33 @@
-"""The kinds of artifact that export can write; a new precision or engine adds a file and a line."""
+"""The kinds of artifact that export can write: every precision as an ONNX file and as an engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
 
 from ..bundle.engine import FORMAT, RTX
-from ..bundle.manifest import Runnable
+from ..bundle.precisions import PRECISIONS
 from .config import ExportConfig
-from .job import ONNX_FILES, Job, Written
-from .onnx_export import export_onnx
-from .precision.emulated import EmulatedRunner
-from .precision.write_half import write_bf16, write_fp16
-from .precision.write_quantised import write_fp8, write_int8, write_int8_symmetric
-from .runner import OnnxRunner, Runner
+from .job import ArtifactKind
 from .tensorrt.kind import run, writer
-from .tensorrt.write import source_of
 
-Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
 
 
-@dataclass(frozen=True)
-class ArtifactKind:
-    """How one kind of artifact is written and run.
-
-    ``write`` may raise Unavailable: this machine lacks what it takes, the rest is exported.
-    ``source``: the ONNX precision that it is made from, which is then written before it.
-    """
-
-    write: Callable[[Job], Written]
-    run: Runs  # for proofs
-    source: str = "fp32"
-    runtime: str = "ONNX Runtime"
-    emulated: bool = False  # ``run`` computes what the file should, but is not what will run it
-    itself: Runs | None = None  # what runs the file, if ``run`` does not and there is something
-    is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
-
-    @property
-    def timed(self) -> Runs | None:
-        """What a latency may be measured of."""
-        return self.itself if self.emulated else self.run
-
-
-def _onnx_fp32(job: Job) -> Written:
-    student = job.student
-    export_onnx(student.model, student.record.image_size, job.onnx(), job.config)
-    return Written(ONNX_FILES["fp32"], opset=job.config.opset)
-
-
-def _in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    return OnnxRunner(folder / runnable.file, threads)
-
-
-def _without_fusions(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    return OnnxRunner(folder / runnable.file, threads, fusions=False)
-
-
-def _emulating(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    return EmulatedRunner(folder / runnable.file, threads)
+def _onnx(precision: str) -> ArtifactKind:
+    """The ``KIND`` of the file in ``precision/`` that has its name."""
+    file = import_module(f".precision.{precision.replace('-', '_')}", __package__)
+    assert isinstance(file.KIND, ArtifactKind)
+    return file.KIND
 
 
 FIRST: Key = ("onnx", "fp32")
-KINDS: dict[Key, ArtifactKind] = {
-    FIRST: ArtifactKind(_onnx_fp32, _in_onnx_runtime),
-    ("onnx", "fp16"): ArtifactKind(write_fp16, _emulating, emulated=True, itself=_in_onnx_runtime),
-    ("onnx", "bf16"): ArtifactKind(write_bf16, _emulating, emulated=True),
-    ("onnx", "int8"): ArtifactKind(write_int8, _in_onnx_runtime),
-    ("onnx", "int8-symmetric"): ArtifactKind(write_int8_symmetric, _in_onnx_runtime),
-    ("onnx", "fp8"): ArtifactKind(write_fp8, _without_fusions, emulated=True),
-}
+KINDS: dict[Key, ArtifactKind] = {("onnx", name): _onnx(name) for name in PRECISIONS}
 # Each ONNX precision may become an engine.
 KINDS |= {
-    (FORMAT, precision): ArtifactKind(
-        writer(precision), run, source_of(precision), runtime="TensorRT", is_graph=False
+    (FORMAT, name): ArtifactKind(
+        writer(name), run, row.built_from, runtime="TensorRT", is_graph=False
     )
-    for precision in ONNX_FILES
+    for name, row in PRECISIONS.items()
 }
 
 
@@ -90,7 +41,7 @@ def plan(config: ExportConfig) -> list[Key]:
     for target in config.targets:
         for precision in config.precisions:
             if target == RTX:  # an engine that was not run is no artifact: tensorrt/built.py
-                keys["onnx", source_of(precision)] = None
+                keys["onnx", PRECISIONS[precision].built_from] = None
                 continue
             keys["onnx", KINDS[target, precision].source] = None
             keys[target, precision] = None

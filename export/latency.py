@@ -11,7 +11,7 @@ import numpy as np
 from ..bundle.latency import Latency
 from ..bundle.preprocess import Floats
 from ..bundle.processor import processor, usable_cores
-from .runner import Runner
+from ..runtimes.runner import Runner
 
 _WARM_UP, _FEWEST = 5, 10  # calls
 

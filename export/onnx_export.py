@@ -1,4 +1,7 @@
-"""PyTorch to ONNX by the dynamo exporter, with a dynamic batch (DESIGN 9)."""
+"""PyTorch to ONNX by the dynamo exporter, with a dynamic batch.
+
+See docs/design.md, section Precisions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Measuring an artifact beside the PyTorch student on a whole split (DESIGN 7).
+"""Measuring an artifact beside the PyTorch student on a whole split.
+
+See docs/design.md, section Parity.
 
 N images in batches of B, C classes; logits are float32 [B, C]. Streams: what is kept is one
 number per image and the largest hundredth of the logit differences.
@@ -17,7 +19,7 @@ from ..bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from .runner import RunError, Runner
+from ..runtimes.runner import RunError, Runner
 
 # False colours lie off what the student was trained on, where logits and their rounding are larger;
 # mixed-up channels move logits by far more than this many limits.
@@ -76,7 +78,8 @@ class Tally:
         self.top5 = np.zeros(2, np.int64)
         self.nonfinite = np.zeros(2, np.int64)
         self.lost = self.gained = self.disagreements = self.ties = 0
-        self.worst, self.worst_index, self.kl, self.compared = -1.0, 0, 0.0, 0
+        self.worst: float | None = None  # before the first difference
+        self.worst_index, self.kl, self.compared = 0, 0.0, 0
         self.largest = 0.0
         self._top = np.empty(0, np.float32)
 
@@ -118,14 +121,14 @@ class Tally:
         classes = reference.shape[1]
         total = self.samples * classes
         keep = total - math.ceil(0.99 * total) + 1  # nearest rank: the keep-th largest is the p99
-        if not finite.all() and self.worst < math.inf:  # NaN is worse than any difference
+        if not finite.all() and self.worst != math.inf:  # NaN is worse than any difference
             self.worst, self.worst_index = math.inf, self.seen + int(np.argmin(finite))
         if not finite.any():
             return
         self.largest = max(self.largest, float(np.abs(reference[finite]).max()))
         difference = np.abs(reference[finite] - artifact[finite])
         worst = difference.max(axis=1)
-        if worst.max() > self.worst:
+        if self.worst is None or worst.max() > self.worst:
             self.worst = float(worst.max())
             self.worst_index = self.seen + int(np.flatnonzero(finite)[worst.argmax()])
         top = np.concatenate([self._top, difference.ravel()])

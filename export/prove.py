@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ..bundle.parity import Fault, Gate, ParityResult
 from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
+from ..runtimes.runner import RunError, Runner
 from .bisect import bisect
 from .config import ExportConfig
 from .parity import false_colours, measure
-from .runner import RunError, Runner
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,9 +12,9 @@ from ..bundle.atomic import write_json
 from ..bundle.preprocess import Floats
 from ..bundle.quality import FILE, Answers, Quality, quality_of
 from ..bundle.temperature import fit_temperature
+from ..runtimes.runner import TorchRunner
 from .job import Job
 from .quality_pictures import MISTAKES, QUALITY, draw_mistakes, draw_quality
-from .runner import TorchRunner
 
 if TYPE_CHECKING:
     from ..data.split import Split

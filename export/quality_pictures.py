@@ -91,7 +91,7 @@ def _reliability(axes: Any, quality: Quality, tables: QualityTables) -> None:
         ylim=(0, 101),
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=9)
 
 
 def _points(bins: Sequence[Bin]) -> tuple[list[float], list[float]]:

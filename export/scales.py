@@ -22,7 +22,6 @@ _BEYOND = 1.05  # part of the largest value that a range may end at: sums in ano
 _CUT = 0.02  # share of the values that a range may cut off: entropy calibration cuts most
 _STEP = 0.51  # of a quantised weight's scale: rounding to nearest, and float32
 _LISTED = 3  # complaints at most, and how many more there are
-_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "float8_e4m3fn": (-448, 448)}
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,22 @@ def activation_ranges(proto: Any) -> list[Range]:
             continue
         scale = constants.get(node.input[1])
         zero = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros((), np.uint8)
-        limits = _LIMITS.get(str(getattr(zero, "dtype", "")))
-        if scale is None or scale.size != 1 or zero is None or limits is None:
+        if scale is None or scale.size != 1 or zero is None:
             continue
-        low, high = (scale.item() * (limit - float(zero.item())) for limit in limits)
+        low, high = (scale.item() * (limit - float(zero.item())) for limit in _limits(zero.dtype))
         found.append(Range(node.name, node.input[0], low, high, scale.item()))
     return found
+
+
+def _limits(code: Any) -> tuple[float, float]:
+    """The smallest and the largest value of the type ``code``."""
+    import ml_dtypes
+
+    try:
+        integer = ml_dtypes.iinfo(code)
+        return integer.min, integer.max
+    except ValueError:
+        return float(ml_dtypes.finfo(code).min), float(ml_dtypes.finfo(code).max)
 
 
 def _wrong_ranges(plain: Any, ranges: list[Range], batches: Iterable[Floats]) -> list[str]:

@@ -1,8 +1,8 @@
 """Four stages of any classifier, tapped in the one pass that also gives its logits.
 
 B batch, C channels, H and W the stage's grid, K classes. timm's `forward_intermediates` gives
-NCHW maps and `forward_head` the logits (DESIGN section 3), for CNNs, transformers, MLPs and
-Mambas alike: no hooks and no table of model names.
+NCHW maps and `forward_head` the logits, for CNNs, transformers, MLPs and Mambas alike: no hooks and
+no table of model names (docs/design.md, section Method).
 """
 
 from __future__ import annotations

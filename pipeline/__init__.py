@@ -1,1 +1,1 @@
-"""The main job: recipes, and the resumable stages teacher -> student -> bundle -> summary."""
+"""A recipe's run: recipes, and the resumable phases teacher -> student -> bundle -> summary."""

@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..bundle.latency import recommend
 from ..bundle.manifest import Artifact, Manifest
+from ..bundle.recommendation import recommend
 
 _HEADINGS = ("MB", "top-1 %", "drop", "agree %", "ms b1", "ms/image b{batch}", "b1 vs fp32")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..bundle.processor import cores
 
-# What a run depends on: recorded in every manifest, listed by `mldr-deploy doctor`.
+# What a run computes with. `mldr-deploy doctor` lists the versions and tells what is missing.
 REQUIRED = (
     "accelerate",
     "numpy",
@@ -164,7 +164,7 @@ def _accelerators() -> tuple[Device, ...]:
 
 
 def _tensorrt() -> str:
-    from ..engine.machine import missing, this_machine
+    from ..runtimes.tensorrt_machine import missing, this_machine
 
     return missing() or f"ready: {this_machine()}"
 

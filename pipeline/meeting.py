@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..bundle.processor import usable_cores
 from ..errors import Unavailable
 
 SECONDS = 5.0  # until it is said who is waited for
@@ -22,6 +23,12 @@ SECONDS = 5.0  # until it is said who is waited for
 _SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _OTHERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LOCAL_SIZE = (
+    "LOCAL_WORLD_SIZE",
+    "MPI_LOCALNRANKS",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MV2_COMM_WORLD_LOCAL_SIZE",
+)
 _DEFAULT_PORT = "29500"
 
 _waiting = False
@@ -53,10 +60,10 @@ def meeting(device: str) -> Meeting | None:
 
     Raises Unavailable for an environment that no meeting can come of.
     """
-    size, rank = _number(_SIZE, 1), _number(_RANK, 0)
-    local = _number(("LOCAL_RANK",), -1)
+    size, rank = _number(_SIZE) or 1, _number(_RANK) or 0
+    local = _number(("LOCAL_RANK",))
     on_cpu = device.partition(":")[0] == "cpu"
-    if size <= 1 or not (on_cpu or local >= 0):  # without LOCAL_RANK there is one process a GPU
+    if size <= 1 or (local is None and not on_cpu):  # then there is one process a GPU
         return None
     if not 0 <= rank < size:
         raise Unavailable(f"there is no process {rank} of {size} (0 is the first): {remedy()}")
@@ -70,6 +77,11 @@ def meeting(device: str) -> Meeting | None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise Unavailable(f"MASTER_PORT={port} is no port: {remedy()}")
     return Meeting(rank, size, f"{address}:{port}")
+
+
+def peer_threads() -> int:
+    """How many threads each of the processes on this machine may start: its share of the cores."""
+    return max(1, usable_cores() // max(1, _number(_LOCAL_SIZE, 1)))
 
 
 @contextmanager
@@ -100,7 +112,7 @@ def waiting_told(device: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _number(names: tuple[str, ...], default: int) -> int:
+def _number(names: tuple[str, ...]) -> int | None:
     """The first of the variables that is a number from 0 on, as Accelerate reads them."""
     for name in names:
         text = os.environ.get(name)
@@ -112,4 +124,4 @@ def _number(names: tuple[str, ...], default: int) -> int:
             raise Unavailable(f"{name}={text} in the environment is no number: unset it") from None
         if value >= 0:
             return value
-    return default
+    return None

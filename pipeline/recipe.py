@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..data.config import AugmentConfig, DataConfig
 from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
-from ..distill.run import Training
+from ..distill.phase import Training
 from ..errors import MldrError
 from ..export.config import ExportConfig
 from ..models.class_order import ClassOrder
@@ -78,7 +78,7 @@ class TeacherConfig(ModelConfig):
 
 
 class Recipe(BaseModel):
-    """One run of the main job."""
+    """What one run does: the data, both models, the training and the export."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -7,7 +7,6 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -16,25 +15,24 @@ from rich.table import Table
 from ..bundle.atomic import sha256, write_json
 from ..bundle.chance import ADVICE, tells_top5
 from ..bundle.data_report import data_report_of
-from ..bundle.latency import recommend
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.processor import cpu_quota, processor
 from ..bundle.reader import Bundle
+from ..bundle.recommendation import recommend
 from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
 from ..distill.methods.registry import needs_teacher
-from ..distill.run import identity_of, weights_file
+from ..distill.phase import identity_of
 from ..distill.task import Teacher
+from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
 from ..export.latency import in_turns, milliseconds_per_image
-from ..export.runner import Runner, TorchRunner
 from ..export.student import bundled_model
-
-if TYPE_CHECKING:
-    from .stages import Pipeline
+from ..runtimes.runner import Runner, TorchRunner
+from .phases import Pipeline
 
 FILE = "summary.json"
 _EVAL_BATCH = 250
@@ -121,6 +119,17 @@ class Summary:
                 row.status,
             )
         return table
+
+
+def report(pipeline: Pipeline) -> Summary | None:
+    """The whole recipe carried out, and its closing table; None in all processes but the first.
+
+    The others have nothing to do once the student is trained.
+    """
+    if not pipeline.accelerator.is_main_process:
+        pipeline.student()
+        return None
+    return summarise(pipeline, pipeline.bundle())
 
 
 def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:

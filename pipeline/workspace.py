@@ -21,7 +21,7 @@ from ..bundle.atomic import write_json, write_text
 from ..bundle.lock import lock
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD, read_trained
-from ..distill.run import TRAINED
+from ..distill.trained_folder import TRAINED
 from ..errors import MldrError
 from .recipe import Recipe, dump_recipe, is_idle
 from .toml_text import parse_toml
@@ -48,20 +48,20 @@ class Busy(MldrError):
 class Workspace:
     """The folder of one run of one recipe.
 
-    ``shared`` says of stages that other runs use too, such as one teacher of many students, where
+    ``shared`` says of phases that other runs use too, such as one teacher of many students, where
     they lie; they are not thrown away with this run.
     """
 
     def __init__(self, out: Path, recipe: Recipe, shared: Mapping[str, Path] | None = None) -> None:
         self.out, self.recipe, self._shared = out, recipe, dict(shared or {})
 
-    def folder(self, stage: str) -> Path:
-        """Where a stage writes: teacher, student or bundle."""
-        return self._shared.get(stage, self.out / stage)
+    def folder(self, phase: str) -> Path:
+        """Where a phase writes: teacher, student or bundle."""
+        return self._shared.get(phase, self.out / phase)
 
-    def trained(self, stage: str) -> Path | None:
-        """The finished model of a training stage, if it is there."""
-        folder = self.folder(stage) / TRAINED
+    def trained(self, phase: str) -> Path | None:
+        """The finished model of a training phase, if it is there."""
+        folder = self.folder(phase) / TRAINED
         return folder if (folder / RECORD).is_file() else None
 
     def bundle(self) -> Path | None:
@@ -73,29 +73,29 @@ class Workspace:
 
         Raises MldrError when it holds results of another recipe, and names the first difference.
         """
-        stages = [self.out / name for name in ("teacher", "student", "bundle")]
+        phases = [self.out / name for name in ("teacher", "student", "bundle")]
         if restart:
-            for path in (*stages, self.out / "summary.json", self.out / _TIMES):
+            for path in (*phases, self.out / "summary.json", self.out / _TIMES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        elif any(stage.exists() for stage in stages) and (difference := self.difference()):
+        elif any(phase.exists() for phase in phases) and (difference := self.difference()):
             raise MldrError(f"{difference}: choose another --out, or --restart to discard it")
         write_text(self.out / _RECIPE, dump_recipe(self.recipe))
 
-    def record_time(self, stage: str, seconds: float) -> None:
-        """Note what a stage took."""
-        write_json(self.out / _TIMES, {**self._noted(), stage: round(seconds, 2)})
+    def record_time(self, phase: str, seconds: float) -> None:
+        """Note what a phase took."""
+        write_json(self.out / _TIMES, {**self._noted(), phase: round(seconds, 2)})
 
     def times(self) -> dict[str, float]:
-        """Seconds by stage, in the order of the work; of a training stage, what its record tells.
+        """Seconds by phase, in the order of the work; of a training phase, what its record tells.
 
-        So a kill between a stage's last write and its note loses no time.
+        So a kill between a phase's last write and its note loses no time.
         """
         noted = self._noted()
-        for stage in ("teacher", "student"):
-            if (finished := self.trained(stage)) is not None:
-                noted[stage] = round(read_trained(finished).metrics["train_seconds"], 2)
+        for phase in ("teacher", "student"):
+            if (finished := self.trained(phase)) is not None:
+                noted[phase] = round(read_trained(finished).metrics["train_seconds"], 2)
         order = ("data", "teacher", "student", *noted)
-        return {stage: noted[stage] for stage in order if stage in noted}
+        return {phase: noted[phase] for phase in order if phase in noted}
 
     def _noted(self) -> dict[str, float]:
         path = self.out / _TIMES

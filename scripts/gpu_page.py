@@ -1,9 +1,10 @@
-"""Write docs/results/gpu.md and README's line on GPUs from the archive of benchmarks/gpu/run.py.
+"""Write docs/results/gpu.md and the status of GPUs from the archive of benchmarks/gpu/run.py.
 
     python scripts/gpu_page.py [gpu.zip] [--check] [--page FILE]
 
 The archive's figures are kept in docs/results/gpu.json; without an archive the page is written from
-there. --page writes the page alone, elsewhere, as the figures of a rehearsal must be.
+there. The status is a line of docs/results/README.md. --page writes the page alone, elsewhere, as
+the figures of a rehearsal must be.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from generated import write_or_check
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "results" / "gpu.json"
 PAGE = ROOT / "docs" / "results" / "gpu.md"
-README = ROOT / "README.md"
+OVERVIEW = ROOT / "docs" / "results" / "README.md"
 
 
 def published() -> Facts:
@@ -51,13 +52,17 @@ def shorten(facts: Facts) -> None:
                 figures["failed"] = last_line(figures["failed"])
 
 
-def with_status(readme: str, facts: Facts) -> str:
-    """README with the lines that follow from the figures. Raises MldrError where one is missing."""
-    lines = readme.split("\n")
+def with_status(overview: str, facts: Facts) -> str:
+    """The overview with the lines that follow from the figures.
+
+    Raises MldrError where one is missing.
+    """
+    lines = overview.split("\n")
     for target, status in STATUS.items():
         places = [n for n, line in enumerate(lines) if line.startswith(f"| {target} |")]
         if len(places) != 1:
-            raise MldrError(f"README.md has {len(places)} lines of a table for {target!r}, not one")
+            count = len(places)
+            raise MldrError(f"{OVERVIEW} has {count} lines of a table for {target!r}, not one")
         lines[places[0]] = f"| {target} | {status(facts)} |"
     return "\n".join(lines)
 
@@ -73,8 +78,8 @@ def main(archive: Path | None, check: bool, elsewhere: Path | None) -> int:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         FIGURES.write_text(text, encoding="utf-8")
     mode = ["--check"] if check else []
-    readme = with_status(README.read_text(encoding="utf-8"), facts)
-    return max(write_or_check(PAGE, page(facts), mode), write_or_check(README, readme, mode))
+    overview = with_status(OVERVIEW.read_text(encoding="utf-8"), facts)
+    return max(write_or_check(PAGE, page(facts), mode), write_or_check(OVERVIEW, overview, mode))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from mldr_deploy.serve.profile.report import Report
+from mldr_deploy.profiler.report import Report
 
 from generated import write_or_check
 
@@ -42,8 +42,8 @@ def written(kind: type[BaseModel]) -> Iterator[str]:
         annotation = field.annotation
         plain = isinstance(annotation, type) and not get_args(annotation)
         shown = annotation.__name__ if plain else str(annotation)
-        shown = shown.replace("mldr_deploy.serve.profile.", "").replace("typing.", "")
-        for module in ("report.", "statistics.", "config."):
+        shown = shown.replace("mldr_deploy.profiler.", "").replace("typing.", "")
+        for module in ("report.", "percentiles.", "config."):
             shown = shown.replace(module, "")
         shown = re.sub(r"Annotated\[(\w+), FieldInfo\([^\]]*\]\)\]", r"\1", shown)
         shown = shown.replace("NoneType", "None").replace("|", "\\|")

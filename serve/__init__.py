@@ -1,1 +1,1 @@
-"""Runtimes, the HTTP service and the latency profiler; torch is loaded only by its own runtimes."""
+"""The HTTP service of a bundle; it loads no torch."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from ..bundle.preprocess import Floats
 from ..errors import MldrError
+from ..runtimes.runtime import Runtime
 from .refusal import Refusal, overloaded
-from .runtimes.base import Runtime
 
 
 @dataclass(frozen=True, slots=True)

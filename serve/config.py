@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..runtimes.choose import AUTO
 from .origin import browsers_origin
-from .runtimes.choose import AUTO
 
 MiB = 1 << 20
 Origin = Annotated[str, AfterValidator(browsers_origin)]

@@ -12,9 +12,9 @@ from pathlib import Path
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
+from ..runtimes.choose import open_runtime, prove_golden, require_name
+from ..runtimes.runtime import RuntimeOptions
 from .config import ServeConfig
-from .runtimes.base import RuntimeOptions
-from .runtimes.choose import open_runtime, prove_golden, require_name
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 

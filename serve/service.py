@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
+from ..runtimes.runtime import Runtime
 from .batcher import Answer, Batcher, BatchTimes
 from .body import ByteBudget
 from .config import ServeConfig
@@ -18,7 +19,6 @@ from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .refusal import Refusal, overloaded
-from .runtimes.base import Runtime
 from .statistics import ModelStatistics
 from .uploads import open_image
 

@@ -7,8 +7,6 @@ from PIL import Image
 from ..bundle.picture import Kind, Limits, UnfitPicture, open_picture
 from .refusal import Refusal
 
-_MOST_SCANS = 100  # encoders write about ten of a progressive JPEG
-_MOST_SLOW_PIXELS = 1 << 16  # about half a second
 _STATUS: dict[Kind, int] = {"format": 415, "pixels": 413, "scans": 413}
 
 
@@ -21,6 +19,6 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise Refusal(400, "empty", "the upload is empty: send an image file")
     try:
-        return open_picture(data, Limits(max_pixels, _MOST_SCANS, _MOST_SLOW_PIXELS))
+        return open_picture(data, Limits.of_uploads(max_pixels))
     except UnfitPicture as error:
         raise Refusal(_STATUS.get(error.kind, 400), error.kind, str(error)) from None

@@ -16,27 +16,29 @@ from mldr_deploy.cli.group import COMMANDS, main
 ROOT = Path(__file__).resolve().parents[1]
 
 # Folder -> folders of ours that it may import. Every folder may import itself, `errors` and the
-# version; nothing else that lies in the root. DESIGN section 2, with `pipeline` between `serve` and
-# `demo`; `serve` and `demo` over `models`: PyTorch rebuilds student and teacher (torch loads then).
-# `engine` (TensorRT where an engine runs) lies below `export` and `serve`, which both need it.
+# version; nothing else that lies in the root (docs/design.md, section Floors). `runtimes` runs a
+# model file and lies below all that do so; it and `demo` lie over `models`: PyTorch rebuilds
+# student and teacher (torch loads then).
 FLOORS: dict[str, set[str]] = {
     "bundle": set(),
     "data": {"bundle"},
-    "engine": {"bundle"},
     "models": set(),
+    "runtimes": {"bundle", "models"},
     "distill": {"bundle", "data", "models"},
-    "export": {"bundle", "data", "models", "engine"},
-    "serve": {"bundle", "data", "models", "engine"},
-    "pipeline": {"bundle", "data", "models", "distill", "engine", "export", "serve"},
-    "compare": {"bundle", "data", "models", "distill", "export", "pipeline"},
-    "demo": {"bundle", "models", "serve"},
+    "export": {"bundle", "data", "models", "runtimes"},
+    "profiler": {"bundle", "runtimes"},
+    "serve": {"bundle", "runtimes"},
+    "pipeline": {"bundle", "data", "models", "runtimes", "distill", "export"},
+    "compare": {"bundle", "data", "models", "runtimes", "distill", "export", "pipeline"},
+    "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
     "cli": {
         "bundle",
         "data",
         "models",
+        "runtimes",
         "distill",
-        "engine",
         "export",
+        "profiler",
         "serve",
         "pipeline",
         "compare",
@@ -132,6 +134,70 @@ def test_the_reader_of_imports_sees_every_form(source: str, depth: int, found: l
     assert [name for _, name in imported_folders(source, "distill", depth)] == found
 
 
+def imported_modules(source: str, module: str, modules: set[str]) -> set[str]:
+    """The ``modules`` of ours that ``module`` imports anywhere, by dotted name below the root.
+
+    In functions and under TYPE_CHECKING too: two files that need each other are one subject.
+    """
+    package = module.split(".")[:-1]
+    imported = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.removeprefix("mldr_deploy.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            base = base.removeprefix("mldr_deploy").removeprefix(".")
+            members = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
+            imported |= {base, *members}
+    imported |= {f"{name}.__init__" for name in imported}
+    return imported & modules - {module}
+
+
+def circles(sources: dict[str, str]) -> list[list[str]]:
+    """Groups of modules that reach each other by imports; ``sources`` by dotted name."""
+    below = {name: imported_modules(text, name, {*sources}) for name, text in sources.items()}
+    reach = {name: {name} for name in sources}
+    grew = True
+    while grew:
+        grew = False
+        for name, modules in below.items():
+            wider = reach[name].union(*(reach[module] for module in modules))
+            grew |= len(wider) > len(reach[name])
+            reach[name] = wider
+    groups = {tuple(sorted(b for b in sources if a in reach[b] and b in reach[a])) for a in sources}
+    return sorted([*group] for group in groups if len(group) > 1)
+
+
+def test_no_import_circle() -> None:
+    sources = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8")
+        for path in package_files()
+    }
+    assert len(sources) > 200
+    assert circles(sources) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from .a import f",
+        "from . import a",
+        "from mldr_deploy.p.a import f",
+        "from mldr_deploy.p import a",
+        "from ..p.a import f",
+        "import mldr_deploy.p.a",
+        "def g():\n    from .a import f",
+        "if TYPE_CHECKING:\n    from .a import A",
+    ],
+)
+def test_the_search_for_circles_sees_every_form(back: str) -> None:
+    assert circles({"p.a": "from .b import g", "p.b": "from .c import h", "p.c": back}) == [
+        ["p.a", "p.b", "p.c"]
+    ]
+    assert circles({"p.a": "from .b import g", "p.b": "", "p.c": back}) == []
+
+
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running ``code``."""
     script = f"{code}\nimport sys; print('LOADED', *{{m.partition('.')[0] for m in sys.modules}})"
@@ -161,7 +227,7 @@ def test_help_loads_nothing_heavy(command: str | None) -> None:
     assert loaded.isdisjoint({*HEAVY, "rich", "matplotlib"})
 
 
-@pytest.mark.parametrize("folder", ["bundle", "engine", "serve", "demo"])
+@pytest.mark.parametrize("folder", ["bundle", "runtimes", "profiler", "serve", "demo"])
 def test_what_serves_loads_no_torch(folder: str) -> None:
     modules = [
         "mldr_deploy." + ".".join(path.relative_to(ROOT).with_suffix("").parts)

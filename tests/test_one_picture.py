@@ -39,10 +39,10 @@ from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
+from mldr_deploy.runtimes.choose import open_runtime
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 from mldr_deploy.serve.config import ServeConfig
 from mldr_deploy.serve.refusal import Refusal
-from mldr_deploy.serve.runtimes.base import RuntimeOptions
-from mldr_deploy.serve.runtimes.choose import open_runtime
 from mldr_deploy.serve.service import Service
 from mldr_deploy.serve.uploads import open_image
 

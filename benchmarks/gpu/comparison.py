@@ -47,9 +47,7 @@ def train(scale: Scale, results: Results, part: Part) -> Row:
 
 def start(scale: Scale, comparison: Any, count: int) -> list[Any]:
     """``count`` forked workers that share the data, which are read once."""
-    from mldr_deploy.compare.units import read_ahead
-
-    read_ahead(comparison.runs()[0].recipe.data)
+    comparison.data.load(comparison.runs()[0].recipe.data)
     fork = multiprocessing.get_context("fork")
     workers = []
     for number in range(count):

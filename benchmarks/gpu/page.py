@@ -278,12 +278,12 @@ def section(title: str, heads: list[str], lines: Sequence[Sequence[str]], note: 
 
 
 def training_status(facts: Facts) -> str:
-    """README's line on training on a GPU."""
+    """The line on training on a GPU in docs/results/README.md."""
     software = software_of(facts)
     if not software:
         return (
             "not yet run on hardware; the kernels run in Triton's interpreter and compile for "
-            "sm_80 and sm_90 in the tests; [the run is rehearsed](docs/results/gpu.md)"
+            "sm_80 and sm_90 in the tests; [the run is rehearsed](gpu.md)"
         )
     ratios = [
         ("step", row(facts, "step", "ours").get("times")),
@@ -299,7 +299,7 @@ def training_status(facts: Facts) -> str:
     passed, failed = outcomes.count("passed"), outcomes.count("failed")
     return (
         f"measured on {software['device']}: {', '.join(shown)} the plain loop's speed at 224 px; "
-        f"tests/gpu: {passed} passed, {failed} failed; [figures](docs/results/gpu.md)"
+        f"tests/gpu: {passed} passed, {failed} failed; [figures](gpu.md)"
     )
 
 

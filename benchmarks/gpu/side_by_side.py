@@ -91,8 +91,8 @@ def student(scale: Scale) -> tuple[Any, int]:
     matrix = load_matrix(scale.comparison)
     recipe = matrix.section(next(iter(matrix.pairs)), matrix.focus, matrix.seeds[0])
     pictures = bench.pictures(recipe.data.batch_size * 4)
-    job = bench.job_of(recipe, pictures, scale.device, Path(mkdtemp()))
-    return bench.ready(job, recipe, recipe.method.name, views=1), recipe.data.batch_size
+    phase = bench.phase_of(recipe, pictures, scale.device, Path(mkdtemp()))
+    return bench.ready(phase, recipe, recipe.method.name, views=1), recipe.data.batch_size
 
 
 def cases(scale: Scale, part: Part, *, service: bool) -> Cases:

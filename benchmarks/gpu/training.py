@@ -36,20 +36,20 @@ class Bench:
         self.recipe: Recipe = load_recipe(scale.recipe, settings)
 
     @cached_property
-    def job(self) -> Any:
+    def phase(self) -> Any:
         """The surroundings: random pictures, the device, a folder."""
         pictures = bench.pictures(self.recipe.data.batch_size * 4)
-        return bench.job_of(self.recipe, pictures, self.scale.device, Path(mkdtemp()))
+        return bench.phase_of(self.recipe, pictures, self.scale.device, Path(mkdtemp()))
 
     @cached_property
     def plain(self) -> Callable[[], object]:
         """A step of the plain loop, always eager and in fp32."""
-        return bench.plain_step(self.job, self.recipe)
+        return bench.plain_step(self.phase, self.recipe)
 
     def form(self, name: str) -> Callable[[], object]:
         """A step of the trainer."""
         method, views = FORMS[name]
-        return bench.trainer_step(bench.ready(self.job, self.recipe, method, views=views))
+        return bench.trainer_step(bench.ready(self.phase, self.recipe, method, views=views))
 
     def warm_up(self, name: str) -> Row:
         """Seconds of the first steps of a form; nothing else."""
@@ -78,7 +78,7 @@ class Bench:
 
     def share(self) -> Row:
         """Operations of a step of ours as a share of a large product's rate, by the step's time."""
-        trainer = bench.ready(self.job, self.recipe, "mldr-kd", views=0)
+        trainer = bench.ready(self.phase, self.recipe, "mldr-kd", views=0)
         ours = self._warmed("ours")
         taken = bench.in_turns({"ours": ours}, self.scale.turns, self.scale.device)["ours"]
         peak = bench.product_rate(self.scale.device, self._bf16)

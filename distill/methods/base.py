@@ -9,7 +9,7 @@ which tuned for CNN pairs. Each file says where the two differ.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import MldrError
 from ...models.stages import StageOutput, StagePlan
+from ..softening import soften
 
 _CPU = torch.device("cpu")
 
@@ -65,6 +66,22 @@ class Keys(BaseModel):
                 f"with {' = '.join(weights)} = 0 nothing would teach the student's classifier"
             )
         return self
+
+
+class LogitKeys(Keys):
+    """Keys of a method that compares logits, softened by a temperature."""
+
+    temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
+    standardise: Literal["none", "sample"] = Field(
+        default="none",
+        description="`sample`: both models' logits of each image first get mean 0 and standard "
+        "deviation 1 (Sun et al., CVPR 2024; T = 2 there).",
+    )
+
+    def soften(self, output: StageOutput) -> Tensor:
+        """The logits [b, C] that are compared, float32."""
+        axis = 1 if self.standardise == "sample" else None
+        return soften(output.logits, self.temperature, standardise=axis)
 
 
 class Method(nn.Module):

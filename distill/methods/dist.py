@@ -21,17 +21,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Keys, Method, Pair, Step
+from .base import LogitKeys, Method, Pair, Step
 
 _EPSILON = 1e-8  # the authors'; keeps a constant row or column from dividing by zero
 
 
-class DistConfig(Keys):
+class DistConfig(LogitKeys):
     """Correlations instead of a divergence."""
 
     teaches_classifier: ClassVar[tuple[str, ...]] = ("beta", "gamma")
 
-    temperature: float = Field(default=1.0, gt=0, description="tau; divides both models' logits.")
     beta: float = Field(
         default=1.0, ge=0, description="Weight of the correlation between classes; 0: off."
     )
@@ -58,8 +57,8 @@ class Dist(Method):
         """{"dist.inter", "dist.intra"}."""
         assert teacher is not None
         config = self.config
-        s = (student.logits.float() / config.temperature).softmax(dim=1)
-        t = (teacher.logits.float() / config.temperature).softmax(dim=1)
+        s = config.soften(student).softmax(dim=1)
+        t = config.soften(teacher).softmax(dim=1)
         losses: dict[str, Tensor] = {}
         if config.beta:
             losses["dist.inter"] = config.temperature**2 * config.beta * disagreement(s, t)

@@ -25,17 +25,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Keys, Method, Step
+from .base import LogitKeys, Method, Step
 
 _EXCLUDED = -1e9  # a logit that no softmax sees; finite, so that 0 * log(0) stays 0
 
 
-class DkdConfig(Keys):
+class DkdConfig(LogitKeys):
     """Decoupled knowledge distillation."""
 
     teaches_classifier: ClassVar[tuple[str, ...]] = ("alpha", "beta")
 
-    temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
     alpha: float = Field(
         default=1.0, ge=0, description="Weight of the image's class against all others; 0: off."
     )
@@ -68,8 +67,7 @@ class Dkd(Method):
         assert teacher is not None
         config = self.config
         labels = step.labels[:, None]
-        s = student.logits.float() / config.temperature
-        t = teacher.logits.float() / config.temperature
+        s, t = config.soften(student), config.soften(teacher)
         rise = (step.done / config.warmup).clamp(max=1) if config.warmup else 1.0
         scale = rise * config.temperature**2
         losses: dict[str, Tensor] = {}

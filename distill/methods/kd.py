@@ -5,6 +5,8 @@ L = label_weight * CE(s, y) + kd_weight * T^2 * (1/B) sum_b KL(softmax(t_b/T) ||
 T = 1 and both weights 1 are OFA-KD's comparison (`train.py`: kd_temperature, gt_loss_weight,
 kd_loss_weight). Between CNNs on CIFAR-100 the usual setting is that of CRD (RepDistiller's script)
 and mdistiller: T = 4, label_weight = 0.1, kd_weight = 0.9. The paper itself fixes none of them.
+With standardised logits its authors (Sun et al., CVPR 2024) take T = 2, label_weight = 0.1 and
+kd_weight = 9.
 """
 
 from __future__ import annotations
@@ -16,15 +18,14 @@ from pydantic import Field
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from .base import Keys, Method, Step
+from .base import LogitKeys, Method, Step
 
 
-class KdConfig(Keys):
+class KdConfig(LogitKeys):
     """Hinton's knowledge distillation."""
 
     teaches_classifier: ClassVar[tuple[str, ...]] = ("kd_weight",)
 
-    temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
     kd_weight: float = Field(default=1.0, ge=0, description="Weight of the divergence; 0: off.")
 
 
@@ -42,11 +43,8 @@ class Kd(Method):
         assert teacher is not None
         if not self.config.kd_weight:
             return {}
-        temperature = self.config.temperature
+        s, t = self.config.soften(student), self.config.soften(teacher)
         divergence = F.kl_div(
-            F.log_softmax(student.logits.float() / temperature, dim=1),
-            F.log_softmax(teacher.logits.float() / temperature, dim=1),
-            log_target=True,
-            reduction="batchmean",
+            F.log_softmax(s, dim=1), F.log_softmax(t, dim=1), log_target=True, reduction="batchmean"
         )
-        return {"kd": self.config.kd_weight * temperature**2 * divergence}
+        return {"kd": self.config.kd_weight * self.config.temperature**2 * divergence}

@@ -1,26 +1,35 @@
-"""MLDR-KD: multi-level decoupled relational distillation (arXiv 2502.06189, DESIGN section 3).
+"""MLDR-KD: multi-level decoupled relational distillation (arXiv 2502.06189).
 
     L = CE(s, y) + DFRA(s) + sum_k DFRA(z_k) + DFRA(fused)
 
 with z_k the logits of stage k's projector and fused their dynamic fusion, every DFRA against the
-teacher's logits. The three weights make the paper's ablations; 0 leaves a part out, and the
-projectors too where nothing needs them.
+teacher's logits. A weight of 0 leaves its part out, and the projectors where nothing needs them.
+
+`form` names a set of values for the keys that a recipe does not give. `published` is the authors'.
+`standardised` is ours: it takes the size out of both models' logits (`dfra.py` says why).
+See docs/design.md, section Method.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from ..dfra import DfraTerms, dfra_losses
+from ..dfra import DfraForm, DfraTerms, Gathered, Standardise, dfra_losses
 from ..gather import gather, spans_processes
 from ..msdf import MultiScaleFusion
 from ..projectors import stage_projectors
 from .base import Keys, Method, Pair, Step
+
+# What each form says of the keys that a recipe leaves out; the fields' defaults are `published`.
+FORMS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "standardised": {"standardise": "sample", "logits_weight": 10.0},
+}
 
 
 class MldrKdConfig(Keys):
@@ -28,9 +37,31 @@ class MldrKdConfig(Keys):
 
     teaches_classifier: ClassVar[tuple[str, ...]] = ("logits_weight",)
 
+    form: Literal["published", "standardised"] = Field(
+        default="published",
+        description="What the keys not given are: `published` is the paper's loss; `standardised` "
+        "sets standardise=sample and logits_weight=10.",
+    )
     temperature: float = Field(default=1.0, gt=0, description="T; divides both models' logits.")
+    standardise: Standardise = Field(
+        default="none",
+        description="`sample`: both models' logits of each image first get mean 0 and standard "
+        "deviation 1. `axis`: so for the relations between classes and the probabilities, but "
+        "the relations between images compare logits that are standardised class by class, over "
+        "the images. `none`: logits as they are.",
+    )
+    class_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the relations between classes within each DFRA; 0: off.",
+    )
+    sample_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the relations between images within each DFRA; 0: off.",
+    )
     alpha: float = Field(
-        default=2.0, ge=0, description="Weight of the probability term within each DFRA."
+        default=2.0, ge=0, description="Weight of the probability term within each DFRA; 0: off."
     )
     logits_weight: float = Field(
         default=1.0, ge=0, description="Weight of DFRA on the student's logits; 0: off."
@@ -47,6 +78,32 @@ class MldrKdConfig(Keys):
         "global batch of all processes (`gathered`).",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_form(cls, table: Any) -> Any:
+        form = table.get("form") if isinstance(table, dict) else None
+        return FORMS.get(form, {}) | table if isinstance(form, str) else table
+
+    @model_validator(mode="after")
+    def _terms_teach(self) -> Self:
+        if self.dfra.empty and not self.label_weight:
+            raise ValueError(
+                "with label_weight = class_weight = sample_weight = alpha = 0 nothing would teach "
+                "the student's classifier"
+            )
+        return self
+
+    @property
+    def dfra(self) -> DfraForm:
+        """What every head's DFRA compares."""
+        return DfraForm(
+            temperature=self.temperature,
+            standardise=self.standardise,
+            class_weight=self.class_weight,
+            sample_weight=self.sample_weight,
+            alpha=self.alpha,
+        )
+
 
 class MldrKd(Method):
     """DFRA on the logits, on four stages, and on their fusion."""
@@ -60,6 +117,8 @@ class MldrKd(Method):
         assert pair.teacher is not None
         width = max(pair.student.shapes[-1].channels, pair.teacher.feature_width)
         self.projectors = self.fusion = None
+        if config.dfra.empty:
+            return
         if config.stage_weight or config.fused_weight:
             self.projectors = stage_projectors(pair.student, width, pair.classes)
         if config.fused_weight:
@@ -72,13 +131,15 @@ class MldrKd(Method):
         assert teacher is not None
         heads = self.heads(student)
         logits = [z for group, _ in heads.values() for z in group]
-        if not logits:
+        if not logits or self.config.dfra.empty:
             return {}
         terms = iter(self._dfra(logits, teacher.logits))
         losses: dict[str, Tensor] = {}
         for name, (group, weight) in heads.items():
-            mine = [next(terms) for _ in group]
-            losses |= {f"{name}.{part}": weight * value for part, value in _sum(mine).items()}
+            weighted = [next(terms).weighted for _ in group]
+            for part in weighted[0]:
+                total = torch.stack([values[part] for values in weighted]).sum()
+                losses[f"{name}.{part}"] = weight * total
         return losses
 
     def heads(self, student: StageOutput) -> dict[str, tuple[list[Tensor], float]]:
@@ -100,26 +161,9 @@ class MldrKd(Method):
         return heads
 
     def _dfra(self, logits: list[Tensor], teacher: Tensor) -> list[DfraTerms]:
-        config = self.config
-        everyone, everyone_teacher = None, None
-        if config.relations == "gathered" and spans_processes():
-            gathered = gather(torch.cat([*logits, teacher.to(logits[0].dtype)], dim=1))
-            *everyone, everyone_teacher = gathered.split(teacher.shape[1], dim=1)
-        return dfra_losses(
-            logits,
-            teacher,
-            temperature=config.temperature,
-            alpha=config.alpha,
-            sample_student_logits=everyone,
-            sample_teacher_logits=everyone_teacher,
-        )
-
-
-def _sum(terms: list[DfraTerms]) -> dict[str, Tensor]:
-    summed = {
-        "class": torch.stack([t.class_relation for t in terms]).sum(),
-        "sample": torch.stack([t.sample_relation for t in terms]).sum(),
-    }
-    if all(t.alpha for t in terms):
-        summed["probability"] = torch.stack([t.alpha * t.probability for t in terms]).sum()
-    return summed
+        gathered = None
+        if self.config.relations == "gathered" and spans_processes():
+            rows = gather(torch.cat([*logits, teacher.to(logits[0].dtype)], dim=1))
+            *students, answers = rows.split(teacher.shape[1], dim=1)
+            gathered = Gathered(students, answers)
+        return dfra_losses(logits, teacher, self.config.dfra, gathered)

@@ -1,1 +1,1 @@
-"""The student's ONNX graph in other precisions (DESIGN 9)."""
+"""The student's ONNX graph in other precisions (docs/design.md, section Precisions)."""

@@ -9,9 +9,11 @@ file itself is read, with its weights and its islands; only the arithmetic is em
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ..runner import OnnxRunner
+from ...bundle.manifest import Runnable
+from ...runtimes.runner import OnnxRunner, Runner
 from .graph import element_types, load_graph
 
 _EXACT = {  # what comes out is what went in
@@ -26,6 +28,11 @@ class EmulatedRunner(OnnxRunner):
     def _model(self) -> str | bytes:
         proto = emulable(load_graph(self.path))
         return bytes(proto.SerializeToString())
+
+
+def emulating(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    """The runner of a 16-bit file's proof."""
+    return EmulatedRunner(folder / runnable.file, threads)
 
 
 def emulable(proto: Any) -> Any:

@@ -7,10 +7,18 @@ run without fusions, and the file is not one to serve from a CPU.
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...bundle.manifest import Runnable
+from ...runtimes.runner import OnnxRunner, Runner
+from .qdq import SYMMETRIC
+from .write_quantised import quantised_kind
+
+_SCHEME = dataclasses.replace(SYMMETRIC, activations="fp8 (E4M3FN), symmetric, per tensor")
 LARGEST = 448.0  # of E4M3FN
 _INT8 = 127.0
 
@@ -53,3 +61,10 @@ def _fp8(values: Any, name: str) -> Any:
 
     kind = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)
     return numpy_helper.from_array(values.astype(kind), name)
+
+
+def _without_fusions(folder: Path, runnable: Runnable, threads: int) -> Runner:
+    return OnnxRunner(folder / runnable.file, threads, fusions=False)
+
+
+KIND = quantised_kind("fp8", _SCHEME, to_fp8, run=_without_fusions, emulated=True)

@@ -1,4 +1,7 @@
-"""Which nodes must go on computing in fp32, by the ranges measured on real images (DESIGN 9)."""
+"""Which nodes must go on computing in fp32, by the ranges measured on real images.
+
+See docs/design.md, section Precisions.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,6 @@ _SENSITIVE = {"Pow", "Exp", "Log", "Sqrt", "Reciprocal", "Softplus", "ReduceLogS
 _NEVER = {
     *("Celu", "Range", "EyeLike", "Multinomial", "NonMaxSuppression", "If", "Loop", "Scan"),
 }
-# Operators that TensorRT takes in fp32 and not in bf16: those that TensorRT-RTX's parser or builder
-# refuses (tests/export/tensorrt/test_differences.py), those without bf16 in the support matrix of
-# TensorRT 10.15, and those without bf16 in ONNX itself.
-_NO_BF16 = {
-    *("ConvTranspose", "GlobalLpPool", "HardSwish", "LpNormalization", "LpPool", "Mish"),
-    *("RandomNormalLike", "RandomUniformLike", "DeformConv", "GridSample", "RoiAlign", "STFT"),
-    *("Einsum", "OneHot", "ReverseSequence", "Shrink"),
-}
 
 
 class IslandConfig(BaseModel):
@@ -57,10 +52,7 @@ class ElementType:
     largest: float  # finite
     smallest: float  # normal
     bits: int  # of the significand, the hidden one included
-
-
-FP16 = ElementType("fp16", 65504.0, 2.0**-14, 11)
-BF16 = ElementType("bf16", (2 - 2.0**-7) * 2.0**127, 2.0**-126, 8)
+    lacks: frozenset[str] = frozenset()  # operators without a form in it, beside those of no type
 
 
 def islands(
@@ -98,7 +90,7 @@ def _reason(
     values = [name for name in [*node.input, *node.output] if name in largest]
     if not values:
         return None
-    if op in _NEVER or (kind.name == "bf16" and op in _NO_BF16):
+    if op in _NEVER or op in kind.lacks:
         return f"{op} has no {kind.name} form"
     limit = kind.largest / margin
     peak = max(largest[name] for name in values)

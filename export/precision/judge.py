@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...bundle.preprocess import Floats, Pixels, Preprocessing, normalise, to_pixels
-from ..runner import OnnxRunner, Runner
+from ...runtimes.runner import OnnxRunner, Runner
 
 if TYPE_CHECKING:
     from pathlib import Path

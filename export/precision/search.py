@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ...bundle.precisions import PRECISIONS
 from ...bundle.preprocess import Floats
 from ...bundle.quantization import Quantization, Trial
 from ...errors import MldrError
+from ...runtimes.runner import OnnxRunner
 from ..job import Job
 from ..parity import log_softmax
-from ..runner import OnnxRunner
 from .graph import load_graph
 from .judge import GraphRunner, Judge
 from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
@@ -60,7 +61,7 @@ class Search:
             graph, top1 = self._leave_out(ranges, graph, top1)
         quantised = [name for name in self.layers if name not in self.excluded]
         return graph, Quantization(
-            weights=f"{self.precision.partition('-')[0]}, symmetric, per channel",
+            weights=f"{PRECISIONS[self.precision].computes_in}, symmetric, per channel",
             activations=self.scheme.activations,
             method=method,
             trials=self.trials,

@@ -1,39 +1,41 @@
-"""The fp16 and bf16 artifacts."""
+"""What the artifacts of 16 bits have in common."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..job import ONNX_FILES, Job, Written
+from ...bundle.precisions import PRECISIONS
+from ..job import ArtifactKind, Job, Runs, Written
+from .emulated import emulating
 from .graph import load_graph, opset_of, save_graph
 from .half import to_half
-from .islands import BF16, FP16, ElementType, islands
+from .islands import ElementType, islands
 from .ranges import largest_magnitudes
 
 _BATCH = 16
-_BF16_OPSET = 22  # the first in which Conv, pooling and batch normalisation take bf16
 
 
-def write_fp16(job: Job) -> Written:
-    """The graph in fp16. Raises MldrError when values of the fp32 graph are not finite."""
-    return _write(job, load_graph(job.onnx()), FP16)
+def half_kind(element: ElementType, opset: int = 1, itself: Runs | None = None) -> ArtifactKind:
+    """The kind of ``element``, in the operator set ``opset`` at least; ``itself`` as there."""
 
+    def write(job: Job) -> Written:
+        proto = _in_opset(load_graph(job.onnx()), opset)
+        return _write(job, proto, element)
 
-def write_bf16(job: Job) -> Written:
-    """The graph in bf16, in the operator set 22 at least, which its operators need."""
-    return _write(job, _in_opset(load_graph(job.onnx()), _BF16_OPSET), BF16)
+    return ArtifactKind(write, emulating, emulated=True, itself=itself)
 
 
 def _write(job: Job, proto: Any, kind: ElementType) -> Written:
     from onnx import TensorProto
 
+    row = PRECISIONS[kind.name]
     batches, total = job.calibration.batches(_BATCH), len(job.calibration)
     largest = largest_magnitudes(proto, batches, total, job.progress)
     kept = islands(proto, largest, kind, job.config.islands)
-    element = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[kind.name]
-    save_graph(to_half(proto, element, set(kept)), job.onnx(kind.name))
+    half = to_half(proto, TensorProto.DataType.Value(row.onnx), set(kept))
+    save_graph(half, job.onnx(kind.name))
     notes = tuple(f"{name}: {reason}" for name, reason in kept.items())
-    return Written(ONNX_FILES[kind.name], opset=opset_of(proto), islands=notes)
+    return Written(row.file, opset=opset_of(proto), islands=notes)
 
 
 def _in_opset(proto: Any, opset: int) -> Any:

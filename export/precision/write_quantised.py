@@ -1,34 +1,27 @@
-"""The int8 and fp8 artifacts."""
+"""What the artifacts of 8 bits have in common."""
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
-from ..job import ONNX_FILES, Job, Written
-from .fp8 import to_fp8
+from ...bundle.precisions import PRECISIONS
+from ..job import ArtifactKind, Job, Written
 from .graph import opset_of, save_graph
-from .qdq import AFFINE, SYMMETRIC, Scheme
+from .qdq import Scheme
 from .search import Convert, search
 
-_FP8 = dataclasses.replace(SYMMETRIC, activations="fp8 (E4M3FN), symmetric, per tensor")
 
+def quantised_kind(
+    precision: str, scheme: Scheme, convert: Convert | None = None, **run: Any
+) -> ArtifactKind:
+    """The kind that writes the best graph of ``search``; ``run``: how it is run, if not by itself.
 
-def write_int8(job: Job) -> Written:
-    """int8 for CPUs. Raises MldrError without images to calibrate on or to judge by."""
-    return _write(job, "int8", AFFINE)
+    Writing raises MldrError without images to calibrate on or to judge by.
+    """
 
+    def write(job: Job) -> Written:
+        proto, record = search(job, precision, scheme, convert)
+        save_graph(proto, job.onnx(precision))
+        return Written(PRECISIONS[precision].file, opset=opset_of(proto), quantization=record)
 
-def write_int8_symmetric(job: Job) -> Written:
-    """int8 as TensorRT takes it."""
-    return _write(job, "int8-symmetric", SYMMETRIC)
-
-
-def write_fp8(job: Job) -> Written:
-    """fp8 as TensorRT takes it."""
-    return _write(job, "fp8", _FP8, to_fp8)
-
-
-def _write(job: Job, precision: str, scheme: Scheme, convert: Convert | None = None) -> Written:
-    proto, record = search(job, precision, scheme, convert)
-    save_graph(proto, job.onnx(precision))
-    return Written(ONNX_FILES[precision], opset=opset_of(proto), quantization=record)
+    return ArtifactKind(write, **run)

@@ -1,1 +1,4 @@
-"""TensorRT engines from the bundle's ONNX files: lint, build, proof, rebuild (DESIGN 8)."""
+"""TensorRT engines from the bundle's ONNX files: lint, build, proof, rebuild.
+
+See docs/design.md, section TensorRT.
+"""

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...bundle.engine import AskedPrecision
+from ...bundle.precisions import precision_of_type
 from ...errors import MldrError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-_NAMES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
 _PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 _MOVES = ("SHUFFLE", "IDENTITY")  # layers that hand on values as they are
 
@@ -72,4 +72,4 @@ def _quantised(
 
 def _name(tensor: trt.ITensor) -> str:
     kind = str(tensor.dtype.name)
-    return _NAMES.get(kind, kind.lower())
+    return precision_of_type(kind) or kind.lower()

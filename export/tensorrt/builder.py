@@ -1,4 +1,7 @@
-"""ONNX file to engine: strongly typed network, one profile, timing cache, progress (DESIGN 8)."""
+"""ONNX file to engine: strongly typed network, one profile, timing cache, progress.
+
+See docs/design.md, section TensorRT.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...bundle.engine import AskedPrecision, Machine, Profile
 from ...bundle.progress import Progress
-from ...engine import cuda
-from ...engine.library import CLASSIC, Library
-from ...engine.load import load_engine
-from ...engine.logger import complaint, quiet_logger
 from ...errors import MldrError, Unavailable
+from ...runtimes import cuda
+from ...runtimes.engine_loading import load_engine
+from ...runtimes.tensorrt_library import CLASSIC, Library
+from ...runtimes.tensorrt_logger import complaint, quiet_logger
 from . import timing_cache
 from .asked import asked_precision
 from .config import EngineConfig

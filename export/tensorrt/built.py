@@ -11,15 +11,16 @@ from pathlib import Path
 from ...bundle.atomic import sha256, write_bytes
 from ...bundle.engine import FOLDER, RTX, RtxRecord
 from ...bundle.manifest import Artifact, BuiltEngine, describe
+from ...bundle.precisions import PRECISIONS, precision_named
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
-from ...engine.library import require_rtx
 from ...errors import MldrError, Unavailable
-from ..job import ONNX_FILES, Job
+from ...runtimes.tensorrt_library import require_rtx
+from ..job import Job
+from ..rebuild_engine import add_files
 from .config import EngineConfig
-from .rebuild import add_files
 from .rtx import build_rtx_plan, capabilities_for
-from .write import called, linted, profile_for, source_of
+from .write import linted, profile_for
 
 
 def rtx_engines(job: Job, artifacts: list[Artifact]) -> tuple[list[BuiltEngine], list[str]]:
@@ -32,9 +33,10 @@ def rtx_engines(job: Job, artifacts: list[Artifact]) -> tuple[list[BuiltEngine],
     passed = {a.precision for a in artifacts if (a.format, a.status) == ("onnx", "passed")}
     for precision in config.precisions:
         try:
-            if source_of(precision) not in passed:
-                raise Unavailable(f"{ONNX_FILES[source_of(precision)]} did not pass its gate")
-            onnx = job.onnx(source_of(precision))
+            source = PRECISIONS[precision].built_from
+            onnx = job.onnx(source)
+            if source not in passed:
+                raise Unavailable(f"{onnx.name} did not pass its gate")
             engine = write_rtx_engine(
                 onnx, job.folder, precision, config.max_batch, config.engine, job.progress
             )
@@ -56,11 +58,11 @@ def write_rtx_engine(
 
     Raises Unavailable in one line where TensorRT-RTX is not installed or refuses the graph.
     """
-    library = require_rtx()
+    library, computes_in = require_rtx(), precision_named(precision).computes_in
     profile = profile_for(max_batch, config)
     graph = linted(onnx, profile, progress, rtx=True)
     try:
-        plan = build_rtx_plan(library, onnx, called(precision), profile, config, progress)
+        plan = build_rtx_plan(library, onnx, computes_in, profile, config, progress)
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
         raise Unavailable(graph.with_module(str(error))) from error
     reach = "-".join(plan.capabilities)
@@ -90,7 +92,7 @@ def rtx_engine_here(
     """
     config, progress = config or EngineConfig(), progress or Silent()
     bundle = open_bundle(path, allow_failed=True)
-    source = Bundle(path, bundle.manifest).artifact(source_of(precision), "onnx")
+    source = Bundle(path, bundle.manifest).artifact(precision_named(precision).built_from, "onnx")
     library, capabilities = require_rtx(), capabilities_for(precision, config)
     for engine in bundle.manifest.built:
         rtx = engine.rtx

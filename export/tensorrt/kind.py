@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Self
 
 from ...bundle.manifest import Runnable
+from ...bundle.precisions import PRECISIONS
 from ...bundle.preprocess import Floats
-from ...engine.machine import this_machine
-from ...engine.runtime import EngineError, EngineRunner
 from ...errors import Unavailable
+from ...runtimes.engine_runner import EngineError, EngineRunner
+from ...runtimes.runner import RunError
+from ...runtimes.tensorrt_machine import this_machine
 from ..job import Job, Written
-from ..runner import RunError
-from .write import source_of, write_engine
+from .write import write_engine
 
 
 def writer(precision: str) -> Callable[[Job], Written]:
-    """Writes the engine of ``precision`` from the bundle's ONNX file (``source_of``)."""
+    """Writes the engine of ``precision`` from the bundle's ONNX file."""
 
     def write(job: Job) -> Written:
         config = job.config
         files = write_engine(
-            job.onnx(source_of(precision)),
+            job.onnx(PRECISIONS[precision].built_from),
             job.folder,
             precision,
             config.max_batch,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...bundle.engine import Profile
-from ...engine import library
-from ...engine.library import RTX_INSTALL, Library
+from ...runtimes import tensorrt_library as library
+from ...runtimes.tensorrt_library import RTX_INSTALL, Library
 from . import rules
 from .differences import NEWEST_OPSET, classic
 from .graph import GraphView, named

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...engine.library import Library
-from ...engine.logger import complaint, quiet_logger
+from ...runtimes.tensorrt_library import Library
+from ...runtimes.tensorrt_logger import complaint, quiet_logger
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -1,4 +1,6 @@
-"""The precision an engine really has, from the EngineInspector's JSON (DESIGN 8).
+"""The precision an engine really has, from the EngineInspector's JSON.
+
+See docs/design.md, section TensorRT.
 
 Others were given "fp16" engines that silently computed in fp32. So the types that the layers take
 are counted and compared with the share of multiplying nodes that the ONNX graph has in that type.
@@ -15,23 +17,14 @@ from collections import Counter
 from typing import Any
 
 from ...bundle.engine import PrecisionProof
+from ...bundle.precisions import by_width, precision_of_type
 from ...errors import MldrError
 from .graph import GraphView
 
 _KEYS = ("DataType", "Datatype", "Format/Datatype", "Format")
-# Narrowest first: a layer counts by the narrowest type that it takes.
-_TYPES = (
-    ("fp8", re.compile(r"\bfp8|float8|e4m3", re.IGNORECASE)),
-    ("int8", re.compile(r"\bint8", re.IGNORECASE)),
-    ("bf16", re.compile(r"\bbf16|bfloat16", re.IGNORECASE)),
-    ("fp16", re.compile(r"\bfp16|\bhalf", re.IGNORECASE)),
-    ("fp32", re.compile(r"\bfp32|\bfloat\b|\bfloat32", re.IGNORECASE)),
-)
 _MULTIPLIES = re.compile(
     r"conv|gemm|matmul|matrix|matmult|mha|attention|fprop|xmma|cutlass", re.IGNORECASE
 )
-_ONNX = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16"}
-_QUANTISED = {"INT8": "int8", "FLOAT8E4M3FN": "fp8"}
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Attention")
 _LEAST = 0.5  # of the graph's share: fusion and elimination change the count, not its magnitude
 
@@ -77,17 +70,9 @@ def _objection(claimed: str, compute: Counter[str], expected: float) -> str | No
 
 def taken(layer: dict[str, Any]) -> str | None:
     """The narrowest type among the tensors that a layer takes; None: integers, or nothing told."""
-    told = [
-        str(tensor[key])
-        for tensor in layer.get("Inputs", [])
-        if isinstance(tensor, dict)
-        for key in _KEYS
-        if key in tensor
-    ]
-    for name, pattern in _TYPES:
-        if any(pattern.search(text) for text in told):
-            return name
-    return None
+    tensors = (tensor for tensor in layer.get("Inputs", []) if isinstance(tensor, dict))
+    told = " ".join(str(tensor[key]) for tensor in tensors for key in _KEYS if key in tensor)
+    return next(reversed(by_width(re.findall(r"[A-Za-z0-9]+", told))), None)
 
 
 def multiplies(layer: dict[str, Any]) -> bool:
@@ -113,7 +98,7 @@ def graph_precisions(graph: GraphView) -> Counter[str]:
         if node.op_type not in _PRODUCTS:
             continue
         quantised = _quantised(graph, node)
-        kind = quantised or _ONNX.get(graph.types.get(node.input[0], ""))
+        kind = quantised or precision_of_type(graph.types.get(node.input[0], ""))
         if kind is not None:
             counted[kind] += 1
     return counted
@@ -123,7 +108,7 @@ def _quantised(graph: GraphView, node: Any) -> str | None:
     makers = [graph.producer.get(name) for name in node.input[:2]]
     if any(maker is None or maker.op_type != "DequantizeLinear" for maker in makers):
         return None
-    kinds = {_QUANTISED.get(graph.types.get(maker.input[0], "")) for maker in makers if maker}
+    kinds = {precision_of_type(graph.types.get(maker.input[0], "")) for maker in makers if maker}
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle.engine import AskedPrecision, Profile
+from ...bundle.precisions import precision_named
 from ...bundle.progress import Progress
-from ...engine.library import Library
 from ...errors import MldrError
+from ...runtimes.tensorrt_library import Library
 from .asked import asked_precision
 from .builder import accepted, common_settings, serialised
 from .config import EngineConfig
 from .parse import parse
-
-_FIRST_FP8 = 8.9  # compute capability
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,13 @@ def build_rtx_plan(
 
 
 def capabilities_for(precision: str, config: EngineConfig) -> tuple[str, ...]:
-    """Those of ``config`` that compute in ``precision``: fp8 begins with 8.9.
-
-    Raises MldrError where none does.
-    """
-    fitting = config.capabilities
-    if precision == "fp8":
-        fitting = tuple(c for c in fitting if float(c) >= _FIRST_FP8)
+    """Those of ``config`` that compute in ``precision``. Raises MldrError where none does."""
+    first = precision_named(precision).capability
+    fitting = tuple(c for c in config.capabilities if float(c) >= first)
     if not fitting:
         listed = ", ".join(config.capabilities)
-        raise MldrError(f"GPUs of compute capability {listed} have no fp8: it begins with 8.9")
+        text = f"GPUs of compute capability {listed} have no {precision}: it begins with {first}"
+        raise MldrError(text)
     return fitting
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from ...bundle.atomic import sha256, write_bytes, write_text
 from ...bundle.engine import FOLDER, EngineRecord, Machine, Profile
 from ...bundle.parity import ParityResult
+from ...bundle.precisions import PRECISIONS, precision_named
 from ...bundle.progress import Progress
-from ...engine.machine import this_machine
 from ...errors import MldrError, Unavailable
+from ...runtimes.tensorrt_machine import this_machine
 from .builder import Plan, build_plan
 from .config import EngineConfig
 from .graph import GraphView
@@ -32,19 +33,10 @@ def profile_for(max_batch: int, config: EngineConfig) -> Profile:
     return Profile(min=1, opt=min(config.opt_batch, max_batch), max=max_batch)
 
 
-def source_of(precision: str) -> str:
-    """The ONNX precision that an engine is built from: TensorRT takes symmetric int8 only."""
-    return "int8-symmetric" if precision == "int8" else precision
-
-
-def called(precision: str) -> str:
-    """The type that layers of an engine of ``precision`` multiply in."""
-    return precision.removesuffix("-symmetric")
-
-
 def engine_of(onnx: str) -> str | None:
     """What an engine from the ONNX file of that precision is called; None: it is not for one."""
-    return {"int8": None, "int8-symmetric": "int8"}.get(onnx, onnx)
+    rows = PRECISIONS.values() if "tensorrt" in precision_named(onnx).runs_on else ()
+    return next((row.name for row in rows if row.built_from == onnx), None)
 
 
 def engine_files(machine: Machine, precision: str) -> tuple[str, str]:
@@ -68,10 +60,10 @@ def write_engine(
     """
     profile = profile_for(max_batch, config)
     graph = linted(onnx, profile, progress)
-    machine = this_machine(config.device)
+    machine, computes_in = this_machine(config.device), precision_named(precision).computes_in
     try:
-        plan = build_plan(onnx, called(precision), profile, machine, config, progress)
-        record = _record(plan, graph, onnx, precision, profile, machine, config)
+        plan = build_plan(onnx, computes_in, profile, machine, config, progress)
+        record = _record(plan, graph, onnx, computes_in, profile, machine, config)
     except Unavailable:
         raise
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
@@ -100,7 +92,7 @@ def _record(
     plan: Plan,
     graph: GraphView,
     onnx: Path,
-    precision: str,
+    computes_in: str,
     profile: Profile,
     machine: Machine,
     config: EngineConfig,
@@ -112,7 +104,7 @@ def _record(
         profile=profile,
         source=onnx.name,
         source_sha256=sha256(onnx),
-        proof=prove_precision(called(precision), plan.layers, graph),
+        proof=prove_precision(computes_in, plan.layers, graph),
         asked=plan.asked,
     )
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle.reader import open_bundle
+from ...runtimes.choose import open_runtime, prove_golden
+from ...runtimes.runtime import RuntimeOptions
 from ..app import create_app
 from ..config import ServeConfig
-from ..runtimes.base import RuntimeOptions
-from ..runtimes.choose import open_runtime, prove_golden
 from ..service import Service
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
 from ...errors import MldrError, Unavailable
+from ...runtimes.choose import open_runtime, require_name
+from ...runtimes.runtime import RuntimeOptions, one_line
 from ..config import ServeConfig
-from ..runtimes.base import RuntimeOptions, one_line
-from ..runtimes.choose import open_runtime, require_name
 from ..server import listen, require_packages
 from .config import RayConfig
 

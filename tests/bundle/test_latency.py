@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mldr_deploy.bundle.latency import Latency, recommend
+from mldr_deploy.bundle.latency import Latency
 from mldr_deploy.bundle.manifest import Artifact, Manifest
 from mldr_deploy.bundle.reader import open_bundle
+from mldr_deploy.bundle.recommendation import recommend
 
 
 def manifest(folder: Path, *artifacts: dict[str, Any]) -> Manifest:

@@ -137,11 +137,11 @@ def test_every_part_asks_the_same_judge(monkeypatch: pytest.MonkeyPatch, tmp_pat
     from mldr_deploy.cli.process import respect_quota
     from mldr_deploy.export.build import _circumstances
     from mldr_deploy.export.config import ExportConfig
-    from mldr_deploy.export.runner import OnnxRunner
     from mldr_deploy.pipeline.environment import _cpu
     from mldr_deploy.pipeline.summary import machine as run_machine
-    from mldr_deploy.serve.profile.machine import this_machine
-    from mldr_deploy.serve.runtimes.base import RuntimeOptions
+    from mldr_deploy.profiler.machine import this_machine
+    from mldr_deploy.runtimes.runner import OnnxRunner
+    from mldr_deploy.runtimes.runtime import RuntimeOptions
 
     root = machine(tmp_path, "0::/\n", V2.format(top="/"), {"cpu.max": "70000 100000"})
     monkeypatch.setattr(processor, "_ROOT", root)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mldr_deploy.cli.group import main
-from mldr_deploy.pipeline import stages
+from mldr_deploy.pipeline import phases
 from mldr_deploy.pipeline.recipe import load_recipe
 
 
@@ -28,7 +28,7 @@ def recipe_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise Seen
         yield
 
-    monkeypatch.setattr(stages, "pipeline", pipeline)
+    monkeypatch.setattr(phases, "pipeline", pipeline)
     result = CliRunner().invoke(main, ["distill-and-export", "--quiet", *arguments])
     assert isinstance(result.exception, Seen), result.output
     return seen[0]

@@ -21,10 +21,9 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
 from mldr_deploy.cli.group import main
-from mldr_deploy.compare import units
+from mldr_deploy.compare import recent_data
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
-from mldr_deploy.pipeline import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,8 +130,7 @@ def test_runs_that_follow_each_other_read_the_data_once(
         read.append(given)
         return load_dataset(*given, **more)
 
-    monkeypatch.setattr(units, "_newest", {})
-    monkeypatch.setattr(stages, "load_dataset", counting)
+    monkeypatch.setattr(recent_data, "load_dataset", counting)
     one_seed = matrix.read_text().replace("seeds = [0, 1]", "seeds = [0]\nexport = false")
     matrix.write_text(one_seed.replace('"kd", "mldr-kd"]', '"kd"]\nfocus = "kd"'))
     assert give(str(matrix), "--out", str(tmp_path / "out")).exit_code == 0

@@ -44,8 +44,12 @@ def test_a_teacher_is_one_run_whatever_learns_from_it(matrix: Path, tmp_path: Pa
     )
     found = load_matrix(matrix)
     assert list(teachers(found, tmp_path)) == ["resnet"]
-    first = {run.shared for run in students(found, tmp_path, {}) if run.method == "kd"}
-    assert len(first) == 1
+    taught = [run for run in students(found, tmp_path, {}) if run.method == "kd"]
+    assert len(taught) == 4
+    for run in taught:
+        assert run.shared == {
+            name: tmp_path / "teachers" / "resnet" / name for name in ("teacher", "logits")
+        }
 
 
 def test_tuned_settings_are_laid_over_the_methods_runs(matrix: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.tensors import write_tensors
 from mldr_deploy.demo.student import Student
-from mldr_deploy.serve.runtimes.base import RuntimeOptions
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = [*"0123456789"]

@@ -22,9 +22,9 @@ from mldr_deploy.demo import launch, teacher
 from mldr_deploy.demo.latency import found_report, latency_page, measured_here
 from mldr_deploy.demo.teacher import load_teacher, trained_folder
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.serve.profile.report import Report
-from mldr_deploy.serve.profile.write import write_report
-from mldr_deploy.serve.runtimes.base import RuntimeOptions
+from mldr_deploy.profiler.report import Report
+from mldr_deploy.profiler.report_files import write_report
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 

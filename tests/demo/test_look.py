@@ -16,8 +16,8 @@ from mldr_deploy.demo.html import milliseconds, notice, percent
 from mldr_deploy.demo.look import Look, Viewer
 from mldr_deploy.demo.proof import gate_lines, proof_page
 from mldr_deploy.demo.student import Student
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 from mldr_deploy.serve.config import ServeConfig
-from mldr_deploy.serve.runtimes.base import RuntimeOptions
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from mldr_deploy.data.split import Split
 from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.registry import MethodConfig, create_method
-from mldr_deploy.distill.run import Job
+from mldr_deploy.distill.phase import Phase
 from mldr_deploy.distill.task import Task, Teacher
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.distill.views import Views
@@ -54,11 +54,11 @@ def toys() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def job_in(toys: Dataset) -> Callable[[Path], Job]:
-    """``job_in(folder)``: the surroundings of a training stage over the toys."""
+def phase_in(toys: Dataset) -> Callable[[Path], Phase]:
+    """``phase_in(folder)``: a training phase over the toys."""
 
-    def make(folder: Path) -> Job:
-        return Job(
+    def make(folder: Path) -> Phase:
+        return Phase(
             data=DataConfig(batch_size=BATCH, image_size=SIDE),
             dataset=toys,
             accelerator=Accelerator(cpu=True),
@@ -72,9 +72,9 @@ def job_in(toys: Dataset) -> Callable[[Path], Job]:
 
 
 @pytest.fixture
-def job(job_in: Callable[[Path], Job], tmp_path: Path) -> Job:
-    """The surroundings of a stage in an empty folder."""
-    return job_in(tmp_path / "stage")
+def phase(phase_in: Callable[[Path], Phase], tmp_path: Path) -> Phase:
+    """A training phase in an empty folder."""
+    return phase_in(tmp_path / "stage")
 
 
 def fresh(name: str, seed: int = 0, **config: object) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,19 @@ def test_the_newest_comes_back_and_is_the_only_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000012"]
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"student.safetensors", "method.safetensors", "state.json"}
+
+
+def test_a_checkpoint_of_an_older_release_has_minus_one_where_nothing_is_best(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path, 3)
+    file = tmp_path / "step-00000003" / "state.json"
+    older = {"best_epoch": -1, "best_top1": -1.0, "best_loss": -1.0}
+    file.write_text(json.dumps(json.loads(file.read_text()) | older))
+    found = load_checkpoint(tmp_path, "mine")
+    assert found is not None
+    state = found[0]
+    assert (state.best_epoch, state.best_top1, state.best_loss) == (None, None, None)
 
 
 def test_none_where_there_is_none(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mldr_deploy.distill import relations
-from mldr_deploy.distill.dfra import dfra_loss, dfra_losses
+from mldr_deploy.distill.dfra import DfraForm, Gathered, dfra_loss, dfra_losses
 
 PARTS = ("class_relation", "sample_relation", "probability")
 SHAPES = [(1, 2), (1, 7), (5, 2), (3, 9), (16, 5), (8, 8), (6, 40)]
@@ -46,12 +46,12 @@ def test_equals_the_textbook_form(batch: int, classes: int, textbook: Callable[.
     assert_equal(dfra_loss(student, teacher), textbook(student, teacher), student)
 
 
-@pytest.mark.parametrize(("temperature", "alpha"), [(0.5, 2.0), (4.0, 0.0), (1.0, 7.5)])
+@pytest.mark.parametrize(("temperature", "alpha"), [(0.5, 2.0), (4.0, 0.5), (1.0, 7.5)])
 def test_temperature_divides_and_alpha_weighs(
     temperature: float, alpha: float, textbook: Callable[..., Any]
 ) -> None:
     student, teacher = pair(4, 6)
-    mine = dfra_loss(student, teacher, temperature=temperature, alpha=alpha)
+    mine = dfra_loss(student, teacher, DfraForm(temperature=temperature, alpha=alpha))
     assert_equal(mine, textbook(student, teacher, temperature), student, alpha)
 
 
@@ -105,12 +105,7 @@ def test_block_size_changes_nothing(
 def test_relations_between_samples_may_span_a_gathered_batch(textbook: Callable[..., Any]) -> None:
     student, teacher = pair(9, 4)
     local, local_teacher = student[3:6], teacher[3:6]
-    (mine,) = dfra_losses(
-        [local],
-        local_teacher,
-        sample_student_logits=[student],
-        sample_teacher_logits=teacher,
-    )
+    (mine,) = dfra_losses([local], local_teacher, gathered=Gathered([student], teacher))
     expected = dataclasses.replace(
         textbook(local, local_teacher), sample_relation=textbook(student, teacher).sample_relation
     )
@@ -176,9 +171,13 @@ def test_refuses_other_shapes(student: tuple[int, ...], teacher: tuple[int, ...]
         ValueError, match=r"DFRA: student logits .* must both be \[batch, classes\]"
     ):
         dfra_loss(torch.zeros(student), torch.zeros(teacher))
+    whole = torch.zeros(3, 4)
+    with pytest.raises(ValueError, match="must both be"):  # the gathered side too
+        gathered = Gathered([torch.zeros(student)], torch.zeros(teacher))
+        dfra_losses([whole], whole, gathered=gathered)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
 def test_refuses_a_temperature_that_is_not_positive(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"temperature must be positive, not {temperature}"):
-        dfra_loss(torch.zeros(2, 3), torch.zeros(2, 3), temperature=temperature)
+        DfraForm(temperature=temperature)

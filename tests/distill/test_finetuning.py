@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import run
+from mldr_deploy.distill import finish, run
 from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.evaluate import Evaluation
 from mldr_deploy.distill.finetuning import below_head
 from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.distill.phase import Phase, Training
+from mldr_deploy.distill.teacher import load_teacher
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 
@@ -111,14 +112,14 @@ def test_a_resumed_run_has_not_become_more_patient(rig: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def pretrained(job_in: Callable[[Path], Job], tmp_path_factory: Any) -> ModelConfig:
+def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> ModelConfig:
     plain = Training(train=TrainConfig(epochs=1, precision="fp32"))
-    folder = run.train_teacher(job_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
+    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
     return RESNET.model_copy(update={"weights": str(folder)})
 
 
 def test_head_first_begins_where_a_head_alone_ends(
-    job_in: Callable[[Path], Job], pretrained: ModelConfig, tmp_path: Path
+    phase_in: Callable[[Path], Phase], pretrained: ModelConfig, tmp_path: Path
 ) -> None:
     """At a rate that moves nothing the student is the frozen model with its taught head."""
 
@@ -130,10 +131,10 @@ def test_head_first_begins_where_a_head_alone_ends(
             augment=AugmentConfig(crop="none", flip=0),
         )
         keep = training.train.model_copy(update={"keep_statistics": True})
-        job = job_in(tmp_path / parts)
-        teacher = None if method == "scratch" else run.load_teacher(pretrained, job)
+        phase = phase_in(tmp_path / parts)
+        teacher = None if method == "scratch" else load_teacher(pretrained, phase)
         training = training.model_copy(update={"train": keep})
-        folder = run.distill(job, pretrained, teacher, MethodConfig(name=method), training)
+        folder = run.distill(phase, pretrained, teacher, MethodConfig(name=method), training)
         return load_trained(folder)[1]
 
     alone, first = trained("head", "scratch"), trained("head-first", "kd")
@@ -143,14 +144,18 @@ def test_head_first_begins_where_a_head_alone_ends(
         np.testing.assert_allclose(first[name], value, rtol=1e-6, err_msg=name)
 
 
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_resumed_run_does_not_teach_the_head_again(
-    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught = []
     monkeypatch.setattr(run, "teach_head", lambda *_: taught.append(1))
-    monkeypatch.setattr(run, "save_trained", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(finish, "save_trained", _killed)
     training = Training(train=TrainConfig(parts="head-first", epochs=1, precision="fp32"))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run.distill(job, pretrained, None, MethodConfig(name="scratch"), training)
+            run.distill(phase, pretrained, None, MethodConfig(name="scratch"), training)
     assert taught == [1]

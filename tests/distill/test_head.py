@@ -17,12 +17,13 @@ from mldr_deploy.bundle.preprocess import normalise
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import fast_features, head_stage, run
+from mldr_deploy.distill import fast_features, run, teach_head
 from mldr_deploy.distill.config import TrainConfig
 from mldr_deploy.distill.features import classifier_of
 from mldr_deploy.distill.head import Standard, class_weights, fit, teach
 from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.distill.phase import Phase, Training
+from mldr_deploy.distill.teacher import load_teacher
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
@@ -172,23 +173,23 @@ RESNET = ModelConfig(name="test_resnet")
 
 
 @pytest.fixture(scope="module")
-def pretrained(job_in: Callable[[Path], Job], tmp_path_factory: Any) -> ModelConfig:
+def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> ModelConfig:
     """Half-trained weights to start from."""
     plain = Training(train=TrainConfig(epochs=1, precision="fp32"))
-    folder = run.train_teacher(job_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
+    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
     return RESNET.model_copy(update={"weights": str(folder)})
 
 
 def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
-    job: Job, pretrained: ModelConfig
+    phase: Phase, pretrained: ModelConfig
 ) -> None:
-    record, tensors = load_trained(run.train_teacher(job, pretrained, HEAD))
+    record, tensors = load_trained(run.train_teacher(phase, pretrained, HEAD))
     before = load_trained(Path(str(pretrained.weights)))[1]
     changed = {name for name, value in tensors.items() if not np.array_equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
     model = create_model(RESNET, num_classes=4, image_size=32).eval()
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    val, train = job.dataset.val, job.dataset.train
+    val, train = phase.dataset.val, phase.dataset.train
     assert val.pixels is not None and train.pixels is not None
 
     def seen(pixels: Any, pre_logits: bool) -> Any:
@@ -196,9 +197,9 @@ def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
         with torch.inference_mode():
             return model.forward_head(model.forward_features(inputs), pre_logits=pre_logits).numpy()
 
-    decays = [line for line in run_metrics(job) if "decay" in line]
+    decays = [line for line in run_metrics(phase) if "decay" in line]
     decay = min(decays, key=lambda line: line["head_loss"])["decay"]
-    rows = np.concatenate([train_order(job, epoch) for epoch in range(2)])
+    rows = np.concatenate([train_order(phase, epoch) for epoch in range(2)])
     expected = by_sklearn(
         torch.from_numpy(seen(train.pixels[rows], True)),
         torch.from_numpy(train.labels[rows]),
@@ -210,29 +211,29 @@ def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
     hits = (seen(val.pixels, False).argmax(1) == val.labels).mean()
     assert record.metrics["val_top1"] == pytest.approx(100 * hits)
     assert record.evidence is not None and record.evidence.top1 == record.metrics["val_top1"]
-    assert not (job.folder / "features").exists()
+    assert not (phase.folder / "features").exists()
 
 
-def run_metrics(job: Job) -> list[dict[str, float]]:
+def run_metrics(phase: Phase) -> list[dict[str, float]]:
     from mldr_deploy.distill.metrics import read_metrics
 
-    return read_metrics(job.folder)
+    return read_metrics(phase.folder)
 
 
-def train_order(job: Job, epoch: int) -> Any:
+def train_order(phase: Phase, epoch: int) -> Any:
     """As data/loader.py writes: a function of (seed, epoch), whole batches only."""
-    order = np.random.default_rng([0, epoch]).permutation(len(job.dataset.train))
-    return order[: len(order) // job.data.batch_size * job.data.batch_size]
+    order = np.random.default_rng([0, epoch]).permutation(len(phase.dataset.train))
+    return order[: len(order) // phase.data.batch_size * phase.data.batch_size]
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(
-    job_in: Callable[[Path], Job],
+    phase_in: Callable[[Path], Phase],
     pretrained: ModelConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = load_trained(run.train_teacher(job_in(tmp_path / "whole"), pretrained, HEAD))[1]
-    asked, found = [0], head_stage.fastest
+    whole = load_trained(run.train_teacher(phase_in(tmp_path / "whole"), pretrained, HEAD))[1]
+    asked, found = [0], teach_head.fastest
 
     def tiring(*args: Any) -> Callable[[Tensor], Tensor]:
         pooled = found(*args)
@@ -245,8 +246,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
         return tired
 
-    monkeypatch.setattr(head_stage, "fastest", tiring)
-    part = job_in(tmp_path / "part")
+    monkeypatch.setattr(teach_head, "fastest", tiring)
+    part = phase_in(tmp_path / "part")
     with pytest.raises(KeyboardInterrupt):
         run.train_teacher(part, pretrained, HEAD)
     again = load_trained(run.train_teacher(part, pretrained, HEAD))[1]
@@ -256,9 +257,9 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
         np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
-def test_a_split_without_validation_claims_no_score(job: Job, pretrained: ModelConfig) -> None:
-    nothing = job.dataset.val.subset(np.empty(0, np.int64))
-    bare = replace(job, dataset=replace(job.dataset, val=nothing))
+def test_a_split_without_validation_claims_no_score(phase: Phase, pretrained: ModelConfig) -> None:
+    nothing = phase.dataset.val.subset(np.empty(0, np.int64))
+    bare = replace(phase, dataset=replace(phase.dataset, val=nothing))
     record = load_trained(run.train_teacher(bare, pretrained, HEAD))[0]
     assert "val_top1" not in record.metrics and record.evidence is None
 
@@ -272,24 +273,24 @@ def test_a_split_without_validation_claims_no_score(job: Job, pretrained: ModelC
     ],
 )
 def test_what_a_head_cannot_be_taught_on_is_refused(
-    job: Job, pretrained: ModelConfig, model: Any, augment: Any, message: str
+    phase: Phase, pretrained: ModelConfig, model: Any, augment: Any, message: str
 ) -> None:
     training = HEAD.model_copy(update={"augment": AugmentConfig(**augment)})
     with pytest.raises(MldrError, match=f"train.parts=head .*{message}"):
-        run.train_teacher(job, pretrained.model_copy(update=model), training)
+        run.train_teacher(phase, pretrained.model_copy(update=model), training)
 
 
-def test_a_head_does_not_learn_from_a_teacher(job: Job, pretrained: ModelConfig) -> None:
-    teacher = run.load_teacher(pretrained, job)
+def test_a_head_does_not_learn_from_a_teacher(phase: Phase, pretrained: ModelConfig) -> None:
+    teacher = load_teacher(pretrained, phase)
     with pytest.raises(MldrError, match=r"parts=head .* set method\.name=scratch, or train\.parts"):
-        run.distill(job, pretrained, teacher, MethodConfig(name="kd"), HEAD)
-    run.distill(job, pretrained, None, MethodConfig(name="scratch"), HEAD)
+        run.distill(phase, pretrained, teacher, MethodConfig(name="kd"), HEAD)
+    run.distill(phase, pretrained, None, MethodConfig(name="scratch"), HEAD)
 
 
 def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(
-    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = run.load_teacher(pretrained, job)
+    frozen = load_teacher(pretrained, phase)
     inputs, device = torch.randn(5, 3, 32, 32), torch.device("cpu")
     slow = fast_features.fastest(frozen, 10, device, Silent())
     quick = fast_features.fastest(frozen, 10**6, device, Silent())
@@ -301,7 +302,7 @@ def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(
 
 @pytest.mark.parametrize("fault", ["raises", "differs"])
 def test_where_onnx_runtime_fails_or_differs_pytorch_answers(
-    job: Job, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch, fault: str
+    phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def traced(frozen: Any) -> Any:
         if fault == "raises":
@@ -314,7 +315,7 @@ def test_where_onnx_runtime_fails_or_differs_pytorch_answers(
 
     told: list[str] = []
     monkeypatch.setattr(fast_features, "_traced", traced)
-    frozen = run.load_teacher(pretrained, job)
+    frozen = load_teacher(pretrained, phase)
     way = fast_features.fastest(frozen, 10**6, torch.device("cpu"), Notes())
     assert way.__name__ == "by_torch"
     said = {"raises": "RuntimeError while tracing", "differs": "ONNX Runtime's differ by up to"}

@@ -90,3 +90,13 @@ def test_only_matrices_and_kernels_are_decayed(name: Literal["sgd", "adamw"]) ->
     assert moved == expected
     for weight in moved:
         torch.testing.assert_close(task.get_parameter(weight), before[weight] * DECAYED_TO[name])
+
+
+def test_everything_is_decayed_where_the_recipe_says_so() -> None:
+    task = nn.ModuleDict(
+        {"vit": create_model(ModelConfig(name="test_vit"), num_classes=5, image_size=32)}
+    )
+    config = OptimizerConfig(lr=0.1, weight_decay=0.5, decay_everything=True)
+    (group,) = create_optimizer(task, config).param_groups
+    assert group["weight_decay"] == 0.5
+    assert {id(p) for p in group["params"]} == {id(p) for p in task.parameters()}

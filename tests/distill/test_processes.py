@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -95,25 +94,19 @@ def wait(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, told
 
 
-def free_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return str(taken.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, free_port: int) -> Path:
     """one/METHOD and two/METHOD: every method by one process and by two, from one teacher."""
-    return carried_out(tmp_path_factory.mktemp("processes"), METHODS)
+    return carried_out(tmp_path_factory.mktemp("processes"), METHODS, free_port)
 
 
 @pytest.fixture(scope="module")
-def crd_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crd_runs(tmp_path_factory: pytest.TempPathFactory, free_port: int) -> Path:
     """The same of CRD."""
-    return carried_out(tmp_path_factory.mktemp("crd"), CRD)
+    return carried_out(tmp_path_factory.mktemp("crd"), CRD, free_port)
 
 
-def carried_out(folder: Path, methods: dict[str, list[str]]) -> Path:
+def carried_out(folder: Path, methods: dict[str, list[str]], port: int) -> Path:
     (folder / "shared.toml").write_text(RECIPE)
     common = ["--recipe", str(folder / "shared.toml"), "--device", "cpu", "--quiet", "--out"]
     teacher = str(folder / "teacher")
@@ -126,7 +119,7 @@ def carried_out(folder: Path, methods: dict[str, list[str]]) -> Path:
         ]
 
     wait(start([["train-teacher", *common, teacher], *commands("one")]))
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     meeting |= {"LOCAL_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
     pair = [start(commands("two"), RANK=rank, LOCAL_RANK=rank, **meeting) for rank in "01"]
     for process in pair:

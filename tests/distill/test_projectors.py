@@ -136,7 +136,7 @@ def first_weights() -> list[tuple[str, Tensor, float]]:
         for name, parameter in projector.named_parameters():
             owner = modules[name.rpartition(".")[0]]
             if isinstance(owner, nn.Conv2d):
-                fan_out = owner.out_channels * math.prod(owner.kernel_size) // owner.groups
+                fan_out = owner.out_channels * math.prod(owner.kernel_size)  # whatever the groups
                 found.append((f"{make.__name__} {name}", parameter, math.sqrt(2 / fan_out)))
             elif parameter.ndim > 1:
                 found.append((f"{make.__name__} {name}", parameter, 0.02))
@@ -150,6 +150,14 @@ def test_first_weights_are_normal_002_or_kaiming_by_fan_out(weight: Tensor, want
     tolerance = 5 / math.sqrt(2 * weight.numel())  # five standard errors of a sample deviation
     assert weight.std().item() == pytest.approx(wanted, rel=tolerance)
     assert abs(weight.mean().item()) < 5 * wanted / math.sqrt(weight.numel())
+
+
+@pytest.mark.parametrize(("channels", "std"), [(64, 0.0589), (256, 0.0295)])
+def test_depthwise_filters_start_as_small_as_the_authors(channels: int, std: float) -> None:
+    """The deviations of their code's filters; by fan-out per group they would be 0.47."""
+    projector = StageProjector(map_body(StageShape(channels, 4, 4), 3, 512), 512, 100)
+    filters = [m.weight for m in projector.modules() if getattr(m, "groups", 1) == channels]
+    assert filters[0].std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * 9 * channels))
 
 
 def test_depthwise_convolutions_are_spared_bf16_on_cpus() -> None:

@@ -17,7 +17,10 @@ from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.distill import run
 from mldr_deploy.distill.config import TrainConfig
 from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.distill.network import fresh_model
+from mldr_deploy.distill.phase import Phase, Training
+from mldr_deploy.distill.teacher import load_teacher
+from mldr_deploy.distill.trained_folder import weights_file
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
@@ -29,39 +32,48 @@ TEACHER, STUDENT = ModelConfig(name="test_resnet"), ModelConfig(name="test_vit")
 
 
 @pytest.fixture(scope="module")
-def teacher(job_in: Callable[[Path], Job], tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+def teacher(
+    phase_in: Callable[[Path], Phase], tmp_path_factory: pytest.TempPathFactory
+) -> ModelConfig:
     """A teacher that train-teacher left."""
-    folder = run.train_teacher(job_in(tmp_path_factory.mktemp("teacher")), TEACHER, TRAINING)
+    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("teacher")), TEACHER, TRAINING)
     return TEACHER.model_copy(update={"weights": str(folder)})
 
 
 def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
-    job: Job, teacher: ModelConfig
+    phase: Phase, teacher: ModelConfig
 ) -> None:
-    loaded = run.load_teacher(teacher, job)
-    folder = run.distill(job, STUDENT, loaded, MethodConfig(), TRAINING)
+    loaded = load_teacher(teacher, phase)
+    folder = run.distill(phase, STUDENT, loaded, MethodConfig(), TRAINING)
     record, tensors = load_trained(folder)
     bare = create_model(STUDENT, num_classes=4, image_size=32)
     bare.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     assert record.parameters == sum(p.numel() for p in bare.parameters())
     assert ModelConfig(**record.model) == STUDENT
-    assert tuple(record.classes) == job.dataset.classes
-    assert record.preprocessing.mean == job.dataset.mean
-    assert (record.family, record.provenance["identity"]) == ("transformer", job.identity)
+    assert tuple(record.classes) == phase.dataset.classes
+    assert record.preprocessing.mean == phase.dataset.mean
+    assert (record.family, record.provenance["identity"]) == ("transformer", phase.identity)
     assert 0 <= record.metrics["val_top1"] <= 100
-    assert {p.name for p in job.folder.iterdir()} >= {"curves.png", "metrics.jsonl", "trained"}
-    assert not (job.folder / "checkpoints").exists()
+    assert {p.name for p in phase.folder.iterdir()} >= {"curves.png", "metrics.jsonl", "trained"}
+    assert not (phase.folder / "checkpoints").exists()
+
+
+def test_evaluation_and_the_student_see_the_crop_of_the_recipe(phase: Phase) -> None:
+    cropped = replace(phase, data=phase.data.model_copy(update={"crop_fraction": 0.875}))
+    record = load_trained(run.train_teacher(cropped, STUDENT, TRAINING))[0]
+    assert record.preprocessing.crop_fraction == 0.875
+    assert record.evidence is not None and record.evidence.preprocessing == record.preprocessing
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.7])
-def test_the_evidence_is_of_the_kept_weights_in_fp32(job: Job, ema: float) -> None:
+def test_the_evidence_is_of_the_kept_weights_in_fp32(phase: Phase, ema: float) -> None:
     """Also where training itself computes in bf16."""
     train = TrainConfig(epochs=2, precision="bf16", ema=ema)
     training = TRAINING.model_copy(update={"train": train})
-    record, tensors = load_trained(run.train_teacher(job, STUDENT, training))
+    record, tensors = load_trained(run.train_teacher(phase, STUDENT, training))
     model = create_model(STUDENT, num_classes=4, image_size=32).eval()
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    evidence, val = record.evidence, job.dataset.val
+    evidence, val = record.evidence, phase.dataset.val
     assert evidence is not None and val.pixels is not None
     assert evidence.preprocessing == record.preprocessing
     assert (evidence.images, evidence.top1) == (len(val), record.metrics["val_top1"])
@@ -73,9 +85,9 @@ def test_the_evidence_is_of_the_kept_weights_in_fp32(job: Job, ema: float) -> No
 
 
 def test_a_trained_teacher_comes_back_frozen_with_its_own_weights(
-    job: Job, teacher: ModelConfig
+    phase: Phase, teacher: ModelConfig
 ) -> None:
-    loaded = run.load_teacher(teacher, job)
+    loaded = load_teacher(teacher, phase)
     assert teacher.weights is not None
     tensors = load_trained(Path(teacher.weights))[1]
     for name, value in loaded.model.state_dict().items():
@@ -88,23 +100,25 @@ def test_weights_mean_a_file_or_the_one_in_a_stages_folder(
 ) -> None:
     trained = Path(str(teacher.weights))
     for named in (trained, trained.parent, trained / "weights.safetensors"):
-        assert run.weights_file(named) == trained / "weights.safetensors"
-    assert run.weights_file(tmp_path / "missing.pth") == tmp_path / "missing.pth"
+        assert weights_file(named) == trained / "weights.safetensors"
+    assert weights_file(tmp_path / "missing.pth") == tmp_path / "missing.pth"
 
 
-def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(job: Job) -> None:
-    nothing = job.dataset.val.subset(np.empty(0, np.int64))
+def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(
+    phase: Phase,
+) -> None:
+    nothing = phase.dataset.val.subset(np.empty(0, np.int64))
     folder = run.train_teacher(
-        replace(job, dataset=replace(job.dataset, val=nothing)), STUDENT, TRAINING
+        replace(phase, dataset=replace(phase.dataset, val=nothing)), STUDENT, TRAINING
     )
     record = load_trained(folder)[0]
     assert record.metrics["best_epoch"] == 1
     assert "val_top1" not in record.metrics and record.evidence is None
 
 
-def test_distilling_needs_a_teacher(job: Job) -> None:
+def test_distilling_needs_a_teacher(phase: Phase) -> None:
     with pytest.raises(MldrError, match=r"method\.name=kd distills, but there is no teacher"):
-        run.distill(job, STUDENT, None, MethodConfig(name="kd"), TRAINING)
+        run.distill(phase, STUDENT, None, MethodConfig(name="kd"), TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -115,35 +129,35 @@ def test_distilling_needs_a_teacher(job: Job) -> None:
     ],
 )
 def test_a_teacher_of_other_classes_is_refused(
-    job: Job, teacher: ModelConfig, classes: tuple[str, ...], message: str
+    phase: Phase, teacher: ModelConfig, classes: tuple[str, ...], message: str
 ) -> None:
-    other = replace(job, dataset=replace(job.dataset, classes=classes))
+    other = replace(phase, dataset=replace(phase.dataset, classes=classes))
     with pytest.raises(MldrError, match=rf"tells other classes apart \({message}\)"):
-        run.load_teacher(teacher, other)
+        load_teacher(teacher, other)
 
 
 def test_a_student_does_not_start_from_a_model_of_other_labels(
-    job: Job, teacher: ModelConfig
+    phase: Phase, teacher: ModelConfig
 ) -> None:
     """As many classes, so the weights would fit; only the record beside them tells."""
-    other = replace(job, dataset=replace(job.dataset, classes=("ant", "bee", "elk", "dog")))
+    other = replace(phase, dataset=replace(phase.dataset, classes=("ant", "bee", "elk", "dog")))
     told = r"student \S+ tells other classes apart \(class 2 is 'cow', in the data 'elk'\): set stu"
     with pytest.raises(MldrError, match=told + r"dent\.fresh_head=true"):
-        run.fresh_model(other, teacher, TRAINING)
-    run.fresh_model(other, teacher.model_copy(update={"fresh_head": True}), TRAINING)
-    run.fresh_model(job, teacher, TRAINING)
+        fresh_model(other, teacher, TRAINING)
+    fresh_model(other, teacher.model_copy(update={"fresh_head": True}), TRAINING)
+    fresh_model(phase, teacher, TRAINING)
 
 
 def test_published_weights_of_other_classes_are_refused(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    phase: Phase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the network: a model as timm would give it, pretrained on ImageNet."""
 
     def pretrained(config: ModelConfig, **sizes: int) -> nn.Module:
         return create_model(config.model_copy(update={"weights": None}), **sizes)
 
-    monkeypatch.setattr(run, "create_model", pretrained)
+    monkeypatch.setattr("mldr_deploy.distill.teacher.create_model", pretrained)
     with pytest.raises(
         MldrError, match=r"tell 1000 classes apart, the data has 4: set teacher\.fresh"
     ):
-        run.load_teacher(ModelConfig(name="test_resnet", weights="timm"), job)
+        load_teacher(ModelConfig(name="test_resnet", weights="timm"), phase)

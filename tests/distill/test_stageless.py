@@ -14,7 +14,8 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.distill import run
 from mldr_deploy.distill.config import TrainConfig
 from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.distill.phase import Phase, Training
+from mldr_deploy.distill.teacher import load_teacher
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 
@@ -28,20 +29,20 @@ def resnets_without_stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_it_is_trained_and_teaches_by_its_logits(job: Job) -> None:
-    folder = run.train_teacher(replace(job, folder=job.folder / "teacher"), RESNET, TRAINING)
-    teacher = run.load_teacher(RESNET.model_copy(update={"weights": str(folder)}), job)
-    trained = run.distill(job, VIT, teacher, MethodConfig(), TRAINING)
+def test_it_is_trained_and_teaches_by_its_logits(phase: Phase) -> None:
+    folder = run.train_teacher(replace(phase, folder=phase.folder / "teacher"), RESNET, TRAINING)
+    teacher = load_teacher(RESNET.model_copy(update={"weights": str(folder)}), phase)
+    trained = run.distill(phase, VIT, teacher, MethodConfig(), TRAINING)
     assert (trained / "weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
     ("method", "lacks"), [("fitnet", "the teacher's stages"), ("rkd", "the features")]
 )
-def test_methods_that_look_inside_the_teacher_say_so(job: Job, method: str, lacks: str) -> None:
-    teacher = run.load_teacher(RESNET, job)
+def test_methods_that_look_inside_the_teacher_say_so(phase: Phase, method: str, lacks: str) -> None:
+    teacher = load_teacher(RESNET, phase)
     with pytest.raises(MldrError, match=f"method {method} compares {lacks}") as caught:
-        run.distill(job, VIT, teacher, MethodConfig(name=method), TRAINING)
+        run.distill(phase, VIT, teacher, MethodConfig(name=method), TRAINING)
     assert str(caught.value).endswith("choose another teacher.name or method.name")
 
 

@@ -22,10 +22,14 @@ from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.distill import run
 from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
 from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.network import preprocessing_of
+from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.task import Teacher
 from mldr_deploy.distill.teacher_cache import Share, TeacherCache, cache_identity
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.stages import plan_stages
 
 WHOLE = Share(0, 1)
 RANDOM = AugmentConfig(crop="pad", pad=4, mixup=0.8, cutmix=1.0, erase=0.25, randaugment=5)
@@ -152,21 +156,21 @@ def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def taught_job(job_in: Callable[[Path], run.Job], tmp_path: Path) -> run.Job:
-    return replace(job_in(tmp_path / "stage"), logits=tmp_path / "logits")
+def taught_phase(phase_in: Callable[[Path], Phase], tmp_path: Path) -> Phase:
+    return replace(phase_in(tmp_path / "stage"), logits=tmp_path / "logits")
 
 
-def teacher_of(job: run.Job, seed: int = 1) -> Teacher:
+def teacher_of(phase: Phase, seed: int = 1) -> Teacher:
     torch.manual_seed(seed)
     model = ModelConfig(name="test_resnet")
-    built = run.create_model(model, num_classes=4, image_size=32).eval()
-    return Teacher(built, run.plan_stages(built, 32), run.preprocessing_of(model, built, job))
+    built = create_model(model, num_classes=4, image_size=32).eval()
+    return Teacher(built, plan_stages(built, 32), preprocessing_of(model, built, phase))
 
 
-def distil(job: run.Job, method: str = "kd", **train: Any) -> Path:
-    training = run.Training(train=TWICE.model_copy(update=train))
+def distil(phase: Phase, method: str = "kd", **train: Any) -> Path:
+    training = Training(train=TWICE.model_copy(update=train))
     student, keys = ModelConfig(name="test_vit"), MethodConfig(name=method)
-    return run.distill(job, student, teacher_of(job), keys, training)
+    return run.distill(phase, student, teacher_of(phase), keys, training)
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -182,26 +186,26 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_methods_share_the_logits_and_longer_runs_ask_no_more(
-    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = count_calls(monkeypatch)
-    distil(taught_job)
+    distil(taught_phase)
     assert len(calls) == 10  # two views of five steps, for four epochs
-    distil(replace(taught_job, folder=tmp_path / "second"), "mldr-kd", epochs=6)
+    distil(replace(taught_phase, folder=tmp_path / "second"), "mldr-kd", epochs=6)
     assert len(calls) == 11  # the spot check
-    distil(replace(taught_job, folder=tmp_path / "third"), "fitnet")
+    distil(replace(taught_phase, folder=tmp_path / "third"), "fitnet")
     assert len(calls) == 11 + 20  # it needs the teacher's stages: asked in every step
-    assert len(list(taught_job.logits.iterdir())) == 1  # type: ignore[union-attr]
+    assert len(list(taught_phase.logits.iterdir())) == 1  # type: ignore[union-attr]
 
 
 def test_another_seed_or_teacher_has_a_cache_of_its_own(
-    taught_job: run.Job, tmp_path: Path
+    taught_phase: Phase, tmp_path: Path
 ) -> None:
-    distil(taught_job)
-    distil(replace(taught_job, folder=tmp_path / "second"), seed=3)
-    assert len(list(taught_job.logits.iterdir())) == 2  # type: ignore[union-attr]
-    one, other = teacher_of(taught_job), teacher_of(taught_job, seed=2)
-    assert cache_identity(one) == cache_identity(teacher_of(taught_job))
+    distil(taught_phase)
+    distil(replace(taught_phase, folder=tmp_path / "second"), seed=3)
+    assert len(list(taught_phase.logits.iterdir())) == 2  # type: ignore[union-attr]
+    one, other = teacher_of(taught_phase), teacher_of(taught_phase, seed=2)
+    assert cache_identity(one) == cache_identity(teacher_of(taught_phase))
     assert cache_identity(one) != cache_identity(other)
     assert cache_identity(one, seed=1) != cache_identity(one, seed=2)
 
@@ -224,34 +228,34 @@ def test_another_seed_or_teacher_has_a_cache_of_its_own(
     ],
 )
 def test_a_stale_or_damaged_cache_is_refused(
-    taught_job: run.Job, break_it: Callable[[Path], Any], said: str, tmp_path: Path
+    taught_phase: Phase, break_it: Callable[[Path], Any], said: str, tmp_path: Path
 ) -> None:
-    distil(taught_job)
-    (folder,) = taught_job.logits.iterdir()  # type: ignore[union-attr]
+    distil(taught_phase)
+    (folder,) = taught_phase.logits.iterdir()  # type: ignore[union-attr]
     break_it(folder)
     with pytest.raises(MldrError, match=f"not usable: .*{said}.*; delete that folder"):
-        distil(replace(taught_job, folder=tmp_path / "second"))
+        distil(replace(taught_phase, folder=tmp_path / "second"))
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(
-    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
     with pytest.raises(MldrError, match=r"take 0 MB, .* has 0 MB free: lower train.teacher_views"):
-        distil(taught_job)
-    assert not list(taught_job.logits.rglob("*.npy"))  # type: ignore[union-attr]
+        distil(taught_phase)
+    assert not list(taught_phase.logits.rglob("*.npy"))  # type: ignore[union-attr]
 
 
 def test_a_disk_that_fills_up_leaves_no_half_file(
-    taught_job: run.Job, monkeypatch: pytest.MonkeyPatch
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(MldrError, match=r"cannot be written .*No space left.*teacher_views"):
-        distil(taught_job)
-    assert not list(taught_job.logits.rglob("*.npy"))  # type: ignore[union-attr]
+        distil(taught_phase)
+    assert not list(taught_phase.logits.rglob("*.npy"))  # type: ignore[union-attr]
     monkeypatch.undo()
-    distil(taught_job)
+    distil(taught_phase)

@@ -17,7 +17,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.data.dataset import Dataset
 from mldr_deploy.data.split import Split
-from mldr_deploy.distill.run import Job
+from mldr_deploy.distill.phase import Phase
 from mldr_deploy.distill.task import Teacher
 from mldr_deploy.distill.trial import require_worth, try_out
 from mldr_deploy.errors import MldrError
@@ -58,28 +58,28 @@ NAMES = ("1", "10", "2", "3", "4")
 
 
 @pytest.fixture
-def place(job: Job) -> Job:
+def place(phase: Phase) -> Phase:
     """Five classes, 200 validation and 300 training pictures."""
     data = Dataset("grey", NAMES, grey(300, 5), grey(200, 5), grey(20, 5), fingerprint="grey")
-    return replace(job, dataset=data, progress=Notes())
+    return replace(phase, dataset=data, progress=Notes())
 
 
 def teacher(model: nn.Module) -> Teacher:
     return Teacher(model, StagePlan((), (), "map", 0, 0, 0), SPEC)
 
 
-def lines(job: Job) -> list[str]:
-    assert isinstance(job.progress, Notes)
-    return job.progress.lines
+def lines(phase: Phase) -> list[str]:
+    assert isinstance(phase.progress, Notes)
+    return phase.progress.lines
 
 
-def test_its_accuracy_is_told(place: Job) -> None:
+def test_its_accuracy_is_told(place: Phase) -> None:
     require_worth(teacher(Brightness(5)), "teacher x", None, place)
     (line,) = lines(place)
     assert line.startswith("teacher x, on validation images: top-1 100.00 % of 200 images")
 
 
-def test_one_in_natural_order_is_refused_with_the_key(place: Job) -> None:
+def test_one_in_natural_order_is_refused_with_the_key(place: Phase) -> None:
     told = (
         r"natural order \(1, 2, 3, 4, 10\): top-1 20\.00 % of 200 .* 100\.00 % in that order; set "
     )
@@ -87,7 +87,7 @@ def test_one_in_natural_order_is_refused_with_the_key(place: Job) -> None:
         require_worth(teacher(Brightness(5, [0, 4, 1, 2, 3])), "teacher x", None, place)
 
 
-def test_any_other_order_is_refused_with_the_names(place: Job) -> None:
+def test_any_other_order_is_refused_with_the_names(place: Phase) -> None:
     told = (
         r"60\.00 % of 200 .*, 100\.00 % in that order; set teacher\.class_order to the class names"
     )
@@ -95,7 +95,7 @@ def test_any_other_order_is_refused_with_the_names(place: Job) -> None:
         require_worth(teacher(Brightness(5, [2, 1, 0, 3, 4])), "teacher x", None, place)
 
 
-def test_one_at_chance_is_refused_with_advice(place: Job) -> None:
+def test_one_at_chance_is_refused_with_advice(place: Phase) -> None:
     model = Brightness(5)
     model.spoil = lambda logits: torch.zeros_like(logits)
     told = (
@@ -106,7 +106,7 @@ def test_one_at_chance_is_refused_with_advice(place: Job) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_logits_that_are_no_numbers_are_refused(place: Job, value: float) -> None:
+def test_logits_that_are_no_numbers_are_refused(place: Phase, value: float) -> None:
     model = Brightness(5)
     model.spoil = lambda logits: logits.masked_fill(logits == logits[:1, :1], value)
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_logits_that_are_no_numbers_are_refused(place: Job, value: float) -> Non
         require_worth(teacher(model), "teacher x", None, place)
 
 
-def test_without_a_validation_split_training_pictures_tell(place: Job) -> None:
+def test_without_a_validation_split_training_pictures_tell(place: Phase) -> None:
     for count, held in ((0, "none are"), (20, "only 20 are")):
         data = replace(place.dataset, val=grey(count, 5))
         trial = try_out(teacher(Brightness(5)), replace(place, dataset=data))
@@ -123,7 +123,7 @@ def test_without_a_validation_split_training_pictures_tell(place: Job) -> None:
         assert trial.chance.hits == trial.chance.images == 300
 
 
-def test_a_few_pictures_refuse_nobody(place: Job) -> None:
+def test_a_few_pictures_refuse_nobody(place: Phase) -> None:
     data = replace(place.dataset, train=grey(2, 5), val=grey(0, 5))
     model = Brightness(5)
     model.spoil = lambda logits: logits.flip(1)
@@ -134,7 +134,7 @@ def test_a_few_pictures_refuse_nobody(place: Job) -> None:
 
 @pytest.mark.parametrize(("top1", "refused"), [(20.0, True), (60.0, False)])
 def test_one_trained_here_is_judged_by_its_own_figures(
-    place: Job, top1: float, refused: bool, tmp_path: Path
+    place: Phase, top1: float, refused: bool, tmp_path: Path
 ) -> None:
     record = TrainedModel(
         model={"name": "x"},

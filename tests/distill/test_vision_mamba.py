@@ -15,7 +15,8 @@ from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.distill import run
 from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
 from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.run import Job, Training
+from mldr_deploy.distill.phase import Phase, Training
+from mldr_deploy.distill.teacher import load_teacher
 from mldr_deploy.models.config import ModelConfig
 
 VIM = ModelConfig(
@@ -38,8 +39,8 @@ def digits() -> Dataset:
 
 
 @pytest.fixture
-def job(job: Job, digits: Dataset) -> Job:
-    return replace(job, data=DataConfig(batch_size=16), dataset=digits)
+def phase(phase: Phase, digits: Dataset) -> Phase:
+    return replace(phase, data=DataConfig(batch_size=16), dataset=digits)
 
 
 def training(precision: str) -> Training:
@@ -59,23 +60,23 @@ def label_losses(folder: Path) -> list[float]:
     ("student", "precision"), [(VIM, "fp32"), (VIM, "bf16"), (MAMBAOUT, "fp32")]
 )
 def test_a_mamba_student_learns_from_a_resnet(
-    job: Job, student: ModelConfig, precision: str
+    phase: Phase, student: ModelConfig, precision: str
 ) -> None:
-    taught = run.train_teacher(replace(job, folder=job.folder / "t"), RESNET, training("fp32"))
-    teacher = run.load_teacher(RESNET.model_copy(update={"weights": str(taught)}), job)
-    folder = run.distill(job, student, teacher, MethodConfig(), training(precision))
+    taught = run.train_teacher(replace(phase, folder=phase.folder / "t"), RESNET, training("fp32"))
+    teacher = load_teacher(RESNET.model_copy(update={"weights": str(taught)}), phase)
+    folder = run.distill(phase, student, teacher, MethodConfig(), training(precision))
     record, tensors = load_trained(folder)
     assert record.family == "mamba"
     assert not any("projector" in name for name in tensors)
-    losses = label_losses(job.folder)
+    losses = label_losses(phase.folder)
     assert len(losses) == 16
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
 
 
-def test_a_vim_teacher_teaches_a_resnet(job: Job) -> None:
-    taught = run.train_teacher(replace(job, folder=job.folder / "t"), VIM, training("fp32"))
-    teacher = run.load_teacher(VIM.model_copy(update={"weights": str(taught)}), job)
+def test_a_vim_teacher_teaches_a_resnet(phase: Phase) -> None:
+    taught = run.train_teacher(replace(phase, folder=phase.folder / "t"), VIM, training("fp32"))
+    teacher = load_teacher(VIM.model_copy(update={"weights": str(taught)}), phase)
     assert (teacher.plan.layout, teacher.plan.feature_width) == ("token", 32)
-    run.distill(job, RESNET, teacher, MethodConfig(), training("fp32"))
-    losses = label_losses(job.folder)
+    run.distill(phase, RESNET, teacher, MethodConfig(), training("fp32"))
+    losses = label_losses(phase.folder)
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1

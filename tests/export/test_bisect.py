@@ -23,7 +23,7 @@ from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.gates import Gates
 from mldr_deploy.export.onnx_export import export_onnx
 from mldr_deploy.export.prove import prove
-from mldr_deploy.export.runner import OnnxRunner, RunError, TorchRunner
+from mldr_deploy.runtimes.runner import OnnxRunner, RunError, TorchRunner
 
 CONFIG = ExportConfig(max_batch=32)
 GATE = Gates().fp32

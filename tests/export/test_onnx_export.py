@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
-from mldr_deploy.export.runner import OnnxRunner
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
+from mldr_deploy.runtimes.runner import OnnxRunner
 
 CONFIG = ExportConfig(max_batch=32)
 SMALL = [  # timm's tiny test models: one of each kind of block

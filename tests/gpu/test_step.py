@@ -25,8 +25,8 @@ def trainer_of(tmp_path: Path) -> Iterator[Any]:
 
     def make(*settings: str) -> Any:
         recipe = load_recipe("cifar100-cpu", [*SETTINGS, *settings])
-        job = bench.job_of(recipe, bench.pictures(256), "cuda", tmp_path)
-        return bench.ready(job, recipe, "mldr-kd", views=0)
+        phase = bench.phase_of(recipe, bench.pictures(256), "cuda", tmp_path)
+        return bench.ready(phase, recipe, "mldr-kd", views=0)
 
     yield make
     sys.path.remove(folder)

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mldr_deploy.bundle.engine import Profile
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.engine import machine
-from mldr_deploy.engine.runtime import EngineRunner
 from mldr_deploy.export.tensorrt.builder import build_plan
 from mldr_deploy.export.tensorrt.config import EngineConfig
 from mldr_deploy.export.tensorrt.graph import GraphView
 from mldr_deploy.export.tensorrt.proof import prove_precision
 from mldr_deploy.export.tensorrt.timing_cache import cache_file
+from mldr_deploy.runtimes import tensorrt_machine as machine
+from mldr_deploy.runtimes.engine_runner import EngineRunner
 
 pytestmark = pytest.mark.gpu
 KERNEL = np.random.default_rng(0).standard_normal((16, 3, 3, 3)).astype(np.float32) / 5
@@ -98,9 +98,9 @@ def test_what_tensorrt_rtx_says_of_this_card(
 
     Where it loads the engine, the card's capability must be one that it was built for.
     """
-    from mldr_deploy.engine.library import rtx
-    from mldr_deploy.engine.logger import complaint, quiet_logger
     from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
+    from mldr_deploy.runtimes.tensorrt_library import rtx
+    from mldr_deploy.runtimes.tensorrt_logger import complaint, quiet_logger
 
     library = rtx()
     if library is None:
@@ -123,7 +123,7 @@ def test_what_tensorrt_rtx_says_of_this_card(
 
 def test_a_bundle_gets_its_engine(bundle_here: Path) -> None:
     from mldr_deploy.bundle.reader import open_bundle
-    from mldr_deploy.export.tensorrt.rebuild import engine_here
+    from mldr_deploy.export.rebuild_engine import engine_here
 
     made = engine_here(bundle_here, "fp32")
     assert made.status == "passed", f"{made.parity}\n{made.engine}"

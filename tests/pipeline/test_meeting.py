@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from mldr_deploy.pipeline import meeting as subject
 from mldr_deploy.pipeline.meeting import meeting, waiting_told
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = (*subject._SIZE, *subject._RANK, *subject._OTHERS)
+NAMES = (*subject._SIZE, *subject._RANK, *subject._LOCAL_SIZE, *subject._OTHERS)
 MET = {"WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "29611"}
 
 
@@ -133,18 +132,17 @@ def test_nothing_is_told_of_a_process_on_its_own(environment: pytest.MonkeyPatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_peer_that_never_comes(rank: str, tmp_path: Path) -> None:
+def test_a_peer_that_never_comes(rank: str, free_port: int, tmp_path: Path) -> None:
     """The command itself: one line, also with --quiet, and Ctrl-C stops it though PyTorch waits."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
     settings = MET | place | {"RANK": rank, "PYTHONPATH": str(ROOT / ".src")}
+    environment = {name: text for name, text in os.environ.items() if name != "OMP_NUM_THREADS"}
     words = ["distill", "--device", "cpu", "--quiet", "--out", str(tmp_path / "run")]
     with subprocess.Popen(
         [sys.executable, "-m", "mldr_deploy", *words],
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        env=os.environ | settings,
+        env=environment | settings,
     ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -153,3 +151,15 @@ def test_a_peer_that_never_comes(rank: str, tmp_path: Path) -> None:
         f"process {rank} of 2 (0 is the first) waits for the others at 127.0.0.1"
     )
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("local", "threads"), [({}, 6), ({"LOCAL_WORLD_SIZE": "4"}, 1), ({"MPI_LOCALNRANKS": "9"}, 1)]
+)
+def test_peers_on_a_machine_share_its_usable_cores(
+    environment: pytest.MonkeyPatch, local: dict[str, str], threads: int
+) -> None:
+    environment.setattr(subject, "usable_cores", lambda: 6)
+    for name, value in local.items():
+        environment.setenv(name, value)
+    assert subject.peer_threads() == threads

@@ -34,7 +34,10 @@ def test_every_recipe_of_the_package_loads_and_comes_back_from_its_dump(
 
 
 def test_the_published_runs_of_the_paper_are_there() -> None:
-    """DESIGN section 4: the five with released configurations, and one of the ViT/MLP table."""
+    """The five with released configurations, and one of the ViT/MLP table.
+
+    See docs/design.md, section Recipes.
+    """
     assert {
         "digits",
         "cifar100-cpu",
@@ -45,6 +48,27 @@ def test_the_published_runs_of_the_paper_are_there() -> None:
         "cifar100-vit-l-resnet101",
         "cifar100-convnext-t-deit-t",
     } <= set(recipe_names())
+
+
+@pytest.mark.parametrize("teacher", ["swin-t", "vit-s", "mixer-b16", "vim-s"])
+def test_the_published_cnn_runs_are_as_the_authors_released_them(teacher: str) -> None:
+    recipe = load_recipe(f"cifar100-{teacher}-resnet18")
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 0.05, 0.9)
+    assert (optimizer.weight_decay, optimizer.decay_everything) == (2e-3, True)
+    assert (schedule.warmup_epochs, schedule.warmup_lr, schedule.min_lr) == (3, 1e-4, 1e-3)
+    assert (recipe.train.epochs, recipe.train.clip_norm, recipe.train.label_smoothing) == (
+        300,
+        0,
+        0.1,
+    )
+    assert (recipe.data.image_size, recipe.data.crop_fraction, recipe.data.batch_size) == (
+        224,
+        0.875,
+        128,
+    )
+    assert recipe.method.mldr_kd.form == "published"
+    assert recipe.teacher is not None and recipe.teacher.train.label_smoothing == 0
 
 
 @pytest.mark.parametrize(

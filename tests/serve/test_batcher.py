@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mldr_deploy.runtimes.runtime import RuntimeFailed
 from mldr_deploy.serve.batcher import Batcher, BatchTimes
 from mldr_deploy.serve.refusal import Refusal
-from mldr_deploy.serve.runtimes.base import RuntimeFailed
 
 
 class Fake:

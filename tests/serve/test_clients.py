@@ -41,7 +41,9 @@ Triton = Callable[[TritonConfig], AbstractContextManager[Endpoint]]
 
 
 @pytest.fixture(scope="session")
-def start_triton(bundle: Bundle, beside: Any, tmp_path_factory: pytest.TempPathFactory) -> Triton:
+def start_triton(
+    bundle: Bundle, beside: Any, free_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Triton:
     """``with start_triton(config) as endpoint``: the Python model of the bundle's repository."""
     server: ModuleType = beside("tritonserver")
     parts = server.installed()
@@ -53,8 +55,8 @@ def start_triton(bundle: Bundle, beside: Any, tmp_path_factory: pytest.TempPathF
         work = tmp_path_factory.mktemp("triton")
         write_repository(bundle, work / "repository", config)
         model = "test_resnet_python"
-        with server.serving(parts, work / "repository", model, work) as port:
-            yield Endpoint(port, model)
+        with server.serving(parts, work / "repository", model, work, free_port):
+            yield Endpoint(free_port, model)
 
     return start
 

@@ -109,7 +109,7 @@ def form(data: bytes, name: str = "file", filename: str | None = "x.png") -> tup
 
 
 def expected(bundle: Bundle, index: int) -> list[tuple[str, float]]:
-    logits = bundle.golden.logits[index].astype(np.float64)
+    logits = bundle.golden.logits[index].astype(np.float64) / bundle.manifest.temperature
     shares = np.exp(logits) / np.exp(logits).sum()
     order = np.argsort(-shares)
     return [(bundle.manifest.labels[k], shares[k]) for k in order]

@@ -119,7 +119,7 @@ def test_a_missing_package_is_exit_code_2(served: Path, monkeypatch: pytest.Monk
 
 SLOW_MODEL = """
 import time
-from mldr_deploy.serve.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 compute = OnnxRuntimeCpu.compute
 def slow(self):
     time.sleep({seconds})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -63,14 +62,13 @@ def environment(parts: Installed) -> dict[str, str]:
 
 
 @contextmanager
-def serving(parts: Installed, repository: Path, model: str, work: Path) -> Iterator[int]:
-    """The port on which ``model`` is served; ``work`` is an empty folder."""
+def serving(
+    parts: Installed, repository: Path, model: str, work: Path, port: int
+) -> Iterator[None]:
+    """``model`` is served on ``port`` meanwhile; ``work`` is an empty folder."""
     backend = work / "backends" / "python"
     shutil.copytree(parts.root / "backends" / "python", backend)
     shutil.copy(parts.stub, backend)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
     options = {
         "model-repository": repository, "model-control-mode": "explicit", "load-model": model,
         "backend-directory": backend.parent, "http-address": "127.0.0.1", "http-port": port,
@@ -84,7 +82,7 @@ def serving(parts: Installed, repository: Path, model: str, work: Path) -> Itera
         )  # fmt: skip
     try:
         _await_ready(process, port, work / "log")
-        yield port
+        yield
     finally:
         process.terminate()
         try:

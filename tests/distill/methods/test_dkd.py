@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
+from scipy.stats import zscore
 
 from mldr_deploy.distill.methods.dkd import Dkd, DkdConfig
 from mldr_deploy.models.stages import StageOutput
 
 
+@pytest.mark.parametrize("standardise", ["none", "sample"])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_equals_the_definition_image_by_image(
-    temperature: float, scene: Callable[..., Any]
+    temperature: float, standardise: Literal["none", "sample"], scene: Callable[..., Any]
 ) -> None:
     made = scene()
     labels = made.step.labels.numpy()
     target = others = 0.0
     for s, t, y in zip(*made.logits, labels, strict=True):
+        if standardise == "sample":
+            s, t = zscore(s), zscore(t)
         p, q = softmax(t / temperature), softmax(s / temperature)
         target += rel_entr([p[y], 1 - p[y]], [q[y], 1 - q[y]]).sum() / len(labels)
         rest = np.arange(len(p)) != y
         others += rel_entr(p[rest] / p[rest].sum(), q[rest] / q[rest].sum()).sum() / len(labels)
-    config = DkdConfig(temperature=temperature, alpha=2, beta=3, warmup=0)
+    config = DkdConfig(temperature=temperature, standardise=standardise, alpha=2, beta=3, warmup=0)
     losses = Dkd(config, made.pair)(made.student, made.teacher, made.step)
     assert losses["dkd.target"].item() == pytest.approx(2 * temperature**2 * target, rel=1e-5)
     assert losses["dkd.others"].item() == pytest.approx(3 * temperature**2 * others, rel=1e-5)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
+from scipy.stats import zscore
 
 from mldr_deploy.distill.methods.base import Pair, Step
 from mldr_deploy.distill.methods.kd import Kd, KdConfig
@@ -33,3 +34,14 @@ def test_has_nothing_to_train_and_weighs_the_labels() -> None:
     method = Kd(KdConfig(label_weight=0.1), PAIR)
     assert not list(method.parameters())
     assert method.label_weight == 0.1
+
+
+def test_standardised_logits_have_mean_0_and_deviation_1_before_the_temperature() -> None:
+    """Sun et al., equation 11, in SciPy."""
+    rng = np.random.default_rng(1)
+    student, teacher = rng.normal(2, 3, (2, 6, 7)).astype(np.float32)
+    p, q = (softmax(zscore(x.astype(float), axis=1) / 2, axis=1) for x in (teacher, student))
+    expected = 9 * 2**2 * rel_entr(p, q).sum() / len(p)
+    method = Kd(KdConfig(temperature=2, standardise="sample", kd_weight=9), PAIR)
+    losses = method(*(StageOutput(torch.from_numpy(x), ()) for x in (student, teacher)), STEP)
+    assert losses["kd"].item() == pytest.approx(expected, rel=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import zscore
 
 from mldr_deploy.distill.methods.base import Pair, Step
 from mldr_deploy.distill.methods.mldr_kd import MldrKd, MldrKdConfig
@@ -30,9 +31,9 @@ def outputs(of: Pair) -> tuple[StageOutput, StageOutput]:
     return student, StageOutput(2 * torch.randn(BATCH, CLASSES), ())
 
 
-def method(layout: str = "map", **weights: float) -> MldrKd:
+def method(layout: str = "map", **weights: Any) -> MldrKd:
     torch.manual_seed(0)
-    return MldrKd(MldrKdConfig(**weights), pair(layout))  # type: ignore[arg-type]
+    return MldrKd(MldrKdConfig(**weights), pair(layout))
 
 
 @pytest.mark.parametrize("layout", ["map", "token"])
@@ -68,7 +69,41 @@ def test_every_weight_multiplies_its_own_parts() -> None:
         torch.testing.assert_close(weighted[name], expected)
 
 
+def test_published_is_one_word_and_the_papers_values() -> None:
+    """DESIGN section 3: T = 1, alpha = 2, plain logits, every other weight 1."""
+    published = MldrKdConfig(form="published").model_dump(exclude={"form", "relations"})
+    assert published.pop("standardise") == "none"
+    assert published.pop("alpha") == 2
+    assert set(published.values()) == {1.0}
+
+
+def test_a_form_gives_way_to_the_keys_that_are_given_and_comes_back_from_its_dump() -> None:
+    config = MldrKdConfig(form="standardised", logits_weight=3)
+    assert (config.standardise, config.logits_weight, config.alpha) == ("sample", 3, 2)
+    assert MldrKdConfig(form="standardised").logits_weight == 10
+    assert MldrKdConfig.model_validate(config.model_dump()) == config
+
+
+def test_a_standardised_loss_is_the_textbook_dfra_of_standardised_logits(
+    textbook: Callable[..., Any],
+) -> None:
+    made = method(form="standardised", stage_weight=1, fused_weight=1)
+    student, teacher = outputs(pair("map"))
+
+    def z(logits: Any) -> Any:
+        return torch.from_numpy(zscore(logits.detach().double().numpy(), axis=1))
+
+    expected = sum(
+        weight * textbook(z(logits), z(teacher.logits)).total()
+        for group, weight in made.heads(student).values()
+        for logits in group
+    )
+    losses = made(student, teacher, STEP)
+    assert sum(losses.values()).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
 ABLATIONS = [
+    ({"class_weight": 0, "sample_weight": 0, "alpha": 0}, set(), set()),
     ({"logits_weight": 0}, {"stages", "fused"}, {"projectors", "fusion"}),
     ({"stage_weight": 0}, {"logits", "fused"}, {"projectors", "fusion"}),
     ({"fused_weight": 0}, {"logits", "stages"}, {"projectors"}),

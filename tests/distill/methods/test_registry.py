@@ -20,7 +20,14 @@ TEACHERLESS = {"scratch"}
 SMALL = {"crd": {"negatives": 7, "dimension": 4}}
 # The keys that switch a method's parts off.
 WEIGHTS = {
-    "mldr-kd": ("logits_weight", "stage_weight", "fused_weight", "alpha"),
+    "mldr-kd": (
+        "logits_weight",
+        "stage_weight",
+        "fused_weight",
+        "class_weight",
+        "sample_weight",
+        "alpha",
+    ),
     "kd": ("kd_weight",),
     "fitnet": ("hint_weight",),
     "cc": ("correlation_weight",),
@@ -29,6 +36,8 @@ WEIGHTS = {
     "dkd": ("alpha", "beta"),
     "dist": ("beta", "gamma"),
     "ofa": ("logits_weight", "stage_weight"),
+    "rsd": ("rsd_weight",),
+    "rsd-logits": ("rsd_weight",),
     "scratch": (),
 }
 
@@ -84,7 +93,7 @@ def test_a_weight_of_0_switches_its_part_off(
 
 # Hao840/OFAKD's train.py, whose comparison across architectures the defaults repeat.
 OFA_KD = {
-    "kd": {"temperature": 1, "label_weight": 1, "kd_weight": 1},
+    "kd": {"temperature": 1, "standardise": "none", "label_weight": 1, "kd_weight": 1},
     "fitnet": {"stages": (1, 2, 3, 4), "hint_weight": 1, "label_weight": 1},
     "rkd": {"distance_weight": 25, "angle_weight": 50, "label_weight": 1},
     "crd": {
@@ -95,8 +104,15 @@ OFA_KD = {
         "contrast_weight": 1,
         "label_weight": 1,
     },
-    "dkd": {"alpha": 1, "beta": 2, "temperature": 1, "warmup": 0, "label_weight": 1},
-    "dist": {"beta": 1, "gamma": 1, "temperature": 1, "label_weight": 1},
+    "dkd": {
+        "alpha": 1,
+        "beta": 2,
+        "temperature": 1,
+        "standardise": "none",
+        "warmup": 0,
+        "label_weight": 1,
+    },
+    "dist": {"beta": 1, "gamma": 1, "temperature": 1, "standardise": "none", "label_weight": 1},
     "ofa": {
         "gamma": 1,
         "temperature": 1,
@@ -118,7 +134,9 @@ UNTAUGHT = [
     ("dkd", ("alpha", "beta")),
     ("dist", ("beta", "gamma")),
     ("ofa", ("logits_weight",)),
-    *((name, ()) for name in ("fitnet", "cc", "rkd", "crd", "scratch")),
+    ("mldr-kd", ("class_weight", "sample_weight", "alpha")),
+    ("rsd-logits", ("rsd_weight",)),
+    *((name, ()) for name in ("fitnet", "cc", "rkd", "crd", "rsd", "scratch")),
 ]
 
 
@@ -163,7 +181,9 @@ def test_every_method_has_its_table_and_its_name() -> None:
         MethodConfig(dkdd={})
 
 
-@pytest.mark.parametrize(("name", "least"), [("cc", 2), ("dist", 2), ("rkd", 3)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("cc", 2), ("dist", 2), ("rkd", 3), ("rsd", 2), ("rsd-logits", 2)]
+)
 def test_relations_need_images_to_relate(name: str, least: int, scene: Callable[..., Any]) -> None:
     few = replace(scene().pair, batch=least - 1)
     message = f"method {name} compares {least} or more images .* has {least - 1}: raise data.batch"
@@ -172,7 +192,7 @@ def test_relations_need_images_to_relate(name: str, least: int, scene: Callable[
     create_method(config(name), replace(few, batch=least))
 
 
-@pytest.mark.parametrize("name", ["cc", "rkd", "crd"])
+@pytest.mark.parametrize("name", ["cc", "rkd", "crd", "rsd"])
 @pytest.mark.parametrize("who", ["student", "teacher"])
 def test_a_model_that_keeps_its_features_to_itself_is_refused(
     name: str, who: str, scene: Callable[..., Any]

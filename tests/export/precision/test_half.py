@@ -15,12 +15,14 @@ from onnx import TensorProto, numpy_helper
 
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.errors import MldrError
+from mldr_deploy.export.precision.bf16 import BF16
 from mldr_deploy.export.precision.emulated import EmulatedRunner
+from mldr_deploy.export.precision.fp16 import FP16
 from mldr_deploy.export.precision.graph import element_types, load_graph, save_graph
 from mldr_deploy.export.precision.half import rounded, to_half
-from mldr_deploy.export.precision.islands import BF16, FP16, ElementType, IslandConfig, islands
+from mldr_deploy.export.precision.islands import ElementType, IslandConfig, islands
 from mldr_deploy.export.precision.ranges import largest_magnitudes
-from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.runtimes.runner import OnnxRunner
 
 RNG = np.random.default_rng(0)
 NORMALISING = """

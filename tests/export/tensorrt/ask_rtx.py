@@ -16,13 +16,13 @@ from typing import Any
 
 from mldr_deploy.bundle.engine import Profile
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.engine.library import require_rtx
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.tensorrt.asked import asked_precision
 from mldr_deploy.export.tensorrt.config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.parse import parse
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
+from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
 PROFILE = Profile(min=1, opt=1, max=8)
 CONFIG = EngineConfig(capabilities=("8.9",))

@@ -21,7 +21,7 @@ from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.kinds import plan
 from mldr_deploy.export.tensorrt.config import RTX_CAPABILITIES, EngineConfig
-from mldr_deploy.serve.runtimes.choose import candidates
+from mldr_deploy.runtimes.choose import candidates
 
 CC = "cc8.0-8.6-8.9-12.0"
 
@@ -30,7 +30,7 @@ CC = "cc8.0-8.6-8.9-12.0"
 def library() -> str:
     """Version of the real library; the tests are skipped where it cannot be had."""
     real.require()
-    from mldr_deploy.engine.library import require_rtx
+    from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
     return require_rtx().version
 
@@ -161,7 +161,7 @@ def test_without_the_library_one_sentence_and_2(
 
 
 def test_the_capabilities_are_those_of_the_library() -> None:
-    from mldr_deploy.engine.library import require_rtx
+    from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
     members = require_rtx().trt.ComputeCapability.__members__
     named = {name.removeprefix("SM") for name in members if name.startswith("SM")}

@@ -18,7 +18,10 @@ import bindings
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = [*sorted((ROOT / "engine").glob("*.py")), *sorted((ROOT / "export/tensorrt").glob("*.py"))]
+FILES = [
+    *sorted((ROOT / "runtimes").glob("*.py")),
+    *sorted((ROOT / "export/tensorrt").glob("*.py")),
+]
 
 
 PACKAGES = [
@@ -148,7 +151,8 @@ sys.modules["tensorrt"] = tensorrt_bindings
 from pathlib import Path
 from mldr_deploy.bundle.engine import Machine, Profile
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.engine import cuda, logger
+from mldr_deploy.runtimes import cuda
+from mldr_deploy.runtimes import tensorrt_logger as logger
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.export.tensorrt import builder, config, monitor
 
@@ -173,9 +177,9 @@ except Unavailable as error:
 
 
 def test_cuda_calls_exist_with_these_arguments() -> None:
-    """engine/cuda.py beside NVIDIA's own bindings, which import without a GPU."""
+    """runtimes/cuda.py beside NVIDIA's own bindings, which import without a GPU."""
     runtime = pytest.importorskip("cuda.bindings.runtime")
-    tree = ast.parse((ROOT / "engine/cuda.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "runtimes/cuda.py").read_text(encoding="utf-8"))
     calls = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names = set()
     for node in ast.walk(tree):

@@ -14,7 +14,8 @@ import probes
 import pytest
 import real
 
-from mldr_deploy.export.precision.islands import _NEVER, _NO_BF16
+from mldr_deploy.export.precision.bf16 import BF16
+from mldr_deploy.export.precision.islands import _NEVER
 from mldr_deploy.export.tensorrt.differences import LACKS
 from mldr_deploy.export.tensorrt.graph import GraphView
 from mldr_deploy.export.tensorrt.rules import silent
@@ -93,7 +94,7 @@ def test_what_no_library_takes_in_bf16_stays_in_fp32(
         if "FLOAT" in types and "BFLOAT16" not in types
     }
     unlisted = {"NonZero", "NonMaxSuppression", "BlackmanWindow", "HammingWindow", "HannWindow"}
-    assert ((kinds["FLOAT"] - kinds["BFLOAT16"]) | (classic - unlisted)) - _NEVER == _NO_BF16
+    assert ((kinds["FLOAT"] - kinds["BFLOAT16"]) | (classic - unlisted)) - _NEVER == BF16.lacks
     assert kinds["FLOAT"] - kinds["FLOAT16"] <= _NEVER
 
 

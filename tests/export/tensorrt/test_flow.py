@@ -15,13 +15,13 @@ import pytest
 
 from mldr_deploy.bundle import atomic
 from mldr_deploy.bundle.reader import Bundle, open_bundle
-from mldr_deploy.engine.runtime import EngineRunner
 from mldr_deploy.errors import MldrError, Unavailable
+from mldr_deploy.export import rebuild_engine
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.tensorrt import rebuild
-from mldr_deploy.export.tensorrt.rebuild import engine_here
+from mldr_deploy.export.rebuild_engine import engine_here
+from mldr_deploy.runtimes.engine_runner import EngineRunner
 
 CONFIG = ExportConfig(max_batch=32, targets=("onnx", "tensorrt"))
 PLAN = "engines/double-gpu-10.16.1.11.fp32.plan"
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(
 
     genuine = atomic.write_bytes
     monkeypatch.setattr(atomic, "write_bytes", full)
-    monkeypatch.setattr(rebuild, "write_bytes", full)
+    monkeypatch.setattr(rebuild_engine, "write_bytes", full)
     with pytest.raises(MldrError, match="No space left on device"):
         engine_here(path, "fp32")
     assert listing(path) == before and not (path / "engines").exists()
@@ -271,7 +271,7 @@ def test_golden_images_are_held_against_pytorchs_own_logits(exported: Bundle) ->
             return np.zeros((len(inputs), 10), np.float32)
 
     golden = exported.golden
-    with rebuild.StoredLogits(golden, StandIn()) as reference:
+    with rebuild_engine.StoredLogits(golden, StandIn()) as reference:
         assert np.array_equal(reference(golden.inputs[3:5]), golden.logits[3:5])
         assert asked == []
         assert not reference(1 - golden.inputs[:2]).any() and asked == [2]

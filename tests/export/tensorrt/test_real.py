@@ -13,7 +13,7 @@ import real
 from onnx import TensorProto, helper, numpy_helper
 
 from mldr_deploy.export.precision.emulated import EmulatedRunner
-from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.runtimes.runner import OnnxRunner
 
 BENCHMARKS = str(real.ROOT / "benchmarks")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-symmetric", "fp8")

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mldr_deploy.bundle.engine import Machine, Profile
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.engine.machine import this_machine
-from mldr_deploy.engine.runtime import EngineError, EngineRunner
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.export.tensorrt.builder import build_plan
 from mldr_deploy.export.tensorrt.config import EngineConfig
+from mldr_deploy.runtimes.engine_runner import EngineError, EngineRunner
+from mldr_deploy.runtimes.tensorrt_machine import this_machine
 
 WEIGHT = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
 
@@ -114,7 +114,7 @@ def test_where_work_cannot_be_recorded_it_is_enqueued(engine: Path, cuda: Any) -
 
 
 def test_old_graphs_make_room(engine: Path, cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mldr_deploy.engine.runtime._KEPT", 2)
+    monkeypatch.setattr("mldr_deploy.runtimes.engine_runner._KEPT", 2)
     with EngineRunner(engine, digest(engine)) as runner:
         for count in (1, 2, 3, 4, 1):
             inputs = images(count)

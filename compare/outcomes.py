@@ -1,0 +1,101 @@
+"""What the runs of a comparison do, and the values that they come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..bundle.preprocess import Preprocessing
+from ..bundle.tensors import read_tensors, write_tensors
+from ..bundle.trained import load_trained
+from ..data.loader import EvalBatches
+from ..distill.evaluate import best_classes
+from ..export.latency import milliseconds_per_image
+from ..export.student import load_student
+from ..pipeline.phases import Pipeline
+from ..pipeline.summary import machine
+from ..runtimes.runner import OnnxRunner
+
+_PREDICTIONS = "test.safetensors"
+_EVAL_BATCH = 250
+_TOP = 5
+
+Outcome = dict[str, Any]  # values of JSON
+
+
+def teacher_outcome(pipeline: Pipeline) -> Outcome:
+    """A teacher's training, and how it does on test."""
+    config = pipeline.recipe.teacher
+    assert config is not None
+    teacher = pipeline.worthy_teacher(pipeline.teacher())
+    predictions = _predictions(pipeline, teacher.model, teacher.preprocessing)
+    return {
+        **_scores(predictions, pipeline.dataset.test.labels),
+        "parameters": sum(p.numel() for p in teacher.model.parameters()),
+        "model": config.model.model_dump(mode="json"),
+    }
+
+
+def student_outcome(pipeline: Pipeline) -> Outcome:
+    """A student's training, and how it does on test; its predictions are kept beside."""
+    student = load_student(pipeline.student())
+    record = student.record
+    predictions = _predictions(pipeline, student.model, record.preprocessing)
+    tensors = {"best_classes": predictions.astype(np.int32)}
+    write_tensors(pipeline.space.out / _PREDICTIONS, tensors)
+    return {
+        **_scores(predictions, pipeline.dataset.test.labels),
+        "parameters": record.parameters,
+        "family": record.family,
+        "model": record.model,
+        **record.metrics,
+    }
+
+
+def tuning_outcome(pipeline: Pipeline) -> Outcome:
+    """A student's training, judged on the validation split alone."""
+    return {**load_trained(pipeline.student())[0].metrics}
+
+
+def export_outcome(pipeline: Pipeline) -> Outcome:
+    """A finished student's bundle, and milliseconds an image in ONNX Runtime on the CPU."""
+    bundle = pipeline.bundle()
+    with OnnxRunner(bundle.file(bundle.manifest.artifacts[0]), 0) as runner:
+        single = milliseconds_per_image(runner, bundle.golden.inputs, 1)
+    return {
+        "milliseconds_batch_1": round(single, 4),
+        "passed": bool(bundle),
+        "machine": machine(),
+    }
+
+
+def read_predictions(folder: Path) -> NDArray[np.int32]:
+    """The five best classes of each test image, best first: [N, 5]; ``folder``: the student's."""
+    predictions: NDArray[np.int32] = read_tensors(folder / _PREDICTIONS)["best_classes"]
+    return predictions
+
+
+def _predictions(
+    pipeline: Pipeline, model: nn.Module, preprocessing: Preprocessing
+) -> NDArray[np.int64]:
+    test, device = pipeline.dataset.test, pipeline.accelerator.device
+    threads = pipeline.recipe.data.workers
+    batches = EvalBatches(test, preprocessing, _EVAL_BATCH, device, threads=threads)
+    pipeline.progress.start("testing", len(test))
+    best = best_classes(model.to(device), batches, k=_TOP, progress=pipeline.progress)
+    pipeline.progress.finish()
+    predictions: NDArray[np.int64] = best.numpy()
+    return predictions
+
+
+def _scores(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+    hits = predictions == labels[:, None]
+    return {
+        "test_top1": round(100 * float(hits[:, 0].mean()), 4),
+        "test_top5": round(100 * float(hits.any(axis=1).mean()), 4),
+        "test_images": len(labels),
+    }

@@ -1,0 +1,121 @@
+"""The classifier of a pretrained model taught alone: features once, then a convex problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..bundle.preprocess import Preprocessing
+from ..data.loader import EvalBatches
+from ..errors import MldrError
+from ..models.config import ModelConfig
+from .fast_features import Pooled, fastest
+from .features import FeatureCache, classifier_of, features_of
+from .head import Head, labelled, measured, teach
+from .metrics import MetricsLog
+from .network import Network
+from .phase import Phase, Training
+from .task import Teacher
+from .teacher_cache import cache_identity, locked
+from .views import Views
+
+
+def require_teachable(config: ModelConfig, training: Training) -> None:
+    """Raises MldrError where there are no features yet, or pictures have more than one label."""
+    if config.weights is None:
+        raise MldrError(
+            f"train.parts=head needs pretrained features, but {config.name} starts without "
+            "weights: give it weights, or set train.parts=all"
+        )
+    if training.augment.mixup or training.augment.cutmix:
+        raise MldrError(
+            "train.parts=head has one label a picture: set augment.mixup and augment.cutmix to 0"
+        )
+
+
+def teach_head(phase: Phase, network: Network, training: Training) -> None:
+    """Give ``network`` the classifier that its frozen features are best told apart by.
+
+    Raises MldrError for a model whose logits are not one linear layer of its features.
+    """
+    model, plan = network.model, network.plan
+    where, layer = classifier_of(model, plan, network.config.name, phase.data.image_size)
+    frozen = Teacher(model, plan, network.preprocessing)
+    train = training.train
+    views = phase.views(training, train.head_views)
+    frozen.to(phase.accelerator.device, train)
+    images = views.count * len(phase.dataset.train) + len(phase.dataset.val)
+    pooled = fastest(frozen, images, phase.accelerator.device, phase.progress)
+    cache = _features(phase, frozen, where, training, views, pooled)
+    labels, pictures = torch.from_numpy(phase.dataset.train.labels), views.pictures()
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        return cache.blocks(pictures)
+
+    head, tried = teach(
+        blocks,
+        labels,
+        len(phase.dataset.classes),
+        features_of(pooled, _whole_val(phase, network.preprocessing)),
+        smoothing=train.label_smoothing,
+        seed=phase.data.split_seed,
+    )
+    with torch.no_grad():
+        layer.weight.copy_(head.weight)
+        layer.bias.copy_(head.bias)
+    model.requires_grad_(True)
+    if phase.accelerator.is_main_process:
+        seen = measured(head, labelled(blocks, labels))
+        _tell(phase, head, tried, seen, alone=train.parts == "head")
+
+
+def _features(
+    phase: Phase, frozen: Teacher, classifier: str, training: Training, views: Views, pooled: Pooled
+) -> FeatureCache:
+    """What the classifier sees of every view, complete."""
+    accelerator, share = phase.accelerator, phase.share
+    rows = views.count * views.steps_per_epoch
+    shape = (rows, phase.data.batch_size, frozen.plan.pooled_width)
+    identity = cache_identity(
+        frozen,
+        without=classifier,
+        data=phase.dataset.fingerprint,
+        split=[phase.data.val_fraction, phase.data.split_seed],
+        augment=training.augment.model_dump(mode="json"),
+        seed=training.train.seed,
+        shape=shape,
+        processes=share.world,
+    )
+    folder = phase.folder / "features" / identity[:16]
+
+    with locked(folder, share.rank, phase.progress):
+        if accelerator.is_main_process:
+            FeatureCache.open(folder, identity, shape, share)
+        accelerator.wait_for_everyone()
+        cache = FeatureCache.open(folder, identity, shape, share)
+        cache.fill(views, rows, lambda x: pooled(frozen.normalise(x)), phase.progress)
+    accelerator.wait_for_everyone()
+    return cache
+
+
+def _whole_val(phase: Phase, preprocessing: Preprocessing) -> EvalBatches:
+    """The validation split, all of it in every process."""
+    device, threads = phase.accelerator.device, phase.data.workers
+    return EvalBatches(phase.dataset.val, preprocessing, 250, device, threads=threads)
+
+
+def _tell(phase: Phase, head: Head, tried: list[Head], seen: Head, *, alone: bool) -> None:
+    """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
+    phase.progress.note(
+        f"head: decay {head.decay:g}, the best of {len(tried)}, gets {head.top1:.2f} % of the "
+        f"pictures held out and {seen.top1:.2f} % of the training views"
+    )
+    if not alone:  # the training that follows begins the file
+        return
+    log = MetricsLog(phase.folder)
+    for number, head in enumerate(tried, 1):
+        values = {"decay": head.decay, "head_loss": head.loss, "head_top1": head.top1}
+        log.write(number, number, values)
+    log.close()

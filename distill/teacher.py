@@ -1,0 +1,89 @@
+"""A teacher loaded from its weights, its classes checked, and its logits kept for a training."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from ..errors import MldrError
+from ..models.class_order import ClassOrder, output_order, reorder_outputs
+from ..models.config import ModelConfig
+from ..models.registry import create_model, published_classes
+from ..models.stages import plan_teacher
+from .methods.base import Method
+from .network import check_classes, preprocessing_of
+from .phase import Phase, Training
+from .task import Teacher
+from .teacher_cache import TeacherCache, cache_identity, locked
+from .trained_folder import trained_record
+from .views import Views
+
+
+def load_teacher(
+    config: ModelConfig, phase: Phase, class_order: ClassOrder | None = None
+) -> Teacher:
+    """The teacher of ``config.weights``: timm's, a file, or a folder that train-teacher left.
+
+    ``class_order``: the order of its outputs, where it is not the data's. Raises MldrError when
+    its classes are not the data set's.
+    """
+    classes, side = phase.dataset.classes, phase.data.image_size
+    record = trained_record(config)
+    if record is not None and class_order is None:
+        check_classes(record, classes, f"teacher {config.weights}", "use its own data set")
+    note = phase.progress.note
+    model = create_model(config, num_classes=len(classes), image_size=side, note=note)
+    if config.weights == "timm":
+        _check_published(model, len(classes), config.name)
+    if class_order is not None:
+        reorder_outputs(model, output_order(class_order, classes), side)
+    plan = plan_teacher(model, phase.data.image_size)
+    return Teacher(model.eval(), plan, preprocessing_of(config, model, phase))
+
+
+def cached_logits(
+    phase: Phase, teacher: Teacher | None, method: Method, views: Views, training: Training
+) -> TeacherCache | None:
+    """The teacher's logits for the views, complete; None where it has to be asked every time.
+
+    Raises MldrError where they do not fit on the disk, or are of another teacher.
+    """
+    asks_more = method.needs_teacher_stages or method.needs_features
+    if teacher is None or not views.count or asks_more:
+        return None
+    accelerator, train = phase.accelerator, training.train
+    ready = teacher.to(accelerator.device, train)
+    share = phase.share
+    shape = (views.count * views.steps_per_epoch, phase.data.batch_size, len(phase.dataset.classes))
+    identity = cache_identity(
+        teacher,
+        data=phase.dataset.fingerprint,
+        split=[phase.data.val_fraction, phase.data.split_seed, phase.data.image_size],
+        augment=training.augment.model_dump(mode="json"),
+        seed=train.seed,
+        shape=shape,
+        processes=share.world,
+    )
+    folder = (phase.logits or phase.folder / "logits") / identity[:16]
+    rows = min(views.count, train.epochs) * views.steps_per_epoch
+    megabytes = math.prod(shape) * 2 / 1e6
+    phase.progress.note(f"teacher's logits for {rows} steps: {megabytes:.1f} MB in {folder}")
+    with locked(folder, share.rank, phase.progress):
+        if accelerator.is_main_process:
+            TeacherCache.open(folder, identity, shape, share)
+        accelerator.wait_for_everyone()
+        cache = TeacherCache.open(folder, identity, shape, share)
+        cache.fill(views, rows, lambda images: ready(images).logits, phase.progress, teacher.side)
+    accelerator.wait_for_everyone()
+    return cache
+
+
+def _check_published(model: nn.Module, classes: int, name: str) -> None:
+    """Refuse timm weights made for other classes: timm put a random classifier on them."""
+    published = published_classes(model)
+    if published not in (None, classes):
+        raise MldrError(
+            f"timm's weights of {name} tell {published} classes apart, the data has {classes}: set "
+            "teacher.fresh_head=true to train a new classifier, or give weights made for the data"
+        )

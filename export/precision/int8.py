@@ -1,0 +1,8 @@
+"""int8 for CPUs."""
+
+from __future__ import annotations
+
+from .qdq import AFFINE
+from .write_quantised import quantised_kind
+
+KIND = quantised_kind("int8", AFFINE)

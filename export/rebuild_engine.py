@@ -1,0 +1,220 @@
+"""An engine for this machine in a bundle that came from another (docs/design.md, section TensorRT).
+
+Where no engine of the bundle fits the GPU and TensorRT at hand, one is built from the bundle's
+ONNX file, proven, and added; the other machines' engines and every other file stay as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ..bundle.atomic import write_bytes, write_json
+from ..bundle.engine import FOLDER, FORMAT, Machine
+from ..bundle.golden import Golden
+from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
+from ..bundle.parity import Gate, ParityResult
+from ..bundle.precisions import precision_named
+from ..bundle.preprocess import Floats
+from ..bundle.progress import Progress, Silent
+from ..bundle.reader import Bundle, open_bundle
+from ..errors import MldrError
+from ..runtimes.runner import OnnxRunner, Runner, TorchRunner
+from ..runtimes.tensorrt_machine import this_machine
+from .parity import measure
+from .prove import prove
+from .student import bundled_model
+from .tensorrt import kind
+from .tensorrt.config import EngineConfig
+from .tensorrt.write import EngineFiles, with_proof, write_engine
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+
+# An engine and ONNX Runtime round at other places: how much further than the ONNX file an engine
+# may be from PyTorch where only the golden images are at hand to prove it.
+_FURTHER = 4
+
+
+def fitting(bundle: Bundle, precision: str, machine: Machine) -> Artifact | None:
+    """The engine of ``bundle`` that runs on ``machine``; None: there is none."""
+    for artifact in bundle.manifest.artifacts:
+        record = artifact.engine
+        ours = (artifact.format, artifact.precision) == (FORMAT, precision)
+        if ours and record is not None and record.misfit(machine) is None:
+            return artifact
+    return None
+
+
+def engine_here(
+    path: Path,
+    precision: str,
+    config: EngineConfig | None = None,
+    *,
+    dataset: Dataset | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """The engine of ``precision`` for this machine, built and added when the bundle has none.
+
+    A new one is proven on the whole test split of ``dataset`` beside the PyTorch student; without
+    it (a machine that only serves) on the golden images beside PyTorch's stored logits, and its
+    record says so by the number of images. Raises MldrError when the ONNX file is missing, failed
+    its own gate or was changed, or the bundle cannot be written; Unavailable as ``write_engine``.
+    """
+    config, progress = config or EngineConfig(), progress or Silent()
+    bundle = open_bundle(path, allow_failed=True)
+    machine = this_machine(config.device)
+    held = fitting(bundle, precision, machine)
+    if held is not None:
+        return held
+    source = Bundle(path, bundle.manifest).artifact(precision_named(precision).built_from, "onnx")
+    progress.note(f"{path} holds no {precision} engine for {machine}: building one")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        files = write_engine(
+            bundle.file(source),
+            folder,
+            precision,
+            bundle.manifest.max_batch,
+            config,
+            progress,
+        )
+        artifact = _proven(bundle, precision, source, folder, files, dataset, progress)
+        names = [artifact.file, *(entry.file for entry in artifact.beside)]
+        artifacts = [*bundle.manifest.artifacts, artifact]
+        add_files(bundle, folder, names, {"artifacts": artifacts})
+    return artifact
+
+
+def _proven(
+    bundle: Bundle,
+    precision: str,
+    source: Artifact,
+    folder: Path,
+    files: EngineFiles,
+    dataset: Dataset | None,
+    progress: Progress,
+) -> Artifact:
+    entry = describe(folder, files.plan)
+    runnable = Runnable(**entry.model_dump(), engine=files.record)
+    with kind.run(folder, runnable, 0) as runner:
+        if dataset is None:
+            parity = _on_golden(bundle.golden, runner, source, bundle, progress)
+        else:
+            parity = _on_split(bundle, runner, source, dataset, progress)
+    parity = with_proof(parity, files.record)
+    return Artifact(
+        **runnable.model_dump(),
+        format=FORMAT,
+        precision=precision,
+        status="passed" if parity else "failed",
+        parity=parity,
+        beside=[describe(folder, files.layers)],
+        islands=source.islands,
+        quantization=source.quantization,
+    )
+
+
+def _on_split(
+    bundle: Bundle, runner: Runner, source: Artifact, dataset: Dataset, progress: Progress
+) -> ParityResult:
+    with TorchRunner(bundled_model(bundle)) as reference:
+        return prove(
+            reference,
+            runner,
+            dataset.test,
+            bundle.manifest.preprocessing,
+            precision=source.precision,
+            gate=source.parity.gate,
+            max_batch=bundle.manifest.max_batch,
+            progress=progress,
+        )
+
+
+def _on_golden(
+    golden: Golden, runner: Runner, source: Artifact, bundle: Bundle, progress: Progress
+) -> ParityResult:
+    stated = source.parity.gate
+    allowed = stated.max_dlogit
+    if allowed is None:
+        allowed = max(_FURTHER * (source.parity.needed.max_dlogit or 0.0), 1e-3)
+    gate = Gate(**{**stated.model_dump(), "max_dlogit": allowed})
+    most = bundle.manifest.max_batch
+    parts = range(0, len(golden), most)
+    batches = [(golden.inputs[k : k + most], golden.label[k : k + most]) for k in parts]
+    # The fp32 ONNX file was proven to give what PyTorch gives.
+    stand_in = OnnxRunner(bundle.file(Bundle(bundle.path, bundle.manifest).artifact()))
+    with StoredLogits(golden, stand_in) as reference:
+        return measure(
+            reference,
+            runner,
+            batches,
+            samples=len(golden),
+            precision=source.precision,
+            gate=gate,
+            max_batch=most,
+            progress=progress,
+        )
+
+
+class StoredLogits:
+    """PyTorch's logits of the golden images, looked up by the very bytes of an image.
+
+    Other images, which parity makes up to probe a runner, are answered by ``stand_in``.
+    """
+
+    def __init__(self, golden: Golden, stand_in: Runner) -> None:
+        pairs = zip(golden.inputs, golden.logits, strict=True)
+        self._logits = {image.tobytes(): logits for image, logits in pairs}
+        self._stand_in = stand_in
+
+    def __enter__(self) -> Self:
+        self._stand_in.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stand_in.__exit__(kind, error, trace)
+
+    def __call__(self, inputs: Floats) -> Floats:
+        stored = [self._logits.get(image.tobytes()) for image in inputs]
+        known = [logits for logits in stored if logits is not None]
+        return np.stack(known) if len(known) == len(inputs) else self._stand_in(inputs)
+
+
+def add_files(bundle: Bundle, folder: Path, names: list[str], update: dict[str, list[Any]]) -> None:
+    """Put ``names`` from ``folder`` into the bundle, and what ``update`` says into its manifest.
+
+    The manifest comes last: until then nothing lists them. Raises MldrError where the bundle lists
+    such a file already or cannot be written; it is then as it was.
+    """
+    listed = {entry.file for entry in bundle.manifest.files}
+    if clash := listed.intersection(names):
+        raise MldrError(f"{bundle.path} already lists {', '.join(sorted(clash))}: export it again")
+    manifest = bundle.manifest.model_copy(update={"schema_version": SCHEMA_VERSION, **update})
+    home = bundle.path / FOLDER
+    fresh = not home.exists()
+    try:
+        try:
+            home.mkdir(exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise MldrError(f"{home} cannot be written ({reason}): copy the bundle") from error
+        for name in names:
+            write_bytes(bundle.path / name, (folder / name).read_bytes())
+        write_json(bundle.path / FILE, manifest.model_dump(mode="json"))
+    except BaseException:
+        for name in names:
+            (bundle.path / name).unlink(missing_ok=True)
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+        raise

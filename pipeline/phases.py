@@ -1,0 +1,301 @@
+"""The phases of a recipe's run, each skipped where its finished output already lies there.
+
+Under torchrun or accelerate launch every process trains; the first one alone exports and reports.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from ..bundle.atomic import sha256
+from ..bundle.data_report import KEY as DATA_REPORT
+from ..bundle.progress import Progress
+from ..bundle.reader import Bundle, open_bundle
+from ..bundle.trained import WEIGHTS, load_trained
+from ..data.config import DataConfig
+from ..data.dataset import Dataset, load_dataset
+from ..distill import run
+from ..distill.config import TrainConfig
+from ..distill.methods.registry import needs_teacher
+from ..distill.phase import Phase, identity_of
+from ..distill.task import Teacher
+from ..distill.teacher import load_teacher
+from ..distill.trial import require_worth
+from ..errors import MldrError, Unavailable
+from ..export.build import build_bundle
+from .meeting import meeting, peer_threads, waiting_told
+from .provenance import commit
+from .recipe import Recipe, dump_recipe, is_idle
+from .workspace import Workspace, flat, workspace
+
+# Keys of the data that say where they are or what is refused, or that their fingerprint tells.
+_INDIFFERENT_DATA = (
+    *("root", "workers", "download", "check_images"),
+    *("skip_share", "leak_share", "test_fraction"),
+)
+
+
+class LoadDataset(Protocol):
+    """A way to read a data set: `load_dataset`, or another that keeps what it read."""
+
+    def __call__(self, config: DataConfig, *, progress: Progress) -> Dataset: ...
+
+
+class Pipeline:
+    """One recipe in one folder. `teacher`, `student` and `bundle` carry out what they need."""
+
+    def __init__(
+        self,
+        space: Workspace,
+        accelerator: Accelerator,
+        progress: Progress,
+        load: LoadDataset | None,
+    ) -> None:
+        self.space, self.recipe, self._load = space, space.recipe, load or load_dataset
+        self.accelerator, self.progress = accelerator, progress
+        self._noted: set[str] = set()  # phases that a note was given of
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The recipe's data, read when the first phase needs them."""
+        began = time.perf_counter()
+        loaded = self._load(self.recipe.data, progress=self.progress)
+        self._time("data", time.perf_counter() - began)
+        return loaded
+
+    def teacher(self) -> Path | None:
+        """The trained teacher's folder; None where the recipe names finished weights."""
+        config = self.recipe.teacher
+        if config is None:
+            raise MldrError("the recipe has no [teacher] table: give it a name")
+        if not config.is_trained_here:
+            return None
+        return self._train(
+            "teacher", lambda phase: run.train_teacher(phase, config.model, config.training)
+        )
+
+    def student(self) -> Path:
+        """The distilled student's folder, its teacher trained first where that is needed."""
+        recipe = self.recipe
+        if (finished := self.space.trained("student")) is not None:
+            return self._skip("student", finished)
+        taught = needs_teacher(recipe.method)
+        if taught:
+            assert recipe.teacher is not None
+            phase, teacher = self.phase("student"), recipe.teacher.model
+            side = recipe.teacher_data.image_size
+            run.check_pair(phase, recipe.student, teacher, recipe.method, recipe.training, side)
+        folder = self.teacher() if taught else None
+
+        def distill(phase: Phase) -> Path:
+            teacher = self.worthy_teacher(folder) if taught else None
+            if folder is not None:
+                provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
+                phase = replace(phase, provenance=provenance)
+            return run.distill(phase, recipe.student, teacher, recipe.method, recipe.training)
+
+        return self._train("student", distill)
+
+    def bundle(self) -> Bundle:
+        """The proven bundle; false when a parity gate failed."""
+        trained = self.student()
+        if (finished := self.space.bundle()) is not None:
+            return open_bundle(self._skip("bundle", finished), allow_failed=True)
+        began = time.perf_counter()
+        built = build_bundle(
+            trained,
+            self.space.folder("bundle"),
+            self.recipe.export,
+            dataset=self.dataset,
+            progress=self.progress,
+        )
+        self._time("export and parity", time.perf_counter() - began)
+        return built
+
+    def line(self, phase: str, trained: Path | None) -> str:
+        """One line about a finished training phase."""
+        if trained is None:
+            return f"{phase}: nothing to train, the recipe names finished weights"
+        record = load_trained(trained)[0]
+        top1 = record.metrics.get("val_top1")
+        score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
+        return f"{phase}: {record.model['name']}{score}, {trained}"
+
+    def load_teacher(self, trained: Path | None) -> Teacher:
+        """The teacher from ``trained``, or from where the recipe says its weights are."""
+        assert self.recipe.teacher is not None
+        model, order = self.recipe.teacher.model, self.recipe.teacher.class_order
+        if trained is not None:
+            model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
+        return load_teacher(model, self.phase("teacher"), order)
+
+    def worthy_teacher(self, trained: Path | None) -> Teacher:
+        """The same, known to be better than chance and to mean the data's classes.
+
+        Raises MldrError where it is not, with what mends it.
+        """
+        config = self.recipe.teacher
+        assert config is not None
+        teacher = self.load_teacher(trained)
+        who = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
+        require_worth(teacher, who, trained, self.phase("teacher"))
+        return teacher
+
+    def phase(self, name: str) -> Phase:
+        """The training phase ``name``, teacher or student, of this run."""
+        return Phase(
+            data=self.recipe.teacher_data if name == "teacher" else self.recipe.data,
+            dataset=self.dataset,
+            accelerator=self.accelerator,
+            folder=self.space.folder(name),
+            identity=self._identity(name),
+            provenance={
+                "recipe": _plain(self.recipe),
+                "commit": commit(),
+                DATA_REPORT: self.dataset.report.model_dump(mode="json"),
+            },
+            progress=self.progress,
+            logits=self.space.folder("logits"),
+        )
+
+    def _train(self, phase: str, work: Callable[[Phase], Path]) -> Path:
+        if (finished := self.space.trained(phase)) is not None:
+            return self._skip(phase, finished)
+        self.progress.note(f"{phase}: {_who(self.recipe, phase)}")
+        self._noted.add(phase)
+        return work(self.phase(phase))
+
+    def _skip(self, phase: str, finished: Path) -> Path:
+        if phase not in self._noted:
+            self.progress.note(f"{phase}: already there, {finished}")
+        self._noted.add(phase)
+        return finished
+
+    def _identity(self, phase: str) -> str:
+        """What a checkpoint must have come from to be continued."""
+        recipe = flat(self.recipe.model_dump(mode="json"))
+        parts = {
+            key: value
+            for key, value in recipe.items()
+            if _matters(phase, key) and not is_idle(self.recipe, key)
+        }
+        return identity_of(
+            {
+                **parts,
+                "stage": phase,  # the key stays: older runs are continued
+                "data": self.dataset.fingerprint,
+                "processes": self.accelerator.num_processes,
+            }
+        )
+
+    def _time(self, phase: str, seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            self.space.record_time(phase, seconds)
+
+
+@contextmanager
+def pipeline(
+    recipe: Recipe,
+    out: Path | None,
+    *,
+    device: str,
+    restart: bool,
+    progress: Progress,
+    shared: Mapping[str, Path] | None = None,
+    load: LoadDataset | None = None,
+) -> Iterator[Pipeline]:
+    """A pipeline in ``out`` (default: runs/ and the recipe's name); ``shared`` as in `Workspace`.
+
+    ``load`` reads the data, `load_dataset` where there is none.
+
+    Raises MldrError when ``out`` holds another recipe's results, Busy when another process is at
+    work there, Unavailable for a device that is not there.
+    """
+    folder = out or Path("runs") / recipe.name
+    accelerator = _accelerator(device)
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield Pipeline(Workspace(folder, recipe, shared), accelerator, progress, load)
+        return
+    with workspace(folder, recipe, shared) as space:
+        space.claim(restart=restart)
+        accelerator.wait_for_everyone()
+        yield Pipeline(space, accelerator, progress, load)
+
+
+def _accelerator(device: str) -> Accelerator:
+    device = device.strip().lower()
+    kind = device.partition(":")[0]
+    there = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in there:
+        raise MldrError(f"--device {device}: allowed are auto, cpu, cuda, cuda:N and mps")
+    if not there[kind]:
+        raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
+    if ":" in device:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    if meeting(device) is not None and "OMP_NUM_THREADS" not in os.environ:
+        # Accelerate would count the machine's cores, whatever a quota grants, and print a warning.
+        os.environ["OMP_NUM_THREADS"] = str(peer_threads())
+        torch.set_num_threads(peer_threads())
+    with waiting_told(device):
+        try:
+            return Accelerator(cpu=kind == "cpu")
+        except (ValueError, RuntimeError) as error:
+            if (awaited := meeting(device)) is None:
+                raise
+            line = " ".join(str(error).split())[:200]
+            raise Unavailable(f"{awaited}; that failed: {line}") from error
+
+
+def _teacher_record(folder: Path) -> dict[str, Any]:
+    """What identifies a teacher that was trained here."""
+    record = load_trained(folder)[0]
+    return {
+        "name": record.model["name"],
+        "parameters": record.parameters,
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "metrics": record.metrics,
+    }
+
+
+def _who(recipe: Recipe, phase: str) -> str:
+    if phase == "teacher":
+        assert recipe.teacher is not None
+        return f"{recipe.teacher.name} on labels, {_length(recipe.teacher.train)}"
+    teacher = recipe.teacher if needs_teacher(recipe.method) else None
+    source = f" from {teacher.name}" if teacher else ""
+    return f"{recipe.student.name}{source} by {recipe.method.name}, {_length(recipe.train)}"
+
+
+def _length(train: TrainConfig) -> str:
+    views, epochs = f"its head alone on {train.head_views} views", f"{train.epochs} epochs"
+    return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
+
+
+def _matters(phase: str, key: str) -> bool:
+    """Whether a recipe's key has a say in what a phase trains."""
+    head, _, rest = key.partition(".")
+    if head == "data":
+        return rest not in _INDIFFERENT_DATA
+    teaching = head == "teacher"
+    return teaching if phase == "teacher" else head not in ("name", "description", "export")
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return tomllib.loads(dump_recipe(recipe))

@@ -1,0 +1,73 @@
+"""Time per layer from TensorRT's IProfiler, precision from the EngineInspector.
+
+Not yet run on hardware.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from ..bundle.manifest import Artifact
+from ..bundle.precisions import by_width
+from ..bundle.reader import Bundle
+from ..errors import MldrError
+from .layer_job import LayerJob, Timed
+
+
+class LayerClock:
+    """What IProfiler calls: milliseconds by layer, summed."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = defaultdict(float)
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Called by TensorRT once a layer and execution."""
+        self.milliseconds[layer_name] += ms
+
+
+def tensorrt_layers(job: LayerJob) -> tuple[list[Timed], str]:
+    """Layers of ``job.calls`` calls without CUDA graphs, which hide layers from IProfiler."""
+    options = job.options.model_copy(update={"cuda_graphs": False})
+    with job.kind.create(job.bundle, job.artifact, options) as runtime:
+        attach = getattr(runtime, "attach_profiler", None)
+        if attach is None:
+            raise MldrError("this TensorRT runtime takes no IProfiler")
+        for one in job.inputs[:5]:
+            runtime(one)
+        clock = LayerClock()
+        attach(clock)
+        for one in job.inputs:
+            runtime(one)
+        artifact = runtime.artifact
+    inspected = inspector_layers(job.bundle, artifact)
+    how = f"TensorRT's IProfiler, mean of {job.calls} calls without CUDA graphs"
+    return rows(clock, inspected), how
+
+
+def rows(clock: LayerClock, inspected: dict[str, dict[str, Any]]) -> list[Timed]:
+    """IProfiler's times with what the EngineInspector says of the layers of the same name."""
+    return [
+        Timed(name, kind, "", precision, 1e6 * ms)
+        for name, ms in clock.milliseconds.items()
+        for kind, precision in [_described(inspected.get(name, {}))]
+    ]
+
+
+def inspector_layers(bundle: Bundle, artifact: Artifact | None) -> dict[str, dict[str, Any]]:
+    """The EngineInspector's JSON that lies beside an engine, by layer; empty without one."""
+    for entry in artifact.beside if artifact else []:
+        if entry.file.endswith(".json"):
+            content = json.loads(bundle.file(entry).read_text(encoding="utf-8"))
+            layers = content.get("Layers", []) if isinstance(content, dict) else []
+            return {one["Name"]: one for one in layers if isinstance(one, dict) and "Name" in one}
+    return {}
+
+
+def _described(layer: dict[str, Any]) -> tuple[str, str]:
+    """(operator, narrowest type) of a layer; TensorRT writes types as ``Half NCHW ...``."""
+    types = []
+    for tensor in (*layer.get("Inputs", []), *layer.get("Outputs", [])):
+        types += str(tensor.get("Format/Datatype", tensor.get("Datatype", ""))).split()
+    return str(layer.get("LayerType", "")), next(reversed(by_width(types)), "")

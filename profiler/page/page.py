@@ -1,0 +1,153 @@
+"""``report.html``: one file, nothing fetched, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from ..figures import figure
+from ..report import Report
+from ..request_stages import STAGES
+from . import curves, rows, tables
+from .style import CSS
+from .svg import colour
+
+
+def page(report: Report) -> str:
+    """The whole document."""
+    return "\n".join(_document(report)) + "\n"
+
+
+def _document(report: Report) -> Iterator[str]:
+    subject = report.subject
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    yield f"<title>Latency of {escape(subject.model)}</title><style>{CSS}</style></head>"
+    yield "<body><main>"
+    yield f"<h1>Latency of {escape(subject.model)}</h1>"
+    size = " x ".join(str(side) for side in subject.input[1:])
+    yield (
+        f'<p class="dim">Folder {escape(subject.name)}: {subject.family}, '
+        f"{subject.parameters / 1e6:.2f} M parameters, {subject.classes} classes, input {size}. "
+        f"{escape(str(report.machine))}. {escape(report.created)}.</p>"
+    )
+    yield from _sections(report)
+    yield "</main></body></html>"
+
+
+def sections(report: Report) -> str:
+    """Everything below the title, for a page that has style.RULES and its colours."""
+    return "\n".join(_sections(report))
+
+
+def _sections(report: Report) -> Iterator[str]:
+    yield from _pick(report)
+    if report.warnings or report.left_out:
+        items = [*report.warnings, *(f"Not run: {reason}" for reason in report.left_out)]
+        listed = "".join(f"<li>{escape(item)}</li>" for item in items)
+        yield f'<div class="warn"><ul>{listed}</ul></div>'
+    yield "<h2>Every artifact at batch 1</h2>"
+    yield tables.overview(report)
+    yield from _section("Latency at batch 1", _latency(report))
+    yield from _section("Accuracy against cost", _accuracy(report))
+    yield from _section("Batch sizes", _batches(report))
+    yield from _layers(report)
+    yield from _details(report)
+
+
+def _pick(report: Report) -> Iterator[str]:
+    pick = report.recommendation
+    chosen = [e for e in report.entries if (e.file, e.runtime) == (pick.file, pick.runtime)]
+    if not chosen:
+        told = f"<strong>Ship nothing yet.</strong> {escape(pick.reason)}"
+        yield f'<div class="pick none">{told}</div>'
+        return
+    one = chosen[0]
+    found = one.first.end_to_end
+    tiles = [
+        (f"{one.accuracy.top1:.2f} %", f"top-1 on {one.accuracy.samples} images"),
+        (f"{figure(found.p50)} ms", "p50, batch 1"),
+        (f"{figure(found.p99)} ms", "p99, batch 1"),
+        (f"{max(c.throughput for c in one.closed):.0f}/s", "images, best batch"),
+        (f"{one.bytes / 1e6:.2f} MB", "file"),
+    ]
+    shown = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
+    yield (
+        f'<div class="pick"><strong>Ship {escape(one.file)} in {escape(one.runtime)}</strong>'
+        f'<div class="tiles">{shown}</div><p class="dim">{escape(pick.reason)}</p></div>'
+    )
+
+
+def _section(title: str, cards: Iterator[str]) -> Iterator[str]:
+    shown = "".join(cards)
+    if shown:
+        yield f'<h2>{title}</h2><div class="grid">{shown}</div>'
+
+
+def _latency(report: Report) -> Iterator[str]:
+    entries = report.entries
+    told = "End to end. Solid line: median; dashed: p99."
+    yield _card("Distribution", told, rows.distribution(entries))
+    stages = [(f"t{k}", stage.replace("_", " ")) for k, stage in enumerate(STAGES)]
+    told = "Stages of one request, in order."
+    yield _card("Where the time goes", told, rows.stage_split(entries), stages)
+    if entries[0].poisson:
+        told = "Dot: median; ring: p99. Poisson arrivals at a part of full load, queueing counted."
+        yield _card("Under load", told, rows.arrivals(entries))
+
+
+def _accuracy(report: Report) -> Iterator[str]:
+    entries = report.entries
+    told = "Up and left is better. Dashed: nothing measured here beats it. Ring: failed its gate."
+    names = _names(report)
+    yield _card("Accuracy and latency", told, curves.accuracy_latency(entries), names)
+    files = {one.file: colour(k) for k, one in reversed([*enumerate(entries)])}
+    legend = [(files[file], file) for file in dict.fromkeys(one.file for one in entries)]
+    told = "Each file once; its size is what a device downloads and holds."
+    yield _card("Accuracy and size", told, curves.accuracy_size(entries), legend)
+
+
+def _batches(report: Report) -> Iterator[str]:
+    entries = report.entries
+    if any(len(one.closed) > 1 for one in entries):
+        told = "Images a second, end to end, one request after another."
+        yield _card("Throughput", told, curves.throughput(entries), _names(report))
+        told = "Median time until the whole batch is answered."
+        yield _card("Latency of a batch", told, curves.latency(entries), _names(report))
+
+
+def _names(report: Report) -> list[tuple[str, str]]:
+    return [(colour(k), one.name) for k, one in enumerate(report.entries)]
+
+
+def _card(title: str, told: str, drawing: str, legend: Sequence[tuple[str, str]] = ()) -> str:
+    """A picture with its words; ``legend`` holds (colour, name)."""
+    items = "".join(f'<span><i class="{c}"></i>{escape(name)}</span>' for c, name in legend)
+    keys = f'<div class="legend">{items}</div>' if items else ""
+    return f'<div class="card"><h3>{escape(title)}</h3><p>{escape(told)}</p>{drawing}{keys}</div>'
+
+
+def _layers(report: Report) -> Iterator[str]:
+    if not any(one.layers for one in report.entries):
+        return
+    for title, told in (("operator", rows.by_operator), ("layer", list)):
+        yield f'<h2>Time per {title}, batch 1</h2><div class="grid">'
+        for k, one in enumerate(report.entries):
+            if one.layers:
+                yield _card(one.name, one.layers_note, rows.layer_bars(told(one.layers), k, 8))
+        yield "</div>"
+    for one in report.entries:
+        if one.layers:
+            yield f"<details><summary>All layers of {escape(one.name)}</summary>"
+            yield tables.layers(one)
+            yield "</details>"
+
+
+def _details(report: Report) -> Iterator[str]:
+    yield "<h2>Details</h2>"
+    for title, table in (
+        ("Every series", tables.series(report)),
+        ("Machine and versions", tables.machine(report)),
+        ("How it was measured", tables.method(report)),
+    ):
+        yield f"<details><summary>{title}</summary>{table}</details>"

@@ -1,0 +1,174 @@
+"""From a bundle's folder to a report: rounds over every file in every runtime, in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__
+from ..bundle.atomic import sha256
+from ..bundle.manifest import FILE
+from ..bundle.progress import Progress, Silent
+from ..bundle.reader import Bundle, open_bundle, refusal
+from ..errors import MldrError, Unavailable
+from ..runtimes.choose import candidates, not_computed
+from ..runtimes.runtime import RuntimeOptions
+from .clock import Clock, WallClock
+from .config import ProfileConfig
+from .machine import this_machine
+from .recommend import recommend
+from .report import Entry, Report, Subject
+from .request_stages import Requests, golden_requests
+from .session import Session
+
+_FEW_IMAGES = 8
+_BUSIER = 1.3  # than planned, under arrivals: beyond what chance does to 100 of them
+
+
+def profile(
+    path: Path,
+    config: ProfileConfig | None = None,
+    *,
+    allow_failed: bool = False,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Report:
+    """Measure every artifact of the bundle at ``path`` that this machine can run.
+
+    Rounds go through all files and runtimes in turn, so that a drift of the machine touches all
+    alike. Raises MldrError for a bundle that is damaged or failed its gates and an unknown runtime;
+    Unavailable when nothing of it runs here.
+    """
+    config, progress, clock = config or ProfileConfig(), progress or Silent(), clock or WallClock()
+    bundle = open_bundle(path, allow_failed=allow_failed)
+    chosen = candidates(bundle, config.artifact, config.runtimes)
+    if not chosen:
+        raise Unavailable(_nothing(bundle, config))
+    left_out = [*_left_out(bundle, config)]
+    requests = golden_requests(bundle, config.encoding)
+    machine = this_machine(
+        [one.kind.name for one in chosen], RuntimeOptions(threads=config.threads)
+    )
+    sessions = [Session(bundle, one, config, clock) for one in chosen]
+    sessions = _rounds(sessions, requests, config, progress, left_out)
+    entries = _entries(sessions, progress)
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        program=f"mldr-deploy {__version__}",
+        subject=_subject(bundle, requests),
+        machine=machine,
+        config=config,
+        entries=entries,
+        left_out=left_out,
+        warnings=[*warnings(entries, config, requests)],
+        recommendation=recommend(entries),
+    )
+
+
+def _nothing(bundle: Bundle, config: ProfileConfig) -> str:
+    for artifact in bundle.manifest.artifacts:
+        asked = config.artifact in (artifact.precision, artifact.file)
+        if asked and (reason := not_computed(artifact)):
+            return reason
+    return f"{bundle.path} holds nothing that this machine runs: see mldr-deploy doctor"
+
+
+def _rounds(
+    sessions: list[Session],
+    requests: Requests,
+    config: ProfileConfig,
+    progress: Progress,
+    left_out: list[str],
+) -> list[Session]:
+    """The sessions that went through every round; the others' reasons go to ``left_out``."""
+    series = sum(len(one.batches) + len(config.loads) for one in sessions)
+    progress.start("measure", config.rounds * series)
+    for _ in range(config.rounds):
+        for session in [*sessions]:
+            try:
+                session.round(requests, progress)
+            except MldrError as error:
+                left_out.append(f"{session.candidate.name}: {error}")
+                sessions.remove(session)
+                if not sessions:
+                    raise
+    progress.finish()
+    return sessions
+
+
+def _entries(sessions: list[Session], progress: Progress) -> list[Entry]:
+    """One a file and runtime: two engines of a precision may come down to the one for this GPU."""
+    progress.start("time per layer", len(sessions))
+    found: dict[str, Entry] = {}
+    for session in sessions:
+        entry = session.entry()
+        found.setdefault(entry.name, entry)
+        progress.advance()
+    progress.finish()
+    return list(found.values())
+
+
+def _left_out(bundle: Bundle, config: ProfileConfig) -> Iterator[str]:
+    if config.artifact is not None:
+        return
+    for artifact in bundle.manifest.artifacts:
+        if artifact.status == "failed" and not bundle.allow_failed:
+            yield refusal(bundle.path, artifact)
+        elif reason := not_computed(artifact):
+            yield reason
+
+
+def _subject(bundle: Bundle, requests: Requests) -> Subject:
+    manifest = bundle.manifest
+    return Subject(
+        name=bundle.path.resolve().name,
+        model=str(manifest.model.get("name", "student")),
+        family=manifest.family,
+        parameters=manifest.parameters,
+        classes=len(manifest.labels),
+        input=list(manifest.input.shape),
+        images=len(requests.files),
+        manifest_sha256=sha256(bundle.path / FILE),
+    )
+
+
+def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) -> Iterator[str]:
+    """What a reader must know before trusting a figure."""
+    series = [(one.name, closed) for one in entries for closed in one.closed]
+    unsteady = [
+        (c.end_to_end.cv, name, c.batch) for name, c in series if c.end_to_end.cv > config.max_cv
+    ]
+    if unsteady:
+        cv, name, batch = max(unsteady)
+        yield (
+            f"coefficient of variation above {config.max_cv:g} % in {len(unsteady)} of "
+            f"{len(series)} series, at most {cv:.0f} % ({name}, batch {batch}): other work, "
+            "changing clocks or unequal images; read medians, and let --compare judge changes"
+        )
+    restless = [f"{name} batch {closed.batch}" for name, closed in series if closed.unstable]
+    if restless:
+        yield (
+            f"warm-up did not become stable within {config.warm_up_seconds:g} s in "
+            f"{len(restless)} of {len(series)} series (first: {restless[0]})"
+        )
+    if len(requests.files) < _FEW_IMAGES:
+        yield f"only {len(requests.files)} distinct images: caches may flatter the figures"
+    yield from _outrun(entries)
+    for one in {one.file: one for one in entries}.values():
+        if one.accuracy.emulated:
+            yield f"{one.file}: parity was proven by emulated {one.precision}, not by a runtime"
+        if one.status == "failed":
+            yield f"{one.file} failed its parity gate: do not ship it"
+
+
+def _outrun(entries: list[Entry]) -> Iterator[str]:
+    found = [(p.busy, p.load, one.name) for one in entries for p in one.poisson]
+    outrun = [one for one in found if one[0] > _BUSIER * one[1]]
+    if outrun:
+        busy, load, name = max(outrun)
+        yield (
+            f"under arrivals the machine was slower than one request after another in "
+            f"{len(outrun)} of {len(found)} series (worst: {name}, planned {load:.0%} busy, was "
+            f"{busy:.0%}): their queues say more of its other work than of the model"
+        )

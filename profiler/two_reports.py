@@ -1,0 +1,133 @@
+"""Two reports beside each other: what changed, and what is noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MldrError
+from .change import LEAST_ROUNDS, LEVEL, THRESHOLD, Change, Samples, changed, judged_together
+from .report import Entry, Report, read_report
+from .request_stages import END_TO_END
+
+_SERIES = ((END_TO_END, 50), (END_TO_END, 99), ("compute", 50), ("compute", 99))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure in both reports."""
+
+    entry: str
+    series: str
+    change: Change
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every figure that both reports hold. True when something really changed."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(row.change.verdict in ("faster", "slower") for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [*(f"note: {note}" for note in self.notes)]
+        entry = None
+        for row in self.rows:
+            if row.entry != entry:
+                entry = row.entry
+                lines += ["", entry]
+            lines.append(f"  {row.series:28}{_figures(row.change)}")
+        real = sum(row.change.verdict in ("faster", "slower") for row in self.rows)
+        lines += ["", f"{real} of {len(self.rows)} figures changed. {_METHOD}"]
+        return "\n".join(lines).strip()
+
+
+_METHOD = (
+    f"Test: bootstrap over rounds and samples, Student's {100 * LEVEL:.0f} % interval of the "
+    f"ratio, all figures judged together (Benjamini-Hochberg); "
+    f"changes under {100 * THRESHOLD:.0f} % are not called changes."
+)
+
+
+def compare_files(before: Path, after: Path) -> Comparison:
+    """``compare`` of two report files or folders. Raises MldrError when one is not readable."""
+    return compare(read_report(before), read_report(after))
+
+
+def compare(before: Report, after: Report) -> Comparison:
+    """Match entries by file and runtime, series by batch size and load. Raises MldrError when the
+    reports have nothing in common."""
+    theirs = {one.name: one for one in after.entries}
+    rows = [
+        Row(one.name, series, changed(ours, other, percent))
+        for one in before.entries
+        if one.name in theirs
+        for series, ours, other, percent in _matched(one, theirs[one.name])
+    ]
+    if not rows:
+        raise MldrError("the two reports have no file, runtime and batch size in common")
+    judged = judged_together([row.change for row in rows])
+    rows = [replace(row, change=change) for row, change in zip(rows, judged, strict=True)]
+    return Comparison(rows, list(_notes(before, after)))
+
+
+def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Samples, float]]:
+    batches = {one.batch: one for one in after.closed}
+    for one in before.closed:
+        if one.batch in batches:
+            for stage, percent in _SERIES:
+                name = f"batch {one.batch} {stage.replace('_', ' ')} p{percent}"
+                other = batches[one.batch].rounds
+                yield (
+                    name,
+                    [r.samples(stage) for r in one.rounds],
+                    [r.samples(stage) for r in other],
+                    percent,
+                )
+    loads = {one.load: one for one in after.poisson}
+    for arrived in before.poisson:
+        if arrived.load in loads:
+            for percent in (50, 99):
+                yield (
+                    f"load {arrived.load:.0%} latency p{percent}",
+                    [np.array(r.latency) for r in arrived.rounds],
+                    [np.array(r.latency) for r in loads[arrived.load].rounds],
+                    percent,
+                )
+
+
+def _notes(before: Report, after: Report) -> Iterator[str]:
+    for what, one, other in (
+        ("machines", str(before.machine), str(after.machine)),
+        ("bundles", before.subject.manifest_sha256[:12], after.subject.manifest_sha256[:12]),
+        ("versions", _versions(before), _versions(after)),
+    ):
+        if one != other:
+            yield f"the {what} differ: {one} and {other}"
+    for only, names in (
+        ("first", {e.name for e in before.entries} - {e.name for e in after.entries}),
+        ("second", {e.name for e in after.entries} - {e.name for e in before.entries}),
+    ):
+        if names:
+            yield f"only in the {only}: {', '.join(sorted(names))}"
+    if min(before.config.rounds, after.config.rounds) < LEAST_ROUNDS:
+        yield f"fewer than {LEAST_ROUNDS} rounds: noise between rounds is not known"
+
+
+def _versions(report: Report) -> str:
+    return ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
+
+
+def _figures(change: Change) -> str:
+    times = f"{change.before / 1e6:10.4g} -> {change.after / 1e6:<10.4g} ms"
+    percent = f"{100 * (change.ratio - 1):+7.1f} %"
+    if change.verdict is None:
+        return f"{times}{percent}  too few rounds to tell"
+    interval = f"[{100 * (change.low - 1):+.1f}, {100 * (change.high - 1):+.1f}]"
+    return f"{times}{percent} {interval:18} {change.verdict}"

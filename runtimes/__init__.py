@@ -1,0 +1,1 @@
+"""What runs a model file, each kind behind the same four verbs; torch is loaded only by its own."""

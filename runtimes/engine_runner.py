@@ -1,0 +1,288 @@
+"""Running an engine: buffers allocated once, one CUDA graph per batch size, asynchronous copies.
+
+B images, C classes; inputs float32 [B, 3, H, W], logits float32 [B, C], as in every artifact.
+
+A recorded graph holds the state of its execution context, so each batch size gets a context of its
+own; they share one piece of scratch memory, since one stream runs one of them at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from ..bundle.manifest import Artifact
+from ..bundle.preprocess import Floats
+from ..bundle.reader import Bundle
+from ..errors import MldrError, Unavailable
+from . import cuda
+from .engine_loading import load_engine
+from .tensorrt_logger import complaint, quiet_logger
+from .tensorrt_machine import require, this_machine
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+Held = TypeVar("Held", cuda.Memory, cuda.Pinned, cuda.Stream)
+_KEPT = 16  # batch sizes with a context and a graph at a time; the least recent one makes room
+
+
+class EngineError(MldrError):
+    """An engine did not load, or did not run on these inputs."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One batch size, ready to run."""
+
+    context: trt.IExecutionContext
+    graph: cuda.Graph | None  # None: this engine's work cannot be recorded
+
+
+class EngineRunner:
+    """An engine file, loaded between ``load`` and ``unload`` (or in a ``with`` statement).
+
+    ``sha256`` is the file's hash by the manifest: an engine is code, so the very bytes that are
+    given to TensorRT are hashed first, and others are refused. Serves one thread at a time.
+    Raises EngineError for the file and the inputs, Unavailable for the machine.
+    """
+
+    def __init__(
+        self,
+        plan: Path,
+        sha256: str,
+        *,
+        device: int = 0,
+        cuda_graphs: bool = True,
+        version_compatible: bool = False,
+    ) -> None:
+        self.plan, self.sha256, self.device = plan, sha256, device
+        self.cuda_graphs, self.version_compatible = cuda_graphs, version_compatible
+        self.max_batch = 0
+        self._engine: Any = None
+        self._runtime: Any = None
+        self._logger: Any = None
+        self._held: list[cuda.Memory | cuda.Pinned | cuda.Stream] = []
+        self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, artifact: Artifact, *, device: int = 0, cuda_graphs: bool = True
+    ) -> Self:
+        """The runner of an engine of ``bundle``.
+
+        Raises Unavailable when it was built for another GPU or TensorRT than this machine's.
+        """
+        record = artifact.engine
+        if record is None:
+            raise EngineError(f"{bundle.file(artifact)} is no TensorRT engine")
+        reason = record.misfit(this_machine(device))
+        if reason is not None:
+            raise Unavailable(
+                f"{bundle.file(artifact)}: {reason}: `mldr-deploy build-engine {bundle.path}` "
+                "builds one for this machine from the ONNX file"
+            )
+        return cls(
+            bundle.file(artifact),
+            artifact.sha256,
+            device=device,
+            cuda_graphs=cuda_graphs,
+            version_compatible=record.version_compatible,
+        )
+
+    def load(self) -> None:
+        """Verify the file's hash, load it, and allocate everything a call needs."""
+        require()
+        content = self.plan.read_bytes() if self.plan.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise EngineError(
+                f"{self.plan} is not the engine that the manifest lists (its SHA-256 differs): it "
+                "is not loaded; export the bundle again"
+            )
+        cuda.use(self.device)
+        try:
+            self._load(content)
+        except BaseException:
+            self.unload()
+            raise
+
+    def _load(self, content: bytes) -> None:
+        import tensorrt as trt
+
+        self._logger = quiet_logger(trt)
+        # A version-compatible engine carries a small runtime of its own, which is host code.
+        host_code = self.version_compatible
+        self._runtime, loaded = load_engine(content, self._logger, host_code=host_code)
+        engine: trt.ICudaEngine = loaded
+        if engine is None:
+            raise EngineError(f"{self.plan} does not load: {complaint(self._logger)}")
+        self._engine = engine
+        self._input, self._output = _ends(engine, self.plan)
+        least, _, most = engine.get_tensor_profile_shape(self._input, 0)
+        self._image = tuple(int(side) for side in most)[1:]
+        self.min_batch, self.max_batch = int(least[0]), int(most[0])
+        classes = int(tuple(engine.get_tensor_shape(self._output))[-1])
+        self._allocate(classes, int(engine.device_memory_size_v2))
+
+    def _allocate(self, classes: int, scratch: int) -> None:
+        inputs, logits = (self.max_batch, *self._image), (self.max_batch, classes)
+        self._stream = self._hold(cuda.Stream())
+        self._inputs, self._logits = (
+            self._hold(cuda.Pinned(inputs)),
+            self._hold(cuda.Pinned(logits)),
+        )
+        self._inputs_there = self._hold(cuda.Memory(self._inputs.array.nbytes))
+        self._logits_there = self._hold(cuda.Memory(self._logits.array.nbytes))
+        self._scratch = self._hold(cuda.Memory(scratch))
+        self._fed = 0
+
+    def _hold(self, thing: Held) -> Held:
+        self._held.append(thing)
+        return thing
+
+    def unload(self) -> None:
+        """Give everything back; safe to call twice."""
+        while self._prepared:
+            self._forget()
+        for thing in reversed(self._held):
+            thing.free()
+        self._held.clear()
+        self._engine = self._runtime = self._logger = None
+
+    def __enter__(self) -> Self:
+        self.load()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.unload()
+
+    def feed(self, inputs: Floats) -> None:
+        """Bring ``inputs`` [B, 3, H, W] to the GPU; back when they are there."""
+        self._feed(inputs)
+        self._stream.wait()
+
+    def compute(self) -> None:
+        """Run on what was fed last; back when it is complete."""
+        self._compute()
+        self._stream.wait()
+
+    def fetch(self) -> Floats:
+        """The logits [B, C] on the host, the caller's own."""
+        self._fetch()
+        self._stream.wait()
+        return self._logits.array[: self._fed].copy()
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """All three with one wait; more than ``max_batch`` images go in several calls."""
+        self._require_loaded()
+        parts = []
+        for start in range(0, max(len(inputs), 1), self.max_batch):
+            self._feed(inputs[start : start + self.max_batch])
+            self._compute()
+            parts.append(self.fetch())
+        return np.concatenate(parts)
+
+    def _feed(self, inputs: Floats) -> None:
+        self._require_loaded()
+        batch = len(inputs)
+        if inputs.shape[1:] != self._image or not self.min_batch <= batch <= self.max_batch:
+            image = ", ".join(str(side) for side in self._image)
+            raise EngineError(
+                f"{self.plan} takes [{self.min_batch} to {self.max_batch}, {image}], not "
+                f"{[*inputs.shape]}"
+            )
+        pinned = self._inputs.array[:batch]
+        np.copyto(pinned, inputs)
+        self._stream.to_device(self._inputs_there, pinned)
+        self._fed = batch
+
+    def _compute(self) -> None:
+        self._require_loaded()
+        if not self._fed:
+            raise RuntimeError("feed before compute")
+        prepared = self._prepare(self._fed)
+        if prepared.graph is not None:
+            self._stream.replay(prepared.graph)
+        else:
+            self._enqueue(prepared.context)
+
+    def _fetch(self) -> None:
+        self._require_loaded()
+        self._stream.to_host(self._logits.array[: self._fed], self._logits_there)
+
+    def _prepare(self, batch: int) -> _Prepared:
+        if batch in self._prepared:
+            self._prepared.move_to_end(batch)
+            return self._prepared[batch]
+        while len(self._prepared) >= _KEPT:
+            self._forget()
+        context = self._context(batch)
+        graph = None
+        if self.cuda_graphs:
+            # Once outside of the recording: the first call allocates and updates lazily.
+            self._enqueue(context)
+            self._stream.wait()
+            try:
+                graph = self._stream.record(lambda: self._enqueue(context))
+            except (cuda.CudaError, EngineError):
+                graph = None  # for example a loop whose length the host decides
+        self._prepared[batch] = _Prepared(context, graph)
+        return self._prepared[batch]
+
+    def _context(self, batch: int) -> trt.IExecutionContext:
+        import tensorrt as trt
+
+        engine: trt.ICudaEngine = self._engine
+        context = engine.create_execution_context(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        if context is None:
+            raise EngineError(f"{self.plan}: no execution context: {complaint(self._logger)}")
+        context.set_device_memory(self._scratch.address, self._scratch.size)
+        accepted = (
+            context.set_input_shape(self._input, (batch, *self._image))
+            and context.set_tensor_address(self._input, self._inputs_there.address)
+            and context.set_tensor_address(self._output, self._logits_there.address)
+        )
+        if not accepted:
+            raise EngineError(f"{self.plan} refuses {batch} images: {complaint(self._logger)}")
+        return context
+
+    def _enqueue(self, context: trt.IExecutionContext) -> None:
+        if not context.execute_async_v3(self._stream.handle):
+            raise EngineError(f"{self.plan} does not run: {complaint(self._logger)}")
+
+    def _forget(self) -> None:
+        _, prepared = self._prepared.popitem(last=False)
+        if prepared.graph is not None:
+            prepared.graph.free()
+
+    def _require_loaded(self) -> None:
+        if self._engine is None:
+            raise RuntimeError("use the runner in a with statement")
+
+
+def _ends(engine: trt.ICudaEngine, plan: Path) -> tuple[str, str]:
+    """Names of the one input and the one output. Raises EngineError for anything else."""
+    import tensorrt as trt
+
+    names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
+    inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+    outputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+    floats = all(engine.get_tensor_dtype(n) == trt.DataType.FLOAT for n in names)
+    if len(inputs) != 1 or len(outputs) != 1 or not floats:
+        raise EngineError(
+            f"{plan} has other tensors than one float32 input and one output: {names}"
+        )
+    return inputs[0], outputs[0]
