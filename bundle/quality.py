@@ -41,7 +41,7 @@ class ClassAccuracy(BaseModel):
         return 100 * self.hits / self.images
 
     def __str__(self) -> str:
-        return f"{self.label} {self.top1:.0f} % ({self.low:.0f} to {self.high:.0f})"
+        return f"{self.label} ({self.top1:.0f} %, {self.low:.0f} to {self.high:.0f})"
 
 
 class Confusion(BaseModel):
@@ -54,7 +54,7 @@ class Confusion(BaseModel):
     images: int = Field(ge=1, description="How many of them.")
 
     def __str__(self) -> str:
-        return f"{self.label} called {self.said} {self.images} times"
+        return f"{self.label} called {self.said} ({self.images})"
 
 
 class Mistake(BaseModel):

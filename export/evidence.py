@@ -54,7 +54,7 @@ def require_same_function(
         return None
     with TorchRunner(student.model) as reference:
         answers = validation_answers(reference, dataset.val, spec, progress)
-    again = None if answers is None else _evidence(*answers, spec)
+    again = None if answers is None else evidence_of(*answers, spec)
     broken = evidence.contradicted_by(again)
     if broken:
         fed_otherwise = broken[0].startswith("preprocessing.")
@@ -69,17 +69,6 @@ def require_same_function(
             "folder or train again"
         )
     return answers
-
-
-def measure_again(
-    reference: Runner, validation: Split, preprocessing: Preprocessing, progress: Progress
-) -> Evidence | None:
-    """What the entered ``reference`` scores on the whole validation split.
-
-    None where the split is empty or a logit is not finite (parity tells that one).
-    """
-    answers = validation_answers(reference, validation, preprocessing, progress)
-    return None if answers is None else _evidence(*answers, preprocessing)
 
 
 def validation_answers(
@@ -100,9 +89,10 @@ def validation_answers(
     return np.concatenate(logits), np.concatenate(truth)
 
 
-def _evidence(
+def evidence_of(
     logits: Floats, labels: NDArray[np.int64], preprocessing: Preprocessing
 ) -> Evidence | None:
+    """What training records of these answers; None where a logit is not finite (parity tells)."""
     parts = [slice(start, start + _BATCH) for start in range(0, len(labels), _BATCH)]
     loss = sum(_cross_entropy(logits[part], labels[part]) for part in parts)
     if not np.isfinite(loss):

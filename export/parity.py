@@ -81,6 +81,7 @@ class Tally:
         self.worst: float | None = None  # before the first difference
         self.worst_index, self.kl, self.compared = 0, 0.0, 0
         self.largest = 0.0
+        self.classes: int | None = None
         self._top = np.empty(0, np.float32)
 
     def add(self, reference: Floats, artifact: Floats, labels: Labels) -> None:
@@ -90,6 +91,7 @@ class Tally:
                 f"logits {artifact.shape} of the artifact beside {reference.shape} of PyTorch: "
                 "this is another model's artifact"
             )
+        self.classes = reference.shape[1]
         both = (reference, artifact)
         finite = [_finite(logits) for logits in both]
         right = [(_first(x) == labels) & f for x, f in zip(both, finite, strict=True)]
@@ -152,6 +154,7 @@ class Tally:
         measured = ParityResult(
             precision=precision,
             samples=self.seen,
+            classes=self.classes,
             reference=accuracy[0],
             artifact=accuracy[1],
             lost=self.lost,
