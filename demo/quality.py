@@ -1,0 +1,55 @@
+"""The student class by class, its confusion and its surest mistakes: the end of the Proof tab."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+
+from ..bundle.quality import Quality
+from ..bundle.reader import Bundle
+from .html import cell, notice, table
+
+_TOLD = {
+    "quality.png": "Left: what each class was called. Right: how often answers of a probability "
+    "are right, without the temperature and with it.",
+    "mistakes.png": "The wrong answers that the student was surest of. Look at the labels too.",
+}
+
+
+def quality_section(bundle: Bundle) -> str:
+    """Empty for a bundle from before it."""
+    quality = bundle.manifest.quality
+    if quality is None:
+        return ""
+    return "".join((*_words(quality), *_pictures(bundle)))
+
+
+def _words(quality: Quality) -> Iterator[str]:
+    yield f"<h2>Class by class, on {quality.images} test images</h2>"
+    yield "".join(notice(line[0].upper() + line[1:] + ".") for line in quality.lines())
+    rows = [
+        (
+            cell(one.label),
+            cell(str(one.images)),
+            cell(f"{one.top1:.1f}"),
+            cell(f"{one.low:.1f} to {one.high:.1f}"),
+        )
+        for one in quality.weakest
+    ]
+    heads = ("class", "images", "top-1 %", "95 % interval")
+    yield table(heads, rows, "The weakest classes", "md-names")
+    if quality.confused:
+        pairs = [(cell(p.label), cell(p.said), cell(str(p.images))) for p in quality.confused]
+        yield table(("label", "called", "images"), pairs, "Most frequent mistakes", "md-names")
+
+
+def _pictures(bundle: Bundle) -> Iterator[str]:
+    for entry in bundle.manifest.quality_files:
+        if entry.file in _TOLD:
+            told = escape(_TOLD[entry.file])
+            data = base64.b64encode(bundle.file(entry).read_bytes()).decode()
+            yield (
+                f'<figure class="md-figure"><img style="width:100%" alt="{told}" '
+                f'src="data:image/png;base64,{data}"><figcaption>{told}</figcaption></figure>'
+            )
