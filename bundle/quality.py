@@ -99,17 +99,17 @@ class Quality(BaseModel):
 
     def lines(self) -> list[str]:
         """What a person reads first, a line each; none where there is nothing to tell."""
-        told = [f"weakest classes: {', '.join(map(str, self.weakest[:3]))}"]
+        told = [f"Weakest classes: {', '.join(map(str, self.weakest[:3]))}"]
         if self.confused:
-            told.append(f"most confused: {', '.join(map(str, self.confused[:3]))}")
+            told.append(f"Most confused: {', '.join(map(str, self.confused[:3]))}")
         before, after = 100 * self.plain.ece, 100 * self.calibrated.ece
         if self.fitted_on:
             told.append(
-                f"probabilities off by {after:.1f} points on average (ECE; {before:.1f} before "
+                f"Probabilities off by {after:.1f} points on average (ECE; {before:.1f} before "
                 f"the temperature, fitted on {self.fitted_on} validation images)"
             )
         else:
-            told.append(f"probabilities off by {before:.1f} points on average (ECE), uncalibrated")
+            told.append(f"Probabilities off by {before:.1f} points on average (ECE), uncalibrated")
         return told
 
 

@@ -27,7 +27,8 @@ def quality_section(bundle: Bundle) -> str:
 
 def _words(quality: Quality) -> Iterator[str]:
     yield f"<h2>Class by class, on {quality.images} test images</h2>"
-    yield "".join(notice(line[0].upper() + line[1:] + ".") for line in quality.lines())
+    yield notice(f"{quality.lines()[-1]}.")
+    yield '<div class="md-grid">'
     rows = [
         (
             cell(one.label),
@@ -41,7 +42,8 @@ def _words(quality: Quality) -> Iterator[str]:
     yield table(heads, rows, "The weakest classes", "md-names")
     if quality.confused:
         pairs = [(cell(p.label), cell(p.said), cell(str(p.images))) for p in quality.confused]
-        yield table(("label", "called", "images"), pairs, "Most frequent mistakes", "md-names")
+        yield table(("label", "called", "images"), pairs, "Most confused", "md-names")
+    yield "</div>"
 
 
 def _pictures(bundle: Bundle) -> Iterator[str]:
@@ -50,6 +52,6 @@ def _pictures(bundle: Bundle) -> Iterator[str]:
             told = escape(_TOLD[entry.file])
             data = base64.b64encode(bundle.file(entry).read_bytes()).decode()
             yield (
-                f'<figure class="md-figure"><img style="width:100%" alt="{told}" '
-                f'src="data:image/png;base64,{data}"><figcaption>{told}</figcaption></figure>'
+                '<figure class="md-figure" style="max-width:none"><img style="width:100%" '
+                f'alt="{told}" src="data:image/png;base64,{data}"><figcaption>{told}</figcaption></figure>'
             )

@@ -23,8 +23,8 @@ def quality_cards(quality: Quality | None) -> Iterator[str]:
         yield _card("Most confused", "Images of a pair.", ("label", "called", "images"), pairs)
     yield _card(
         "Probabilities",
-        quality.lines()[-1] + ".",
-        ("", "ECE, points", "loss", "mean probability %"),
+        f"{quality.lines()[-1]}.",
+        ("", "ECE, points", "loss", "mean %"),
         [
             (name, f"{100 * t.ece:.1f}", f"{t.loss:.3f}", f"{100 * t.confidence:.1f}")
             for name, t in (("plain", quality.plain), ("as answered", quality.calibrated))
