@@ -141,8 +141,13 @@ def _quality(manifest: Manifest) -> Iterator[str]:
     yield from (f"- {_cell(line)}" for line in quality.lines())
     yield ""
     rows = [
-        [one.label, str(one.images), f"{one.top1:.1f}", f"{one.low:.1f} to {one.high:.1f}"]
-        for one in quality.weakest
+        [
+            accuracy.label,
+            str(accuracy.images),
+            f"{accuracy.top1:.1f}",
+            f"{accuracy.low:.1f} to {accuracy.high:.1f}",
+        ]
+        for accuracy in quality.weakest
     ]
     yield from _table(("weakest classes", "test images", "top-1 %", "95 % interval"), rows)
     pairs = [[pair.label, pair.said, str(pair.images)] for pair in quality.confused]

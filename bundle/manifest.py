@@ -207,8 +207,8 @@ class Manifest(BaseModel):
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         texts = [entry for entry in (self.card, self.script) if entry is not None]
-        more = [*texts, *self.quality_files]
-        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *more]
+        proofs = [self.weights, self.golden, *texts, *self.quality_files]
+        return [*self.artifacts, *beside, *self.built, *proofs]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

@@ -99,18 +99,18 @@ class Quality(BaseModel):
 
     def lines(self) -> list[str]:
         """What a person reads first, a line each; none where there is nothing to tell."""
-        told = [f"Weakest classes: {', '.join(map(str, self.weakest[:3]))}"]
+        lines = [f"Weakest classes: {', '.join(map(str, self.weakest[:3]))}"]
         if self.confused:
-            told.append(f"Most confused: {', '.join(map(str, self.confused[:3]))}")
+            lines.append(f"Most confused: {', '.join(map(str, self.confused[:3]))}")
         before, after = 100 * self.plain.ece, 100 * self.calibrated.ece
         if self.fitted_on:
-            told.append(
+            lines.append(
                 f"Probabilities off by {after:.1f} points on average (ECE; {before:.1f} before "
                 f"the temperature, fitted on {self.fitted_on} validation images)"
             )
         else:
-            told.append(f"Probabilities off by {before:.1f} points on average (ECE), uncalibrated")
-        return told
+            lines.append(f"Probabilities off by {before:.1f} points on average (ECE), uncalibrated")
+        return lines
 
 
 class Bin(BaseModel):
@@ -179,11 +179,11 @@ def quality_of(
     bins = [reliability(table[:, column], right) for column in (2, 4)]
     trusts = [
         Trust(
-            ece=sum(b.images * abs(b.confidence - b.accuracy) for b in found) / len(table),
+            ece=sum(b.images * abs(b.confidence - b.accuracy) for b in filled) / len(table),
             loss=float(table[:, column + 1].mean()),
             confidence=float(table[:, column].mean()),
         )
-        for found, column in zip(bins, (2, 4), strict=True)
+        for filled, column in zip(bins, (2, 4), strict=True)
     ]
     surest = sorted(np.flatnonzero(~right), key=lambda k: -table[k, 4])[:MOST_MISTAKES]
     summary = Quality(
@@ -192,7 +192,7 @@ def quality_of(
         fitted_on=fitted_on,
         plain=trusts[0],
         calibrated=trusts[1],
-        weakest=sorted(classes, key=lambda one: one.top1)[:_SUMMARY],
+        weakest=sorted(classes, key=lambda accuracy: accuracy.top1)[:_SUMMARY],
         confused=confused[:_SUMMARY],
         mistakes=[
             Mistake(
@@ -237,12 +237,14 @@ def _classes(
 ) -> list[ClassAccuracy]:
     images = np.bincount(truth, minlength=len(labels))
     hits = np.bincount(truth[right], minlength=len(labels))
-    found = []
+    accuracies = []
     for name, count, good in zip(labels, images.tolist(), hits.tolist(), strict=True):
         if count:
             low, high = (100 * end for end in wilson(good, count))
-            found.append(ClassAccuracy(label=name, images=count, hits=good, low=low, high=high))
-    return found
+            accuracies.append(
+                ClassAccuracy(label=name, images=count, hits=good, low=low, high=high)
+            )
+    return accuracies
 
 
 def _confused(

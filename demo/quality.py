@@ -10,7 +10,7 @@ from ..bundle.quality import Quality
 from ..bundle.reader import Bundle
 from .html import cell, notice, table
 
-_TOLD = {
+_CAPTIONS = {
     "quality.png": "Left: what each class was called. Right: how often answers of a probability "
     "are right, without the temperature and with it.",
     "mistakes.png": "The wrong answers that the student was surest of. Look at the labels too.",
@@ -31,12 +31,12 @@ def _words(quality: Quality) -> Iterator[str]:
     yield '<div class="md-grid">'
     rows = [
         (
-            cell(one.label),
-            cell(str(one.images)),
-            cell(f"{one.top1:.1f}"),
-            cell(f"{one.low:.1f} to {one.high:.1f}"),
+            cell(accuracy.label),
+            cell(str(accuracy.images)),
+            cell(f"{accuracy.top1:.1f}"),
+            cell(f"{accuracy.low:.1f} to {accuracy.high:.1f}"),
         )
-        for one in quality.weakest
+        for accuracy in quality.weakest
     ]
     heads = ("class", "images", "top-1 %", "95 % interval")
     yield table(heads, rows, "The weakest classes", "md-names")
@@ -48,10 +48,11 @@ def _words(quality: Quality) -> Iterator[str]:
 
 def _pictures(bundle: Bundle) -> Iterator[str]:
     for entry in bundle.manifest.quality_files:
-        if entry.file in _TOLD:
-            told = escape(_TOLD[entry.file])
+        if entry.file in _CAPTIONS:
+            caption = escape(_CAPTIONS[entry.file])
             data = base64.b64encode(bundle.file(entry).read_bytes()).decode()
             yield (
                 '<figure class="md-figure" style="max-width:none"><img style="width:100%" '
-                f'alt="{told}" src="data:image/png;base64,{data}"><figcaption>{told}</figcaption></figure>'
+                f'alt="{caption}" src="data:image/png;base64,{data}">'
+                f"<figcaption>{caption}</figcaption></figure>"
             )

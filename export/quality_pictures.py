@@ -44,7 +44,7 @@ def draw_mistakes(path: Path, mistakes: Sequence[Mistake], pictures: list[Image.
 
 
 def _confusion(axes: Any, tables: QualityTables) -> None:
-    wrong: dict[str, int] = {one.label: 0 for one in tables.classes}
+    wrong: dict[str, int] = {row.label: 0 for row in tables.classes}
     for pair in tables.confused:
         for name in (pair.label, pair.said):
             wrong[name] = wrong.get(name, 0) + pair.images
@@ -52,13 +52,13 @@ def _confusion(axes: Any, tables: QualityTables) -> None:
     names = [name for name in wrong if name in most]
     place = {name: k for k, name in enumerate(names)}
     counts = np.zeros((len(names), len(names)))
-    for one in tables.classes:
-        if one.label in place:
-            counts[place[one.label], place[one.label]] = one.hits
+    for row in tables.classes:
+        if row.label in place:
+            counts[place[row.label], place[row.label]] = row.hits
     for pair in tables.confused:
         if pair.label in place and pair.said in place:
             counts[place[pair.label], place[pair.said]] = pair.images
-    totals = {one.label: one.images for one in tables.classes}
+    totals = {row.label: row.images for row in tables.classes}
     shares = counts / np.array([[totals.get(name, 1)] for name in names])
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = [_short(name) for name in names]
@@ -67,10 +67,10 @@ def _confusion(axes: Any, tables: QualityTables) -> None:
     shown = "" if len(names) == len(wrong) else f"; the {len(names)} with the most mistakes"
     axes.set(xlabel="what the student said", ylabel="label", title=f"confusion{shown}")
     if len(names) <= _NUMBERS:
-        for (row, column), count in np.ndenumerate(counts):
+        for (y, x), count in np.ndenumerate(counts):
             if count:
-                ink = "white" if shares[row, column] > 0.5 else _INK
-                axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=ink)
+                ink = "white" if shares[y, x] > 0.5 else _INK
+                axes.text(x, y, f"{count:.0f}", ha="center", va="center", color=ink)
 
 
 def _reliability(axes: Any, quality: Quality, tables: QualityTables) -> None:
@@ -95,7 +95,7 @@ def _reliability(axes: Any, quality: Quality, tables: QualityTables) -> None:
 
 
 def _points(bins: Sequence[Bin]) -> tuple[list[float], list[float]]:
-    return [100 * one.confidence for one in bins], [100 * one.accuracy for one in bins]
+    return [100 * part.confidence for part in bins], [100 * part.accuracy for part in bins]
 
 
 def _short(name: str) -> str:

@@ -12,12 +12,17 @@ def quality_cards(quality: Quality | None) -> Iterator[str]:
     """A card each for classes, mix-ups and probabilities; none of an older bundle."""
     if quality is None:
         return
-    told = f"Of {quality.images} test images, with 95 % intervals (Wilson)."
+    words = f"Of {quality.images} test images, with 95 % intervals (Wilson)."
     rows = [
-        (one.label, str(one.images), f"{one.top1:.1f}", f"{one.low:.1f} to {one.high:.1f}")
-        for one in quality.weakest
+        (
+            accuracy.label,
+            str(accuracy.images),
+            f"{accuracy.top1:.1f}",
+            f"{accuracy.low:.1f} to {accuracy.high:.1f}",
+        )
+        for accuracy in quality.weakest
     ]
-    yield _card("Weakest classes", told, ("class", "images", "top-1 %", "interval"), rows)
+    yield _card("Weakest classes", words, ("class", "images", "top-1 %", "interval"), rows)
     if quality.confused:
         pairs = [(pair.label, pair.said, str(pair.images)) for pair in quality.confused]
         yield _card("Most confused", "Images of a pair.", ("label", "called", "images"), pairs)
@@ -32,12 +37,12 @@ def quality_cards(quality: Quality | None) -> Iterator[str]:
     )
 
 
-def _card(title: str, told: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _card(title: str, words: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>" for cells in rows
     )
     return (
-        f'<div class="card"><h3>{escape(title)}</h3><p>{escape(told)}</p><div class="scroll">'
+        f'<div class="card"><h3>{escape(title)}</h3><p>{escape(words)}</p><div class="scroll">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
     )
