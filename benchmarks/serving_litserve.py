@@ -25,7 +25,7 @@ class Classifier(litserve.LitAPI):
             open_bundle(Path(sys.argv[1])), "onnxruntime-cpu", None, options
         )
         self.runtime.load()
-        self.shape = (3, *self.runtime.bundle.manifest.preprocessing.size)
+        self.shape = (3, *self.runtime.model.preprocessing.size)
 
     def decode_request(self, request: Request) -> Any:  # LitServe passes its form
         form: Any = request

@@ -44,16 +44,10 @@ class Precision:
 
 
 _INT8 = Precision(
-    "int8",
-    8,
-    "INT8",
-    ("uint8",),
-    {"max_drop": 1.0, "band": 3e-1},
-    "for CPUs",
+    "int8", 8, "INT8", ("uint8",), {"max_drop": 1.0, "band": 3e-1}, "for CPUs",
     runs_on=("cpu", "cuda"),  # TensorRT takes symmetric quantisation only
-    engine_source="int8-symmetric",
-)
-
+    engine_source="int8-symmetric"
+)  # fmt: skip
 _ROWS = (
     Precision(
         "fp32", 32, "FLOAT", ("float32",),

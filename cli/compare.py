@@ -67,7 +67,7 @@ def command(
         if report_only:
             results, failed = Comparison.open(matrix, out).report(bar), None
         else:
-            results, failed = compare(matrix, out, jobs=jobs, device=device, progress=bar)
+            results, failed = compare(matrix, out, workers=jobs, device=device, progress=bar)
     from ..compare.table import markdown
 
     print(markdown(results))

@@ -42,10 +42,10 @@ class Comparison:
     def runs(self) -> list[Unit]:
         """Everything to be trained, as far as it is settled: students wait for the tuning."""
         trials = tuning(self.matrix, self.out)
-        taught = list(teachers(self.matrix, self.out).values())
+        teacher_runs = list(teachers(self.matrix, self.out).values())
         if all(trial.finished for trial in trials):
-            return [*taught, *trials, *self._students()]
-        return [*taught, *trials]
+            return [*teacher_runs, *trials, *self._students()]
+        return [*teacher_runs, *trials]
 
     def train(self, device: str, progress: Progress) -> None:
         """Take runs until none is left. Raises Failures when some did not work out."""
@@ -56,23 +56,23 @@ class Comparison:
             self._require_same()
         self._work(self.runs(), device, progress)
 
-    def train_with(self, jobs: int, devices: Sequence[str], progress: Progress) -> None:
-        """The same with ``jobs`` processes on this machine; their logs lie in ``out``/logs.
+    def train_with(self, count: int, devices: Sequence[str], progress: Progress) -> None:
+        """The same with ``count`` processes on this machine; their logs lie in ``out``/logs.
 
         Raises Failures as `train` does.
         """
         arguments = ["compare", str(self.file), "--out", str(self.out), "--worker"]
-        workers = start_workers(jobs, arguments, self.out / "logs", devices=devices)
+        workers = start_workers(count, arguments, self.out / "logs", devices=devices)
         watch(workers, self.runs, progress)
         self._require_same()
         if all(run.finished for run in self.runs()):
             return
         failed = [f"{run.name} failed: {why}" for run in self.runs() if (why := failure(run))]
-        told = [
+        reasons = [
             *failed,
             f"a worker ended early, the end of its log in {self.out / 'logs'} says why",
         ]
-        raise Failures(f"{told[0]}; the same command tries again")
+        raise Failures(f"{reasons[0]}; the same command tries again")
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""
@@ -121,23 +121,23 @@ class Comparison:
         return exports(self.matrix, self._students())
 
 
-def devices_of(device: str, jobs: int) -> list[str]:
-    """Where ``jobs`` workers compute: in turn on every GPU, or all on ``device``."""
+def devices_of(device: str, workers: int) -> list[str]:
+    """Where the workers compute: in turn on every GPU, or all on ``device``."""
     import torch
 
-    if jobs > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+    if workers > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return [device]
 
 
 def compare(
-    file: Path, out: Path | None, *, jobs: int, device: str, progress: Progress
+    file: Path, out: Path | None, *, workers: int, device: str, progress: Progress
 ) -> tuple[Results, MldrError | None]:
     """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
     comparison, failed = Comparison.open(file, out), None
     try:
-        if jobs > 1:
-            comparison.train_with(jobs, devices_of(device, jobs), progress)
+        if workers > 1:
+            comparison.train_with(workers, devices_of(device, workers), progress)
         else:
             comparison.train(device, progress)
     except Failures as error:

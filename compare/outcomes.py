@@ -18,7 +18,8 @@ from ..export.latency import milliseconds_per_image
 from ..export.student import load_student
 from ..pipeline.phases import Pipeline
 from ..pipeline.summary import machine
-from ..runtimes.runner import OnnxRunner
+from ..runtimes.model_file import ModelFile
+from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 _PREDICTIONS = "test.safetensors"
 _EVAL_BATCH = 250
@@ -64,8 +65,8 @@ def tuning_outcome(pipeline: Pipeline) -> Outcome:
 def export_outcome(pipeline: Pipeline) -> Outcome:
     """A finished student's bundle, and milliseconds an image in ONNX Runtime on the CPU."""
     bundle = pipeline.bundle()
-    with OnnxRunner(bundle.file(bundle.manifest.artifacts[0]), 0) as runner:
-        single = milliseconds_per_image(runner, bundle.golden.inputs, 1)
+    with OnnxRuntimeCpu(ModelFile.of(bundle, bundle.manifest.artifacts[0])) as runtime:
+        single = milliseconds_per_image(runtime, bundle.golden.inputs, 1)
     return {
         "milliseconds_batch_1": round(single, 4),
         "passed": bool(bundle),

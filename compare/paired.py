@@ -23,7 +23,7 @@ Hits = NDArray[np.bool_]  # [N], whether a test image was told right
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """``first`` against ``second`` over the same images and seeds."""
 
     gain: float  # points of top-1, mean over seeds
@@ -39,7 +39,7 @@ class Comparison:
     _one_way: bool = True
 
 
-def compare(first: Sequence[Hits], second: Sequence[Hits]) -> Comparison:
+def compare(first: Sequence[Hits], second: Sequence[Hits]) -> PairedTest:
     """``first[k]`` and ``second[k]`` are the outcomes with seed k, on the same images.
 
     Raises ValueError when there are no seeds or the lengths differ.
@@ -54,7 +54,7 @@ def compare(first: Sequence[Hits], second: Sequence[Hits]) -> Comparison:
     if not gains:
         raise ValueError("no seeds to compare")
     signs = {math.copysign(1, gain) for gain in gains if gain}
-    return Comparison(
+    return PairedTest(
         gain=float(np.mean(gains)),
         mcnemar_p=tuple(p_values),
         t_test_p=_paired_t(gains),

@@ -19,7 +19,7 @@ from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
 from .outcomes import read_predictions
-from .paired import Comparison, Hits, compare
+from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
 from .units import StudentUnit, TuningUnit, Unit, chosen
 
@@ -59,7 +59,7 @@ class PairResult:
     parameters: int
     scores: tuple[Score, ...]
     best_other: str | None  # the method nearest to, or above, the focus
-    against: Comparison | None  # the focus against it
+    against: PairedTest | None  # the focus against it
     milliseconds: float | None = None  # an image at batch 1, ONNX Runtime CPU
 
     def score(self, method: str) -> Score | None:
@@ -139,11 +139,13 @@ def collect(
         truth[config] = data.load(config, progress=progress).test.labels
     pairs = []
     for pair in matrix.pairs:
-        mine = [run for run in finished if run.pair == pair]
-        if mine:
-            labels = truth[mine[0].recipe.data]
-            hits = {(r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in mine}
-            pairs.append(_pair(matrix, pair, mine, hits, teachers, milliseconds.get(pair)))
+        pair_runs = [run for run in finished if run.pair == pair]
+        if pair_runs:
+            labels = truth[pair_runs[0].recipe.data]
+            hits = {
+                (r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in pair_runs
+            }
+            pairs.append(_pair(matrix, pair, pair_runs, hits, teachers, milliseconds.get(pair)))
     return Results(
         matrix=matrix,
         pairs=tuple(pairs),
@@ -201,20 +203,20 @@ def _pair(
 
 
 def _score(method: str, runs: Sequence[StudentUnit]) -> Score | None:
-    mine = [run for run in runs if run.method == method]
-    if not mine:
+    method_runs = [run for run in runs if run.method == method]
+    if not method_runs:
         return None
     return Score(
         method=method,
-        top1=tuple(run.outcome["test_top1"] for run in mine),
-        seeds=tuple(run.seed for run in mine),
-        train_seconds=tuple(run.outcome["train_seconds"] for run in mine),
+        top1=tuple(run.outcome["test_top1"] for run in method_runs),
+        seeds=tuple(run.seed for run in method_runs),
+        train_seconds=tuple(run.outcome["train_seconds"] for run in method_runs),
     )
 
 
 def _against_best(
     matrix: Matrix, scores: Sequence[Score], hits: dict[tuple[str, int], Hits]
-) -> tuple[str | None, Comparison | None]:
+) -> tuple[str | None, PairedTest | None]:
     """The best method but the focus, by mean over the seeds, and the focus against it.
 
     That it is chosen on test makes the gain, if anything, smaller.

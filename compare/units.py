@@ -146,8 +146,8 @@ def chosen(runs: list[TuningUnit]) -> Settings:
     """By pair and method the choice with the best validation accuracy; the first of equals."""
     best: dict[tuple[str, str], TuningUnit] = {}
     for run in runs:
-        there = best.get((run.pair, run.method))
-        if there is None or run.outcome["val_top1"] > there.outcome["val_top1"]:
+        leader = best.get((run.pair, run.method))
+        if leader is None or run.outcome["val_top1"] > leader.outcome["val_top1"]:
             best[run.pair, run.method] = run
     settings: Settings = {}
     for (pair, method), run in best.items():

@@ -46,7 +46,7 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
         failed = [unit for unit in pending if _failed_since(unit, began)]
         lost = [unit for unit in pending if _is_lost(unit, failed)]
         if len(lost) == len(pending):
-            raise Failures(_told(failed))
+            raise Failures(_reason(failed))
         done = [unit for unit in units if unit.finished]
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
         if not _take_one(open_units, f"{len(done)} of {len(units)} done", device, data, progress):
@@ -54,18 +54,18 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
 
 
 def start_workers(
-    jobs: int, arguments: Sequence[str], logs: Path, *, devices: Sequence[str]
+    count: int, arguments: Sequence[str], logs: Path, *, devices: Sequence[str]
 ) -> list[subprocess.Popen[bytes]]:
-    """``jobs`` processes of the same command, each with its share of the processors.
+    """``count`` processes of the same command, each with its share of the processors.
 
     Worker k logs to ``logs``/worker-k.log and computes on ``devices[k % len(devices)]``.
     """
     logs.mkdir(parents=True, exist_ok=True)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     usable, workers = usable_cores(), []
-    for k in range(jobs):
-        mine = cores[k * len(cores) // jobs : (k + 1) * len(cores) // jobs] or cores
-        threads = (k + 1) * usable // jobs - k * usable // jobs
+    for k in range(count):
+        mine = cores[k * len(cores) // count : (k + 1) * len(cores) // count] or cores
+        threads = (k + 1) * usable // count - k * usable // count
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads))}
         device = devices[k % len(devices)]
         command = [sys.executable, "-m", "mldr_deploy", *arguments, "--device", device]
@@ -151,7 +151,7 @@ def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
     return unit in failed or unit.needs in failed
 
 
-def _told(failed: Sequence[Unit]) -> str:
+def _reason(failed: Sequence[Unit]) -> str:
     first = failed[0]
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return f"{first.name} failed{more}: {failure(first)}; the same command tries again"

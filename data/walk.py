@@ -38,7 +38,7 @@ class Walk:
 
 
 @dataclass
-class Listing:
+class FolderEntries:
     """One folder: what can be entered, what can be opened, and what neither."""
 
     folders: list[str] = field(default_factory=list)
@@ -47,9 +47,9 @@ class Listing:
     strays: list[Stray] = field(default_factory=list)
 
 
-def listing(folder: Path) -> Listing:
+def listing(folder: Path) -> FolderEntries:
     """Names in ``folder``, sorted, without what systems leave; a stray "." where it is closed."""
-    result = Listing()
+    result = FolderEntries()
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)

@@ -104,7 +104,7 @@ def score(
     found: Iterable[Picture], form: Form, most_pixels: int, batch: int = _BATCH
 ) -> Iterator[Scores]:
     """Answer the images in batches; after each, the scores so far. Raises what ``found`` raises."""
-    manifest = form.runtime.bundle.manifest
+    manifest = form.manifest
     names = (unicodedata.normalize("NFC", label) for label in manifest.labels)
     index = {name: k for k, name in enumerate(names)}
     scores = Scores(manifest.labels)
@@ -131,14 +131,14 @@ def score(
 def _inputs(picture: Picture, form: Form, most_pixels: int) -> Floats:
     if picture.problem is not None:
         raise MldrError(picture.problem)
-    spec = form.runtime.bundle.manifest.preprocessing
+    spec = form.manifest.preprocessing
     return normalise(to_pixels(open_image(picture.data, most_pixels), spec)[None], spec)
 
 
 def _compute(scores: Scores, waiting: list[tuple[int, Floats]], form: Form) -> None:
     logits, seconds = form(np.concatenate([inputs for _, inputs in waiting]))
     scores.seconds += seconds
-    temperature = form.runtime.bundle.manifest.temperature
+    temperature = form.manifest.temperature
     for (place, _), one in zip(waiting, logits, strict=True):
         row = scores.rows[place]
         try:

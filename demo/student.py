@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from ..bundle.manifest import Artifact
+from ..bundle.manifest import Artifact, Manifest
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, refusal
 from ..errors import MldrError
@@ -20,15 +20,15 @@ _WARM_UP = 3  # calls; the first of a runtime allocate
 class Form(Turns):
     """One artifact, loaded. ``golden``: its largest logit difference on the golden images, here."""
 
-    def __init__(self, runtime: Runtime, golden: float) -> None:
+    def __init__(self, manifest: Manifest, runtime: Runtime, golden: float) -> None:
         super().__init__(runtime)
-        self.golden = golden
+        self.manifest, self.golden = manifest, golden
 
     @property
     def artifact(self) -> Artifact:
         """What the manifest says of it."""
-        assert self.runtime.artifact is not None
-        return self.runtime.artifact
+        assert self.runtime.model.artifact is not None
+        return self.runtime.model.artifact
 
 
 class Student:
@@ -85,7 +85,7 @@ class Student:
             self.bundle, self._runtime, artifact.file, self._options, self._progress
         )
         runtime = self._open.enter_context(chosen)
-        form = Form(runtime, prove_golden(runtime))
+        form = Form(self.bundle.manifest, runtime, prove_golden(self.bundle, runtime))
         for _ in range(_WARM_UP):
             form(self.bundle.golden.inputs[:1])
         return form

@@ -11,6 +11,7 @@ from ..bundle.preprocess import Preprocessing
 from ..bundle.reader import Bundle
 from ..bundle.trained import RECORD, TrainedModel, load_trained, read_trained
 from ..errors import MldrError, Unavailable
+from ..runtimes.model_file import ModelFile
 from ..runtimes.pytorch import PyTorch
 from ..runtimes.runtime import RuntimeOptions
 from .turns import Turns
@@ -36,21 +37,6 @@ class Teacher(Turns):
         return self.record.preprocessing
 
 
-class _Trained(PyTorch):
-    """The PyTorch runtime on a trained model that is not the bundle's own."""
-
-    def __init__(self, bundle: Bundle, folder: Path, options: RuntimeOptions) -> None:
-        super().__init__(bundle, None, options)
-        self._folder = folder
-
-    def _rebuilt(self) -> Any:
-        from ..models.rebuild import rebuild
-
-        record, tensors = load_trained(self._folder)
-        where = str(self._folder)
-        return rebuild(record.model, record.num_classes, record.image_size, tensors, where)
-
-
 def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher:
     """The teacher of the run in ``path``.
 
@@ -62,7 +48,7 @@ def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher
     _same_classes(record.classes, bundle.manifest.labels, folder)
     if find_spec("torch") is None:
         raise Unavailable("--teacher needs torch, the student does not: pip install torch timm")
-    runtime = _Trained(bundle, folder, options)
+    runtime = PyTorch(ModelFile(folder, network=lambda: _network(folder)), options)
     runtime.load()
     teacher = Teacher(folder, record, runtime)
     height, width = record.preprocessing.size
@@ -70,6 +56,13 @@ def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher
 
     teacher(np.zeros((1, 3, height, width), np.float32))
     return teacher
+
+
+def _network(folder: Path) -> Any:
+    from ..models.rebuild import rebuild
+
+    record, tensors = load_trained(folder)
+    return rebuild(record.model, record.num_classes, record.image_size, tensors, str(folder))
 
 
 def trained_folder(path: Path) -> Path:

@@ -34,7 +34,7 @@ Blocks = Callable[[], Iterator[tuple[Tensor, Tensor]]]  # float32 [n, F], pictur
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class LinearHead:
     """A classifier's weight [C, F] and bias [C], and how it did."""
 
     weight: Tensor
@@ -127,7 +127,7 @@ def teach(
     smoothing: float = 0.0,
     seed: int = 0,
     decays: Sequence[float] = DECAYS,
-) -> tuple[Head, list[Head]]:
+) -> tuple[LinearHead, list[LinearHead]]:
     """The classifier whose decay suits pictures held out best, and every one that was tried.
 
     labels int64 [P]. ``held_out``: features [V, F] and labels [V]; where there are none a fifth
@@ -139,10 +139,10 @@ def teach(
     kept = weights
     if held_out is None:
         kept, unseen = _without_fifth(labels, weights, seed)
-    tried: list[Head] = []
+    tried: list[LinearHead] = []
     for decay in decays:
         start = fit(blocks, labels, kept, decay, smoothing, standard, start)
-        head = Head(*standard.plain(*start), decay)
+        head = LinearHead(*standard.plain(*start), decay)
         scored = iter([held_out]) if held_out else _seen_as(blocks, labels, unseen)
         tried.append(measured(head, scored))
         best = min(range(len(tried)), key=lambda index: tried[index].loss)
@@ -155,7 +155,7 @@ def teach(
     return chosen, tried
 
 
-def measured(head: Head, pairs: Iterable[tuple[Tensor, Tensor]]) -> Head:
+def measured(head: LinearHead, pairs: Iterable[tuple[Tensor, Tensor]]) -> LinearHead:
     """``head`` with its loss and accuracy on (features [n, F], labels [n])."""
     loss, hits, count = 0.0, 0, 0
     for features, labels in pairs:

@@ -59,8 +59,8 @@ def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, reme
     if tuple(record.classes) == classes:
         return
     if len(record.classes) != len(classes):
-        what = f"{len(record.classes)} classes, the data {len(classes)}"
+        difference = f"{len(record.classes)} classes, the data {len(classes)}"
     else:
-        at = next(i for i, name in enumerate(classes) if record.classes[i] != name)
-        what = f"class {at} is {record.classes[at]!r}, in the data {classes[at]!r}"
-    raise MldrError(f"{who} tells other classes apart ({what}): {remedy}")
+        index = next(i for i, name in enumerate(classes) if record.classes[i] != name)
+        difference = f"class {index} is {record.classes[index]!r}, in the data {classes[index]!r}"
+    raise MldrError(f"{who} tells other classes apart ({difference}): {remedy}")

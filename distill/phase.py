@@ -18,7 +18,7 @@ from ..data.config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
 from .config import OptimizerConfig, ScheduleConfig, TrainConfig
-from .teacher_cache import Share
+from .teacher_cache import RowShare
 from .views import Views
 
 _EVAL_BATCH = 250  # images; evaluation keeps no activations
@@ -58,9 +58,9 @@ class Phase:
     logits: Path | None = None  # where teachers' logits are kept; None: in `folder`
 
     @property
-    def share(self) -> Share:
+    def share(self) -> RowShare:
         """This process's part of every row of a cache."""
-        return Share(self.accelerator.process_index, self.accelerator.num_processes)
+        return RowShare(self.accelerator.process_index, self.accelerator.num_processes)
 
     def views(self, training: Training, count: int) -> Views:
         """This process's share of what is seen in training, ``count`` distinct epochs of it."""

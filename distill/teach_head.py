@@ -13,7 +13,7 @@ from ..errors import MldrError
 from ..models.config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .head import Head, labelled, measured, teach
+from .head import LinearHead, labelled, measured, teach
 from .metrics import MetricsLog
 from .network import Network
 from .phase import Phase, Training
@@ -54,7 +54,7 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         return cache.blocks(pictures)
 
-    head, tried = teach(
+    head, heads = teach(
         blocks,
         labels,
         len(phase.dataset.classes),
@@ -67,8 +67,8 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
         layer.bias.copy_(head.bias)
     model.requires_grad_(True)
     if phase.accelerator.is_main_process:
-        seen = measured(head, labelled(blocks, labels))
-        _tell(phase, head, tried, seen, alone=train.parts == "head")
+        on_training = measured(head, labelled(blocks, labels))
+        _tell(phase, head, heads, on_training, alone=train.parts == "head")
 
 
 def _features(
@@ -106,16 +106,18 @@ def _whole_val(phase: Phase, preprocessing: Preprocessing) -> EvalBatches:
     return EvalBatches(phase.dataset.val, preprocessing, 250, device, threads=threads)
 
 
-def _tell(phase: Phase, head: Head, tried: list[Head], seen: Head, *, alone: bool) -> None:
+def _tell(
+    phase: Phase, head: LinearHead, heads: list[LinearHead], on_training: LinearHead, *, alone: bool
+) -> None:
     """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
     phase.progress.note(
-        f"head: decay {head.decay:g}, the best of {len(tried)}, gets {head.top1:.2f} % of the "
-        f"pictures held out and {seen.top1:.2f} % of the training views"
+        f"head: decay {head.decay:g}, the best of {len(heads)}, gets {head.top1:.2f} % of the "
+        f"pictures held out and {on_training.top1:.2f} % of the training views"
     )
     if not alone:  # the training that follows begins the file
         return
     log = MetricsLog(phase.folder)
-    for number, head in enumerate(tried, 1):
+    for number, head in enumerate(heads, 1):
         values = {"decay": head.decay, "head_loss": head.loss, "head_top1": head.top1}
         log.write(number, number, values)
     log.close()

@@ -42,7 +42,7 @@ Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> logits [
 
 
 @dataclass(frozen=True)
-class Share:
+class RowShare:
     """Which part of every row is this process's."""
 
     rank: int
@@ -61,13 +61,15 @@ class TeacherCache:
     file: ClassVar[str] = LOGITS
     key: ClassVar[str] = "train.teacher_views"  # that says how much room they take
 
-    def __init__(self, folder: Path, identity: str, logits: NDArray[np.float16], share: Share):
+    def __init__(self, folder: Path, identity: str, logits: NDArray[np.float16], share: RowShare):
         self.folder, self.identity = folder, identity
         self._logits, self._share = logits, share
         self._mine = share.columns(logits.shape[1])
 
     @classmethod
-    def open(cls, folder: Path, identity: str, shape: tuple[int, int, int], share: Share) -> Self:
+    def open(
+        cls, folder: Path, identity: str, shape: tuple[int, int, int], share: RowShare
+    ) -> Self:
         """The cache of ``identity`` in ``folder``, with room for ``shape`` = (rows, B, C).
 
         The first process calls this before the others; `locked` keeps other runs away. Raises

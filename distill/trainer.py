@@ -108,8 +108,8 @@ class Trainer:
         """
         self._resume()
         if self.accelerator.is_main_process:
-            kept = self.state.metrics_bytes
-            self.log = MetricsLog(self.folder, bytes_kept=kept, step=self.state.step)
+            log_bytes = self.state.metrics_bytes
+            self.log = MetricsLog(self.folder, bytes_kept=log_bytes, step=self.state.step)
         self.progress.start("training", self.steps)
         self.progress.advance(self.state.step)
         began = time.perf_counter() - self.state.seconds
@@ -257,11 +257,11 @@ class Trainer:
         at = self.state.step / self.views.steps_per_epoch
         self._write(at, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
-        shown: dict[str, float] = {}
+        by_head: dict[str, float] = {}
         for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
             head = name.partition(".")[0]
-            shown[head] = shown.get(head, 0.0) + value
-        rounded = {name: round(value, 3) for name, value in shown.items()}
+            by_head[head] = by_head.get(head, 0.0) + value
+        rounded = {name: round(value, 3) for name, value in by_head.items()}
         self.progress.advance(0, **rounded, **{"img/s": speed})
 
     def _write(self, epoch: float, values: dict[str, float]) -> None:
@@ -284,18 +284,18 @@ class Trainer:
         if best is None or result.top1 > best or not result.images:
             self.best = detached(model.state_dict())
             measured = bool(result.images) and math.isfinite(result.loss)
-            kept = {
+            update = {
                 "best_epoch": number,
                 "best_top1": result.top1 if result.images else None,
                 "best_loss": result.loss if measured else None,
             }
-            self.state = self.state.model_copy(update=kept)
+            self.state = self.state.model_copy(update=update)
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
         """In fp32 whatever the training's precision: it is the function that export will ship."""
-        mine = evaluate(model, self.val_batches, channels_last=self.config.channels_last)
-        everyone = self.accelerator.reduce(mine.counts(self.device), reduction="sum")
-        return Evaluation.of_counts(everyone)
+        own_share = evaluate(model, self.val_batches, channels_last=self.config.channels_last)
+        counts = self.accelerator.reduce(own_share.counts(self.device), reduction="sum")
+        return Evaluation.of_counts(counts)
 
     def _checkpoint(self, seconds: float) -> None:
         self._log_losses()
@@ -324,10 +324,10 @@ class Trainer:
                 )
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.folder / "checkpoints", self.identity)
-        if found is None:
+        checkpoint = load_checkpoint(self.folder / "checkpoints", self.identity)
+        if checkpoint is None:
             return
-        self.state, groups = found
+        self.state, groups = checkpoint
         self.task.student.load_state_dict(groups["student"])
         self.task.method.load_state_dict(groups["method"])
         restore_optimizer(self.optimizer, groups["optimizer"])

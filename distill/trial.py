@@ -34,7 +34,7 @@ _TRAINED_HERE = (
 
 
 @dataclass(frozen=True)
-class Trial:
+class Tryout:
     """A teacher's answers to labelled pictures."""
 
     outputs: NDArray[np.int64]  # [N] its largest output
@@ -78,7 +78,7 @@ def require_worth(teacher: Teacher, who: str, trained: Path | None, phase: Phase
     )
 
 
-def try_out(teacher: Teacher, phase: Phase) -> Trial:
+def try_out(teacher: Teacher, phase: Phase) -> Tryout:
     """The answers of ``teacher`` on the validation split, or on training images where it is small.
 
     In fp32, under the teacher's own preprocessing; every process asks for all of them.
@@ -96,10 +96,10 @@ def try_out(teacher: Teacher, phase: Phase) -> Trial:
             finite.append(logits.isfinite().all(dim=1).cpu())
             progress.advance(len(labels))
     progress.finish()
-    return Trial(torch.cat(outputs).numpy(), torch.cat(finite).numpy(), split.labels, where)
+    return Tryout(torch.cat(outputs).numpy(), torch.cat(finite).numpy(), split.labels, where)
 
 
-def _require_finite(trial: Trial, who: str) -> None:
+def _require_finite(trial: Tryout, who: str) -> None:
     broken = int((~trial.finite).sum())
     if broken:
         raise MldrError(
@@ -108,7 +108,7 @@ def _require_finite(trial: Trial, who: str) -> None:
         )
 
 
-def _require_order(trial: Trial, classes: tuple[str, ...], who: str) -> None:
+def _require_order(trial: Tryout, classes: tuple[str, ...], who: str) -> None:
     better = better_order(trial.outputs, trial.labels, classes)
     if better is not None:
         raise MldrError(_misordered(better, trial, classes, who))
@@ -119,7 +119,7 @@ def _require_better(chance: Chance, where: str, who: str, advice: str) -> None:
         raise MldrError(f"{who} has nothing to teach, on {where}: {chance}; {advice}")
 
 
-def _misordered(better: BetterOrder, trial: Trial, classes: tuple[str, ...], who: str) -> str:
+def _misordered(better: BetterOrder, trial: Tryout, classes: tuple[str, ...], who: str) -> str:
     top1 = 100 * trial.chance.hits / trial.chance.images
     names = better.names(classes)
     if better.name:

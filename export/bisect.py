@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..bundle.parity import Fault, Gate
 from ..bundle.preprocess import Floats
-from ..runtimes.runner import RunError
+from ..runtimes.runtime import RunError
 from .config import ExportConfig
 from .onnx_export import OUTPUT, trace
 from .precision.emulated import emulable

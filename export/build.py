@@ -28,7 +28,7 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
-from ..runtimes.runner import RunError, Runner, TorchRunner
+from ..runtimes.runtime import RunError, Runtime
 from .calibration import Calibration
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
@@ -44,6 +44,7 @@ from .scales import wrong_scales
 from .student import Student, load_student
 from .tensorrt.built import rtx_engines
 from .tensorrt.write import with_proof
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -124,7 +125,7 @@ def _quality(job: Job, record: QualityRecord, test: Split, labels: list[str]) ->
 
 def _timed(job: Job, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
     """The artifacts with their latencies, where there are several that run here."""
-    config, runners = job.config, dict[str, Runner]()
+    config, runners = job.config, dict[str, Runtime]()
     for artifact in artifacts:
         timed = KINDS[artifact.format, artifact.precision].timed
         if timed is not None:
@@ -214,7 +215,7 @@ def _measured(
     """Parity of a written file on the whole test split."""
     config = job.config
     runs = KINDS[key].run(job.folder, runnable, config.threads)
-    with TorchRunner(job.student.model) as reference, runs as runner:
+    with torch_reference(job.student.model) as reference, runs as runner:
         return prove(
             reference,
             runner,
@@ -245,7 +246,7 @@ def _golden(student: Student, dataset: Dataset, count: int) -> Golden:
         raise MldrError(f"{dataset.source} has {len(test)} test images, a bundle needs 8 at least")
     index = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(np.int64))
     sources = [np.asarray(test.image(int(i))) for i in index]
-    with TorchRunner(student.model) as reference:
+    with torch_reference(student.model) as reference:
         return make_golden(
             sources,
             spec,

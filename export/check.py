@@ -18,7 +18,7 @@ from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
-from ..runtimes.runner import RunError, Runner, TorchRunner
+from ..runtimes.runtime import Predictor, RunError
 from .calibration import Calibration, CalibrationConfig
 from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
@@ -28,6 +28,7 @@ from .kinds import KINDS
 from .prove import locate, prove, worst_inputs
 from .scales import wrong_scales
 from .student import bundled_model, first_difference
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,7 +103,7 @@ def check_bundle(
         findings.append(Finding("weights", None, "torch is not installed, the model not rebuilt"))
     else:
         model = bundled_model(bundle)
-        with TorchRunner(model) as reference:
+        with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
             findings += _validation(bundle, reference, dataset, progress)
     parity: dict[str, ParityResult] = {}
@@ -163,7 +164,7 @@ def _script(bundle: Bundle, script: FileEntry) -> Finding:
     return Finding(script.file, None, "not this version's: read it before you run it")
 
 
-def _weights(bundle: Bundle, reference: Runner) -> Finding:
+def _weights(bundle: Bundle, reference: Predictor) -> Finding:
     largest = _largest(reference(bundle.golden.inputs), bundle.golden.logits)
     holds = largest <= _WEIGHTS_TOLERANCE
     return Finding(
@@ -172,7 +173,7 @@ def _weights(bundle: Bundle, reference: Runner) -> Finding:
 
 
 def _validation(
-    bundle: Bundle, reference: Runner, dataset: Dataset | None, progress: Progress
+    bundle: Bundle, reference: Predictor, dataset: Dataset | None, progress: Progress
 ) -> list[Finding]:
     """The rebuilt student on the validation split: what training recorded, and the temperature."""
     manifest, subject = bundle.manifest, "trained function"
@@ -263,7 +264,7 @@ def _parity(
     progress: Progress,
 ) -> tuple[ParityResult, Fault | None]:
     manifest, gate = bundle.manifest, artifact.parity.gate
-    with TorchRunner(model) as reference, kind.run(bundle.path, artifact, 0) as runner:
+    with torch_reference(model) as reference, kind.run(bundle.path, artifact, 0) as runner:
         result = prove(
             reference,
             runner,

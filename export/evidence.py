@@ -15,9 +15,10 @@ from ..bundle.evidence import Evidence
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from ..runtimes.runner import Runner, TorchRunner
+from ..runtimes.runtime import Predictor
 from .parity import log_softmax
 from .student import Student, first_difference
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -52,7 +53,7 @@ def require_same_function(
     if evidence is None:
         progress.note(f"{trained} records no validation figures: nothing to hold the student to")
         return None
-    with TorchRunner(student.model) as reference:
+    with torch_reference(student.model) as reference:
         answers = validation_answers(reference, dataset.val, spec, progress)
     again = None if answers is None else evidence_of(*answers, spec)
     broken = evidence.contradicted_by(again)
@@ -72,7 +73,7 @@ def require_same_function(
 
 
 def validation_answers(
-    reference: Runner, validation: Split, preprocessing: Preprocessing, progress: Progress
+    reference: Predictor, validation: Split, preprocessing: Preprocessing, progress: Progress
 ) -> tuple[Floats, NDArray[np.int64]] | None:
     """Logits [N, C] of the whole split and its labels [N]; None where it is empty."""
     from ..data.loader import EvalBatches

@@ -13,7 +13,9 @@ from ..bundle.precisions import PRECISIONS
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..bundle.quantization import Quantization
-from ..runtimes.runner import OnnxRunner, Runner
+from ..runtimes.model_file import ModelFile
+from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from ..runtimes.runtime import Runtime, RuntimeOptions
 from .calibration import Calibration
 from .config import ExportConfig
 from .student import Student
@@ -59,12 +61,12 @@ class Written:
     beside: tuple[str, ...] = ()  # further files of it
 
 
-Runs = Callable[[Path, Runnable, int], Runner]  # (bundle, file, threads; 0: one per core)
+Runs = Callable[[Path, Runnable, int], Runtime]  # (bundle, file, threads; 0: one per core)
 
 
-def in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    """The runner of a file that ONNX Runtime's CPU provider computes as it is."""
-    return OnnxRunner(folder / runnable.file, threads)
+def in_onnx_runtime(folder: Path, runnable: Runnable, threads: int) -> Runtime:
+    """The runtime of a file that ONNX Runtime's CPU provider computes as it is."""
+    return OnnxRuntimeCpu(ModelFile(folder / runnable.file), RuntimeOptions(threads=threads))
 
 
 @dataclass(frozen=True)

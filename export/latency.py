@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..bundle.latency import Latency
 from ..bundle.preprocess import Floats
 from ..bundle.processor import processor, usable_cores
-from ..runtimes.runner import Runner
+from ..runtimes.runtime import Predictor, Runtime
 
 _WARM_UP, _FEWEST = 5, 10  # calls
 
 
 def milliseconds_per_image(
-    runner: Runner, images: Floats, batch: int, *, seconds: float = 1.0, warm_up: int = _WARM_UP
+    runner: Predictor, images: Floats, batch: int, *, seconds: float = 1.0, warm_up: int = _WARM_UP
 ) -> float:
     """Median time of a call on ``batch`` of the real inputs ``images`` [N, 3, H, W], per image.
 
@@ -28,7 +29,7 @@ def milliseconds_per_image(
 
 
 def in_turns(
-    runners: list[Runner],
+    runners: Sequence[Predictor],
     images: Floats,
     batch: int,
     *,
@@ -57,7 +58,7 @@ def in_turns(
 
 
 def latencies(
-    runners: dict[str, Runner], images: Floats, batch: int, *, seconds: float, threads: int
+    runners: dict[str, Runtime], images: Floats, batch: int, *, seconds: float, threads: int
 ) -> dict[str, Latency]:
     """Latency of every one of ``runners``, not yet entered, by the same names."""
     with contextlib.ExitStack() as stack:

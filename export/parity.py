@@ -19,7 +19,7 @@ from ..bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from ..runtimes.runner import RunError, Runner
+from ..runtimes.runtime import Predictor, RunError
 
 # False colours lie off what the student was trained on, where logits and their rounding are larger;
 # mixed-up channels move logits by far more than this many limits.
@@ -30,8 +30,8 @@ Batches = Iterable[tuple[Floats, Labels]]
 
 
 def measure(
-    reference: Runner,
-    artifact: Runner,
+    reference: Predictor,
+    artifact: Predictor,
     batches: Batches,
     *,
     samples: int,
@@ -236,7 +236,7 @@ def _unsteady(measured: ParityResult) -> list[str]:
     return broken
 
 
-def _steadiness(artifact: Runner, inputs: Floats) -> dict[str, float]:
+def _steadiness(artifact: Predictor, inputs: Floats) -> dict[str, float]:
     """Largest finite differences of the same images run twice, and one by one."""
     few = inputs[:_STEADY]
     together = artifact(few)
@@ -257,7 +257,7 @@ def false_colours(inputs: Floats) -> Floats:
     return inputs * np.array([1, -1, 0.5], np.float32)[:, None, None]
 
 
-def _off_colour(reference: Runner, artifact: Runner, inputs: Floats) -> float:
+def _off_colour(reference: Predictor, artifact: Predictor, inputs: Floats) -> float:
     """Largest finite difference from the student on a few images in false colours."""
     few = false_colours(inputs[:_STEADY])
     with np.errstate(invalid="ignore"):
@@ -265,7 +265,7 @@ def _off_colour(reference: Runner, artifact: Runner, inputs: Floats) -> float:
     return float(difference[np.isfinite(difference)].max(initial=0.0))
 
 
-def _try_batch(reference: Runner, artifact: Runner, inputs: Floats, size: int) -> BatchCheck:
+def _try_batch(reference: Predictor, artifact: Predictor, inputs: Floats, size: int) -> BatchCheck:
     """``inputs``, repeated or cut to ``size``, through both."""
     batch = inputs[np.arange(size) % len(inputs)]
     try:

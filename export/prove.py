@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..bundle.parity import Fault, Gate, ParityResult
 from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
-from ..runtimes.runner import RunError, Runner
+from ..runtimes.runtime import Predictor, RunError
 from .bisect import bisect
 from .config import ExportConfig
 from .parity import false_colours, measure
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def prove(
-    reference: Runner,
-    artifact: Runner,
+    reference: Predictor,
+    artifact: Predictor,
     split: Split,
     preprocessing: Preprocessing,
     *,

@@ -12,9 +12,9 @@ from ..bundle.atomic import write_json
 from ..bundle.preprocess import Floats
 from ..bundle.quality import FILE, Answers, Quality, quality_of
 from ..bundle.temperature import fit_temperature
-from ..runtimes.runner import TorchRunner
 from .job import Job
 from .quality_pictures import MISTAKES, QUALITY, draw_mistakes, draw_quality
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from ..data.split import Split
@@ -63,7 +63,7 @@ class QualityRecord:
         from ..data.loader import EvalBatches
 
         job.progress.start("quality", len(test))
-        with TorchRunner(job.student.model) as student:
+        with torch_reference(job.student.model) as student:
             for inputs, labels in EvalBatches(test, job.preprocessing, _BATCH, "cpu"):
                 self.answers.add(student(inputs.numpy()), labels.numpy())
                 job.progress.advance(len(labels))

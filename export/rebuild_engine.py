@@ -9,13 +9,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bundle.atomic import write_bytes, write_json
-from ..bundle.engine import FOLDER, FORMAT, Machine
+from ..bundle.engine import FOLDER, FORMAT
 from ..bundle.golden import Golden
 from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
 from ..bundle.parity import Gate, ParityResult
@@ -24,14 +23,17 @@ from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError
-from ..runtimes.runner import OnnxRunner, Runner, TorchRunner
-from ..runtimes.tensorrt_machine import this_machine
+from ..runtimes.model_file import ModelFile
+from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from ..runtimes.runtime import Predictor
+from ..runtimes.tensorrt_machine import fitting, this_machine
 from .parity import measure
 from .prove import prove
 from .student import bundled_model
 from .tensorrt import kind
 from .tensorrt.config import EngineConfig
 from .tensorrt.write import EngineFiles, with_proof, write_engine
+from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -39,16 +41,6 @@ if TYPE_CHECKING:
 # An engine and ONNX Runtime round at other places: how much further than the ONNX file an engine
 # may be from PyTorch where only the golden images are at hand to prove it.
 _FURTHER = 4
-
-
-def fitting(bundle: Bundle, precision: str, machine: Machine) -> Artifact | None:
-    """The engine of ``bundle`` that runs on ``machine``; None: there is none."""
-    for artifact in bundle.manifest.artifacts:
-        record = artifact.engine
-        ours = (artifact.format, artifact.precision) == (FORMAT, precision)
-        if ours and record is not None and record.misfit(machine) is None:
-            return artifact
-    return None
 
 
 def engine_here(
@@ -69,7 +61,7 @@ def engine_here(
     config, progress = config or EngineConfig(), progress or Silent()
     bundle = open_bundle(path, allow_failed=True)
     machine = this_machine(config.device)
-    held = fitting(bundle, precision, machine)
+    held = fitting(bundle.manifest.artifacts, precision, machine)
     if held is not None:
         return held
     source = Bundle(path, bundle.manifest).artifact(precision_named(precision).built_from, "onnx")
@@ -102,11 +94,11 @@ def _proven(
 ) -> Artifact:
     entry = describe(folder, files.plan)
     runnable = Runnable(**entry.model_dump(), engine=files.record)
-    with kind.run(folder, runnable, 0) as runner:
+    with kind.run(folder, runnable, 0) as engine:
         if dataset is None:
-            parity = _on_golden(bundle.golden, runner, source, bundle, progress)
+            parity = _on_golden(bundle.golden, engine, source, bundle, progress)
         else:
-            parity = _on_split(bundle, runner, source, dataset, progress)
+            parity = _on_split(bundle, engine, source, dataset, progress)
     parity = with_proof(parity, files.record)
     return Artifact(
         **runnable.model_dump(),
@@ -121,12 +113,12 @@ def _proven(
 
 
 def _on_split(
-    bundle: Bundle, runner: Runner, source: Artifact, dataset: Dataset, progress: Progress
+    bundle: Bundle, engine: Predictor, source: Artifact, dataset: Dataset, progress: Progress
 ) -> ParityResult:
-    with TorchRunner(bundled_model(bundle)) as reference:
+    with torch_reference(bundled_model(bundle)) as reference:
         return prove(
             reference,
-            runner,
+            engine,
             dataset.test,
             bundle.manifest.preprocessing,
             precision=source.precision,
@@ -137,7 +129,7 @@ def _on_split(
 
 
 def _on_golden(
-    golden: Golden, runner: Runner, source: Artifact, bundle: Bundle, progress: Progress
+    golden: Golden, engine: Predictor, source: Artifact, bundle: Bundle, progress: Progress
 ) -> ParityResult:
     stated = source.parity.gate
     allowed = stated.max_dlogit
@@ -148,11 +140,11 @@ def _on_golden(
     parts = range(0, len(golden), most)
     batches = [(golden.inputs[k : k + most], golden.label[k : k + most]) for k in parts]
     # The fp32 ONNX file was proven to give what PyTorch gives.
-    stand_in = OnnxRunner(bundle.file(Bundle(bundle.path, bundle.manifest).artifact()))
-    with StoredLogits(golden, stand_in) as reference:
+    exact = Bundle(bundle.path, bundle.manifest).artifact()
+    with OnnxRuntimeCpu(ModelFile.of(bundle, exact)) as stand_in:
         return measure(
-            reference,
-            runner,
+            StoredLogits(golden, stand_in),
+            engine,
             batches,
             samples=len(golden),
             precision=source.precision,
@@ -165,25 +157,13 @@ def _on_golden(
 class StoredLogits:
     """PyTorch's logits of the golden images, looked up by the very bytes of an image.
 
-    Other images, which parity makes up to probe a runner, are answered by ``stand_in``.
+    Other images, which parity makes up to probe an engine, are answered by ``stand_in``.
     """
 
-    def __init__(self, golden: Golden, stand_in: Runner) -> None:
+    def __init__(self, golden: Golden, stand_in: Predictor) -> None:
         pairs = zip(golden.inputs, golden.logits, strict=True)
         self._logits = {image.tobytes(): logits for image, logits in pairs}
         self._stand_in = stand_in
-
-    def __enter__(self) -> Self:
-        self._stand_in.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stand_in.__exit__(kind, error, trace)
 
     def __call__(self, inputs: Floats) -> Floats:
         stored = [self._logits.get(image.tobytes()) for image in inputs]

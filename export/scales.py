@@ -77,11 +77,12 @@ def _limits(code: Any) -> tuple[float, float]:
     """The smallest and the largest value of the type ``code``."""
     import ml_dtypes
 
+    library: Any = ml_dtypes  # without types
     try:
-        integer = ml_dtypes.iinfo(code)
-        return integer.min, integer.max
+        limits = library.iinfo(code)
     except ValueError:
-        return float(ml_dtypes.finfo(code).min), float(ml_dtypes.finfo(code).max)
+        limits = library.finfo(code)
+    return float(limits.min), float(limits.max)
 
 
 def _wrong_ranges(plain: Any, ranges: list[Range], batches: Iterable[Floats]) -> list[str]:

@@ -81,7 +81,7 @@ def meeting(device: str) -> Meeting | None:
 
 def peer_threads() -> int:
     """How many threads each of the processes on this machine may start: its share of the cores."""
-    return max(1, usable_cores() // max(1, _number(_LOCAL_SIZE, 1)))
+    return max(1, usable_cores() // (_number(_LOCAL_SIZE) or 1))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +23,6 @@ from ..bundle.data_report import KEY as DATA_REPORT
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
-from ..data.config import DataConfig
 from ..data.dataset import Dataset, load_dataset
 from ..distill import run
 from ..distill.config import TrainConfig
@@ -46,10 +45,7 @@ _INDIFFERENT_DATA = (
 )
 
 
-class LoadDataset(Protocol):
-    """A way to read a data set: `load_dataset`, or another that keeps what it read."""
-
-    def __call__(self, config: DataConfig, *, progress: Progress) -> Dataset: ...
+LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 
 
 class Pipeline:

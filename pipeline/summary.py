@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
 from ..export.latency import in_turns, milliseconds_per_image
 from ..export.student import bundled_model
-from ..runtimes.runner import Runner, TorchRunner
+from ..export.torch_reference import torch_reference
+from ..runtimes.runtime import Predictor
 from .phases import Pipeline
 
 FILE = "summary.json"
@@ -39,7 +41,7 @@ _EVAL_BATCH = 250
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """One line of the table."""
 
     name: str
@@ -55,10 +57,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """What a run came to. True when every artifact passed its gate; prints itself."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
     max_batch: int
     images: int  # of the test split
     classes: int
@@ -124,7 +126,7 @@ class Summary:
         return table
 
 
-def report(pipeline: Pipeline) -> Summary | None:
+def report(pipeline: Pipeline) -> RunSummary | None:
     """The whole recipe carried out, and its closing table; None in all processes but the first.
 
     The others have nothing to do once the student is trained.
@@ -135,7 +137,7 @@ def report(pipeline: Pipeline) -> Summary | None:
     return summarise(pipeline, pipeline.bundle())
 
 
-def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
+def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
     """The table, kept as summary.json; what that has of the same bundle is not measured again."""
     manifest, space = bundle.manifest, pipeline.space
     measured = _measured(pipeline, bundle)
@@ -144,7 +146,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
         pipeline.progress.note(f"table: already there, {space.out / FILE}")
     else:
         rows = _rows(pipeline, bundle)
-    summary = Summary(
+    summary = RunSummary(
         rows=rows,
         max_batch=manifest.max_batch,
         images=manifest.artifacts[0].parity.samples,
@@ -167,7 +169,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> Summary:
     return summary
 
 
-def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[Row, ...]:
+def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[SummaryRow, ...]:
     teacher = [_teacher_row(pipeline, bundle)] if needs_teacher(pipeline.recipe.method) else []
     return (*teacher, _student_row(bundle), *_artifact_rows(bundle))
 
@@ -188,16 +190,16 @@ def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
     )
 
 
-def _kept(path: Path, measured: str) -> tuple[Row, ...]:
+def _kept(path: Path, measured: str) -> tuple[SummaryRow, ...]:
     """The rows of a summary.json of the same things; none where it is not one."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Row(**row) for row in there["rows"] if there["measured"] == measured)
+        return tuple(SummaryRow(**row) for row in there["rows"] if there["measured"] == measured)
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
-def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
+def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
     """The teacher on test, in fp32, under its own normalisation."""
     assert pipeline.recipe.teacher is not None
     folder = pipeline.teacher()
@@ -209,8 +211,8 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
     result = evaluate(teacher.model.to(device), batches, progress=pipeline.progress)
     pipeline.progress.finish()
     inputs = preprocess(list(bundle.golden.pixels), teacher.preprocessing)
-    single, batch = _speed(TorchRunner(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
-    return Row(
+    single, batch = _speed(torch_reference(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
+    return SummaryRow(
         name=f"teacher {pipeline.recipe.teacher.name}",
         runtime="PyTorch",
         top1=result.top1,
@@ -224,12 +226,12 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> Row:
     )
 
 
-def _student_row(bundle: Bundle) -> Row:
+def _student_row(bundle: Bundle) -> SummaryRow:
     manifest = bundle.manifest
     accuracy = manifest.artifacts[0].parity.reference
-    runner = TorchRunner(bundled_model(bundle))
+    runner = torch_reference(bundled_model(bundle))
     single, batch = _speed(runner, bundle.golden.inputs, manifest.max_batch)
-    return Row(
+    return SummaryRow(
         name=f"student {manifest.model['name']}",
         runtime="PyTorch",
         top1=accuracy.top1,
@@ -249,7 +251,7 @@ def _warning(manifest: Manifest) -> str:
     return f"the student is no better than chance: {manifest.chance}; {ADVICE}"
 
 
-def _artifact_rows(bundle: Bundle) -> list[Row]:
+def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
     """The artifacts, those that run on this machine timed in turns."""
     manifest, images = bundle.manifest, bundle.golden.inputs
     kinds = {a.file: KINDS[a.format, a.precision] for a in manifest.artifacts}
@@ -263,7 +265,7 @@ def _artifact_rows(bundle: Bundle) -> list[Row]:
         single = dict(zip(timed, in_turns(ready, images, 1), strict=True))
         batch = dict(zip(timed, in_turns(ready, images, manifest.max_batch), strict=True))
     return [
-        Row(
+        SummaryRow(
             name=artifact.file,
             runtime=kinds[artifact.file].runtime,
             top1=artifact.parity.artifact.top1,
@@ -279,7 +281,9 @@ def _artifact_rows(bundle: Bundle) -> list[Row]:
     ]
 
 
-def _speed(runner: Runner, inputs: Floats, max_batch: int) -> tuple[float, float]:
+def _speed(
+    runner: AbstractContextManager[Predictor], inputs: Floats, max_batch: int
+) -> tuple[float, float]:
     """Milliseconds an image, at batch 1 and at the largest, on the bundle's golden images."""
     with runner as ready:
         single = milliseconds_per_image(ready, inputs, 1)

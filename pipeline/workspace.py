@@ -1,7 +1,7 @@
 """A run's folder: whose recipe it holds, what is finished in it, and that one process works there.
 
 OUT/recipe.toml  times.json  summary.json
-OUT/teacher/     OUT/student/      as distill/run.py leaves them
+OUT/teacher/     OUT/student/      as distill/finish.py leaves them
 OUT/bundle/
 """
 

@@ -27,7 +27,7 @@ def onnxruntime_layers(job: LayerJob) -> tuple[list[Timed], str]:
             for one in (inputs * _WARM_UP)[:_WARM_UP] + inputs:
                 runtime(one)
             trace = Path(runtime.trace_file())  # type: ignore[attr-defined]
-            file = runtime.file
+            file = runtime.model.path
         try:
             events = json.loads(trace.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

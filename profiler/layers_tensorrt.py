@@ -40,7 +40,7 @@ def tensorrt_layers(job: LayerJob) -> tuple[list[Timed], str]:
         attach(clock)
         for one in job.inputs:
             runtime(one)
-        artifact = runtime.artifact
+        artifact = runtime.model.artifact
     inspected = inspector_layers(job.bundle, artifact)
     how = f"TensorRT's IProfiler, mean of {job.calls} calls without CUDA graphs"
     return rows(clock, inspected), how

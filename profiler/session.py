@@ -48,15 +48,15 @@ class Session:
     def round(self, requests: Requests, progress: Progress) -> None:
         """Load, prove the golden images, warm up and measure everything once. Raises MldrError."""
         with self.candidate.kind.create(self.bundle, self.candidate.artifact, self.options) as it:
-            self.artifact = it.artifact
-            self._golden = max(self._golden, prove_golden(it))
+            self.artifact = it.model.artifact
+            self._golden = max(self._golden, prove_golden(self.bundle, it))
             for batch in self.batches:
                 self._measure(it, requests, batch)
-                progress.advance(1, **{it.file.name: f"batch {batch}"})
+                progress.advance(1, **{it.file: f"batch {batch}"})
             call = calls_of(it, requests, 1, self.clock)
             for load in self.config.loads:
                 self._arrive(call, load)
-                progress.advance(1, **{it.file.name: f"load {load:.0%}"})
+                progress.advance(1, **{it.file: f"load {load:.0%}"})
 
     def _measure(self, runtime: Runtime, requests: Requests, batch: int) -> None:
         call = calls_of(runtime, requests, batch, self.clock)

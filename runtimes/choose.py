@@ -112,8 +112,8 @@ def fastest(
     for candidate in tried:
         try:
             with candidate.kind.create(bundle, candidate.artifact, options) as loaded:
-                prove_golden(loaded)
-                seconds = _seconds_a_call(loaded)
+                prove_golden(bundle, loaded)
+                seconds = _seconds_a_call(bundle, loaded)
         except MldrError as error:
             progress.note(f"auto: {candidate.name} is left out: {error}")
             continue
@@ -128,37 +128,37 @@ def fastest(
     return _fastest[key]
 
 
-def prove_golden(runtime: Runtime) -> float:
+def prove_golden(bundle: Bundle, runtime: Runtime) -> float:
     """Run the golden images; their largest logit difference. Raises MldrError outside the gate.
 
     Limit: the gate's ``max_dlogit``, or where the gate has none, twice what the whole split needed
     at export; NaN and infinity never pass.
     """
-    golden = runtime.bundle.golden
-    logits = _golden_logits(runtime)
+    golden, artifact = bundle.golden, runtime.model.artifact
+    logits = _golden_logits(bundle, runtime)
     largest = float(np.abs(logits - golden.logits).max(initial=0.0))
     limit = 1e-3
-    if runtime.artifact is not None:
-        parity = runtime.artifact.parity
+    if artifact is not None:
+        parity = artifact.parity
         stated = parity.gate.max_dlogit
         limit = stated if stated is not None else 2 * (parity.needed.max_dlogit or 0.0)
-    allowed = runtime.bundle.allow_failed or (bool(np.isfinite(largest)) and largest <= limit)
+    allowed = bundle.allow_failed or (bool(np.isfinite(largest)) and largest <= limit)
     if not allowed:
         raise MldrError(
-            f"{runtime.file} in {runtime.name} gives other logits on the golden images than at "
-            f"export (off by {largest:.3g}, allowed {limit:.3g}): choose another --runtime"
+            f"{runtime.model.path} in {runtime.name} gives other logits on the golden images than "
+            f"at export (off by {largest:.3g}, allowed {limit:.3g}): choose another --runtime"
         )
     return largest
 
 
-def _golden_logits(runtime: Runtime) -> np.ndarray:
-    inputs, most = runtime.bundle.golden.inputs, runtime.bundle.manifest.max_batch
+def _golden_logits(bundle: Bundle, runtime: Runtime) -> np.ndarray:
+    inputs, most = bundle.golden.inputs, bundle.manifest.max_batch
     parts = [runtime(inputs[k : k + most]) for k in range(0, len(inputs), most)]
     return np.concatenate(parts)
 
 
-def _seconds_a_call(runtime: Runtime) -> float:
-    inputs = runtime.bundle.golden.inputs[: runtime.bundle.manifest.max_batch]
+def _seconds_a_call(bundle: Bundle, runtime: Runtime) -> float:
+    inputs = bundle.golden.inputs[: bundle.manifest.max_batch]
     times: list[float] = []
     while len(times) < 5 or sum(times) < _SECONDS:
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: inputs are bound where they lie, outputs into one buffer per batch."""
+"""ONNX Runtime on the CPU: host and device share memory, so nothing is copied to feed it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from .runtime import Runtime, RuntimeFailed, one_line
+from .runtime import RunError, Runtime, one_line
 
 
 class OnnxRuntimeCpu(Runtime):
-    """``onnxruntime-cpu``. Host and device share memory, so ``feed`` only binds."""
+    """``onnxruntime-cpu``. Takes the tensors' names and shapes from the file."""
 
     name = "onnxruntime-cpu"
     _session: Any = None
-    _binding: Any = None
+    _fed: Floats | None = None
+    _logits: Floats | None = None
 
     def load(self) -> None:
         import onnxruntime
@@ -24,56 +25,43 @@ class OnnxRuntimeCpu(Runtime):
         options.intra_op_num_threads = self.options.cores
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not self.options.fusions:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         if self.options.trace is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(self.options.trace)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(self.file), options, providers=["CPUExecutionProvider"]
+                self.model.content or str(self.model.path),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise RuntimeFailed(
-                f"{self.file} does not load in ONNX Runtime: {one_line(error)}"
-            ) from error
+            raise RunError(f"{self.file} does not load in ONNX Runtime: {one_line(error)}") from (
+                error
+            )
         self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
-        self._binding = self._session.io_binding()
-        self._buffers: dict[int, Floats] = {}
-        self._bound = 0  # batch size that the output is bound for
 
     def unload(self) -> None:
-        self._session = self._binding = None
-        self._buffers = {}
+        self._session = self._fed = self._logits = None
 
     def feed(self, inputs: Floats) -> None:
-        inputs = np.ascontiguousarray(inputs, np.float32)
-        self._fed = inputs  # ONNX Runtime keeps the address only
-        self._binding.bind_cpu_input(self._input, inputs)
-        if len(inputs) != self._bound:
-            self._bind_output(len(inputs))
-
-    def _bind_output(self, batch: int) -> None:
-        self._bound, self._logits = batch, self._buffer(batch)
-        address = self._logits.ctypes.data
-        self._binding.bind_output(self._output, "cpu", 0, np.float32, self._logits.shape, address)
+        self._require_loaded(self._session)
+        self._fed = np.ascontiguousarray(inputs, np.float32)
 
     def compute(self) -> None:
+        assert self._fed is not None, "feed before compute"
         try:
-            self._session.run_with_iobinding(self._binding)
+            (self._logits,) = self._session.run(None, {self._input: self._fed})
         except Exception as error:
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not run on a batch of {len(self._fed)}: {one_line(error)}"
             ) from error
 
     def fetch(self) -> Floats:
-        return self._logits.copy()
+        assert self._logits is not None, "feed and compute before fetch"
+        return np.array(self._logits, np.float32)
 
     def trace_file(self) -> str:
         """Close the trace that ``options.trace`` asked for; the file it was written to."""
         return str(self._session.end_profiling())
-
-    def _buffer(self, batch: int) -> Floats:
-        if batch not in self._buffers:
-            classes = len(self.bundle.manifest.labels)
-            self._buffers[batch] = np.empty((batch, classes), np.float32)
-        return self._buffers[batch]

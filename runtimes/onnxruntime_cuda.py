@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bundle.preprocess import Floats
 from ..errors import Unavailable
-from .runtime import Runtime, RuntimeFailed, one_line
+from .runtime import RunError, Runtime, one_line
 
 
 class OnnxRuntimeCuda(Runtime):
@@ -32,12 +32,12 @@ class OnnxRuntimeCuda(Runtime):
         }
         try:
             session: Any = onnxruntime.InferenceSession(
-                str(self.file),
+                str(self.model.path),
                 options,
                 providers=[("CUDAExecutionProvider", cuda), "CPUExecutionProvider"],
             )
         except Exception as error:
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not load in ONNX Runtime on CUDA: {one_line(error)}"
             ) from error
         if "CUDAExecutionProvider" not in session.get_providers():  # it falls back in silence
@@ -73,7 +73,7 @@ class OnnxRuntimeCuda(Runtime):
             self._session.run_with_iobinding(self._slot[0], options)
             self._slot[0].synchronize_outputs()
         except Exception as error:
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not run on a batch of {self._batch}: {one_line(error)}"
             ) from error
 
@@ -86,7 +86,8 @@ class OnnxRuntimeCuda(Runtime):
         from onnxruntime import OrtValue
 
         device, number = "cuda", self.options.device
-        shape = [len(inputs), len(self.bundle.manifest.labels)]
+        assert self.model.output is not None  # a bundle's file has it
+        shape = [len(inputs), int(self.model.output.shape[-1])]
         source = OrtValue.ortvalue_from_numpy(inputs, device, number)
         logits = OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, number)
         binding = self._session.io_binding()

@@ -9,22 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import numpy as np
-
-from ..bundle.preprocess import Floats
 from ..errors import Unavailable
-from .runtime import Runtime, RuntimeFailed, one_line
+from .onnxruntime_cpu import OnnxRuntimeCpu
+from .runtime import RunError, one_line
 
 PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"  # module of onnxruntime-ep-nv-tensorrt-rtx-cu13
 
 
-class OnnxRuntimeTensorRtRtx(Runtime):
-    """``onnxruntime-tensorrt-rtx``. One profile: every batch up to the bundle's largest."""
+class OnnxRuntimeTensorRtRtx(OnnxRuntimeCpu):
+    """``onnxruntime-tensorrt-rtx``. One profile: every batch up to the file's largest."""
 
     name = "onnxruntime-tensorrt-rtx"
-    _session: Any = None
-    _inputs: Floats | None = None
-    _logits: Floats | None = None
 
     def load(self) -> None:
         import onnxruntime
@@ -38,45 +33,25 @@ class OnnxRuntimeTensorRtRtx(Runtime):
             )
         options.add_provider_for_devices([device[self.options.device]], self._profile())
         try:
-            session: Any = onnxruntime.InferenceSession(str(self.file), options)
+            session: Any = onnxruntime.InferenceSession(str(self.model.path), options)
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not load in TensorRT-RTX: {one_line(error)}"
             ) from error
         if device[self.options.device].ep_name not in session.get_providers():
             raise Unavailable(f"TensorRT-RTX takes nothing of {self.file}: choose another runtime")
         self._session = session
-        self._names = (session.get_inputs()[0].name, session.get_outputs()[0].name)
+        self._input = session.get_inputs()[0].name
 
     def _profile(self) -> dict[str, str]:
-        manifest = self.bundle.manifest
-        image = "x".join(str(side) for side in (3, *manifest.preprocessing.size))
-        name = manifest.input.name
+        assert self.model.input is not None  # a bundle's file has it
+        name, (_, *sides) = self.model.input.name, self.model.input.shape
+        image = "x".join(str(side) for side in sides)
         return {
             "nv_profile_min_shapes": f"{name}:1x{image}",
             "nv_profile_opt_shapes": f"{name}:1x{image}",
-            "nv_profile_max_shapes": f"{name}:{manifest.max_batch}x{image}",
+            "nv_profile_max_shapes": f"{name}:{self.model.max_batch}x{image}",
         }
-
-    def unload(self) -> None:
-        self._session = self._inputs = self._logits = None
-
-    def feed(self, inputs: Floats) -> None:
-        self._inputs = np.ascontiguousarray(inputs, np.float32)
-
-    def compute(self) -> None:
-        assert self._inputs is not None, "feed before compute"
-        name, output = self._names
-        try:
-            (self._logits,) = self._session.run([output], {name: self._inputs})
-        except Exception as error:
-            raise RuntimeFailed(
-                f"{self.file} does not run on a batch of {len(self._inputs)}: {one_line(error)}"
-            ) from error
-
-    def fetch(self) -> Floats:
-        assert self._logits is not None, "feed and compute before fetch"
-        return np.array(self._logits, np.float32)
 
 
 def devices() -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from .runtime import Runtime, RuntimeFailed, one_line
+from .runtime import RunError, Runtime, one_line
 
 
 class OpenVino(Runtime):
@@ -27,12 +27,10 @@ class OpenVino(Runtime):
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            compiled: Any = openvino.Core().compile_model(str(self.file), "CPU", properties)
+            compiled: Any = openvino.Core().compile_model(str(self.model.path), "CPU", properties)
             self._request = compiled.create_infer_request()
         except Exception as error:
-            raise RuntimeFailed(f"{self.file} does not load in OpenVINO: {one_line(error)}") from (
-                error
-            )
+            raise RunError(f"{self.file} does not load in OpenVINO: {one_line(error)}") from (error)
 
     def unload(self) -> None:
         self._request = None
@@ -47,7 +45,7 @@ class OpenVino(Runtime):
         try:
             self._request.infer()
         except Exception as error:
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not run on a batch of {len(self._fed)}: {one_line(error)}"
             ) from error
 

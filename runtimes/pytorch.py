@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bundle.preprocess import Floats
 from ..errors import Unavailable
-from .runtime import Runtime, RuntimeFailed, one_line
+from .runtime import RunError, Runtime, one_line
 
 
 class PyTorch(Runtime):
@@ -25,19 +25,13 @@ class PyTorch(Runtime):
     def load(self) -> None:
         import torch
 
-        model = self._rebuilt()
+        assert self.model.network is not None  # a file of weights has it
+        model = self.model.network()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self.options.cores)  # of the whole process; put back in unload
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", self.options.device) if on_gpu else torch.device("cpu")
         self._model = self._prepared(model.to(self._device))
-
-    def _rebuilt(self) -> Any:
-        from ..models.rebuild import rebuild
-
-        manifest = self.bundle.manifest
-        where, classes = str(self.bundle.path), len(manifest.labels)
-        return rebuild(manifest.model, classes, manifest.image_size, self.bundle.weights(), where)
 
     def unload(self) -> None:
         import torch
@@ -61,7 +55,7 @@ class PyTorch(Runtime):
                 self._logits = self._model(self._fed)
             self._wait()
         except RuntimeError as error:
-            raise RuntimeFailed(
+            raise RunError(
                 f"{self.file} does not run on a batch of {len(self._fed)}: {one_line(error)}"
             ) from error
 
@@ -87,11 +81,12 @@ class PyTorchCompiled(PyTorch):
         import torch
 
         compiled: Any = torch.compile(model, dynamic=True)
-        height, width = self.bundle.manifest.preprocessing.size
+        assert self.model.preprocessing is not None  # a bundle's weights have it
+        size = self.model.preprocessing.size
         try:
             with torch.inference_mode():
                 for batch in (2, 1):  # a batch of one is always specialised
-                    compiled(torch.zeros(batch, 3, height, width, device=self._device))
+                    compiled(torch.zeros(batch, 3, *size, device=self._device))
         except Exception as error:  # the compiler's errors share no base class
             raise Unavailable(
                 f"torch.compile does not work on this machine ({one_line(error)}): it needs a C++ "

@@ -12,7 +12,7 @@ B images, C classes, H x W the input size. A runtime serves one thread at a time
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -20,15 +20,16 @@ from typing import ClassVar, Self
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..bundle.manifest import Artifact
 from ..bundle.preprocess import Floats, Pixels, preprocess
 from ..bundle.processor import usable_cores
-from ..bundle.reader import Bundle
 from ..errors import MldrError
+from .model_file import ModelFile
+
+Predictor = Callable[[Floats], Floats]  # inputs [B, 3, H, W] -> logits [B, C]
 
 
-class RuntimeFailed(MldrError):
-    """An artifact did not load, or did not run on these inputs."""
+class RunError(MldrError):
+    """A model file did not load, or did not run on these inputs."""
 
 
 class RuntimeOptions(BaseModel):
@@ -47,6 +48,9 @@ class RuntimeOptions(BaseModel):
         default=True,
         description="Record the GPU's work once per batch size and replay it (CUDA graphs).",
     )
+    fusions: bool = Field(
+        default=True, description="Whether ONNX Runtime on the CPU may fuse nodes."
+    )
     trace: Path | None = Field(
         default=None,
         description="ONNX Runtime on the CPU writes its own per-node trace to a file whose name "
@@ -60,30 +64,21 @@ class RuntimeOptions(BaseModel):
 
 
 class Runtime(ABC):
-    """One artifact, loaded between ``__enter__`` and ``__exit__``.
+    """One model file, loaded between ``__enter__`` and ``__exit__``.
 
     ``compute`` works on what was fed last; ``fetch`` gives a fresh array that the caller owns.
     """
 
     name: ClassVar[str]
 
-    def __init__(
-        self, bundle: Bundle, artifact: Artifact | None, options: RuntimeOptions | None = None
-    ) -> None:
-        self.bundle = bundle
-        self.artifact = artifact
+    def __init__(self, model: ModelFile, options: RuntimeOptions | None = None) -> None:
+        self.model = model
         self.options = options or RuntimeOptions()
 
     @property
-    def file(self) -> Path:
-        """The file that is run: the artifact's, or the weights where PyTorch runs them."""
-        manifest = self.bundle.manifest
-        return self.bundle.file(self.artifact or manifest.weights)
-
-    @property
-    def precision(self) -> str:
-        """Precision of what is run."""
-        return self.artifact.precision if self.artifact else "fp32"
+    def file(self) -> str:
+        """What messages call the file: its name in the manifest, else its own."""
+        return self.model.entry.file if self.model.entry else self.model.path.name
 
     def __enter__(self) -> Self:
         self.load()
@@ -98,12 +93,17 @@ class Runtime(ABC):
         self.unload()
 
     def preprocess(self, images: Sequence[Image.Image | Pixels]) -> Floats:
-        """Images of any size -> input [B, 3, H, W], by the manifest's preprocessing."""
-        return preprocess(images, self.bundle.manifest.preprocessing)
+        """Images of any size -> input [B, 3, H, W], by the file's preprocessing."""
+        assert self.model.preprocessing is not None  # a bundle's file has it
+        return preprocess(images, self.model.preprocessing)
+
+    def _require_loaded(self, session: object) -> None:
+        if session is None:
+            raise RuntimeError("use the runtime in a with statement")
 
     @abstractmethod
     def load(self) -> None:
-        """Make ready. Raises RuntimeFailed for the file, Unavailable for the machine."""
+        """Make ready. Raises RunError for the file, Unavailable for the machine."""
 
     @abstractmethod
     def unload(self) -> None:
@@ -115,7 +115,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def compute(self) -> None:
-        """Run on what was fed; back when it is complete. Raises RuntimeFailed."""
+        """Run on what was fed; back when it is complete. Raises RunError."""
 
     @abstractmethod
     def fetch(self) -> Floats:

@@ -10,6 +10,7 @@ from ..bundle.manifest import Artifact
 from ..bundle.precisions import Place, precision_named
 from ..bundle.reader import Bundle
 from ..errors import MldrError, Unavailable
+from .model_file import ModelFile
 from .runtime import Runtime, RuntimeOptions
 
 
@@ -50,9 +51,20 @@ class RuntimeKind:
         if reason is not None:
             raise Unavailable(reason)
         factory = getattr(importlib.import_module(f".{self.module}", __package__), self.factory)
-        made = factory(bundle, artifact, options)
-        assert isinstance(made, Runtime)
-        return made
+        if artifact is not None and artifact.engine is not None:
+            artifact = _for_this_machine(bundle, artifact, options.device)
+        runtime = factory(ModelFile.of(bundle, artifact), options)
+        assert isinstance(runtime, Runtime)
+        return runtime
+
+
+def _for_this_machine(bundle: Bundle, engine: Artifact, device: int) -> Artifact:
+    """The engine that is asked for, or that of its precision which was built for this machine."""
+    from .tensorrt_machine import fitting, this_machine
+
+    every = bundle.manifest.artifacts
+    usable = [a for a in every if a.status == "passed" or bundle.allow_failed]
+    return fitting(usable, engine.precision, this_machine(device)) or engine
 
 
 _GPU = "install onnxruntime-gpu instead of onnxruntime, on a machine with an NVIDIA GPU"

@@ -1,73 +1,244 @@
-"""TensorRT: the bundle's engine for this GPU. Not yet run on hardware."""
+"""Running an engine: buffers allocated once, one CUDA graph per batch size, asynchronous copies.
+
+B images, C classes; inputs float32 [B, 3, H, W], logits float32 [B, C], as in every artifact.
+
+A recorded graph holds the state of its execution context, so each batch size gets a context of its
+own; they share one piece of scratch memory, since one stream runs one of them at a time.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..bundle.manifest import Artifact
+import numpy as np
+
+from ..bundle.engine import EngineRecord
 from ..bundle.preprocess import Floats
-from .runtime import Runtime, RuntimeFailed
+from ..errors import Unavailable
+from . import cuda
+from .engine_loading import load_engine
+from .model_file import ModelFile
+from .runtime import RunError, Runtime, RuntimeOptions
+from .tensorrt_logger import complaint, quiet_logger
+from .tensorrt_machine import this_machine
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+Resource = TypeVar("Resource", cuda.Memory, cuda.Pinned, cuda.Stream)
+_MOST_PREPARED = 16  # batch sizes with a context and a graph; the least recent makes room
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One batch size, ready to run."""
+
+    context: trt.IExecutionContext
+    graph: cuda.Graph | None  # None: this engine's work cannot be recorded
 
 
 class TensorRt(Runtime):
-    """``tensorrt``. Loads an engine by the hash that the manifest lists; nothing is built here."""
+    """``tensorrt``. An engine that a manifest lists; noresource is built here.
+
+    An engine is code, so the very bytes that are given to TensorRT are hashed first, and others
+    than the manifest's are refused.
+    """
 
     name = "tensorrt"
-    _runner: Any = None
+
+    def __init__(self, model: ModelFile, options: RuntimeOptions | None = None) -> None:
+        super().__init__(model, options)
+        self.max_batch = 0
+        self._engine: Any = None
+        self._runtime: Any = None
+        self._logger: Any = None
+        self._resources: list[cuda.Memory | cuda.Pinned | cuda.Stream] = []
+        self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
 
     def load(self) -> None:
-        from .engine_runner import EngineError, EngineRunner
-
-        self.artifact = self._for_this_machine()
-        runner = EngineRunner.of(
-            self.bundle,
-            self.artifact,
-            device=self.options.device,
-            cuda_graphs=self.options.cuda_graphs,
-        )
+        """Verify machine and hash, load the file, and allocate everything a call needs."""
+        record = self._fitting_record()
+        content = self.model.path.read_bytes() if self.model.path.is_file() else b""
+        assert self.model.entry is not None
+        if hashlib.sha256(content).hexdigest() != self.model.entry.sha256:
+            raise RunError(
+                f"{self.file} is not the engine that the manifest lists (its SHA-256 differs): it "
+                "is not loaded; export the bundle again"
+            )
+        cuda.use(self.options.device)
         try:
-            runner.load()
-        except EngineError as error:
-            raise RuntimeFailed(str(error)) from error
-        self._runner = runner
+            self._load(content, record.version_compatible)
+        except BaseException:
+            self.unload()
+            raise
 
-    def _for_this_machine(self) -> Artifact:
-        """The engine asked for, or the one of its precision that was built for this machine."""
-        from .tensorrt_machine import this_machine
+    def _fitting_record(self) -> EngineRecord:
+        """Raises Unavailable for an engine that was built for another GPU or TensorRT."""
+        if self.model.engine is None:
+            raise RunError(f"{self.file} is no TensorRT engine by its manifest")
+        reason = self.model.engine.misfit(this_machine(self.options.device))
+        if reason is not None:
+            raise Unavailable(
+                f"{self.file}: {reason}: `mldr-deploy build-engine BUNDLE` builds one for this "
+                "machine from the ONNX file"
+            )
+        return self.model.engine
 
-        assert self.artifact is not None  # its formats are engines only
-        machine = this_machine(self.options.device)
-        for held in self.bundle.manifest.artifacts:
-            record = held.engine
-            usable = held.status == "passed" or self.bundle.allow_failed
-            same = held.precision == self.artifact.precision
-            if record is not None and usable and same and record.misfit(machine) is None:
-                return held
-        return self.artifact
+    def _load(self, content: bytes, host_code: bool) -> None:
+        import tensorrt as trt
+
+        self._logger = quiet_logger(trt)
+        # A version-compatible engine carries a small runtime of its own, which is host code.
+        self._runtime, loaded = load_engine(content, self._logger, host_code=host_code)
+        engine: trt.ICudaEngine = loaded
+        if engine is None:
+            raise RunError(f"{self.file} does not load: {complaint(self._logger)}")
+        self._engine = engine
+        self._input, self._output = _ends(engine, self.file)
+        least, _, most = engine.get_tensor_profile_shape(self._input, 0)
+        self._image = tuple(int(side) for side in most)[1:]
+        self.min_batch, self.max_batch = int(least[0]), int(most[0])
+        classes = int(tuple(engine.get_tensor_shape(self._output))[-1])
+        self._allocate(classes, int(engine.device_memory_size_v2))
+
+    def _allocate(self, classes: int, scratch: int) -> None:
+        inputs, logits = (self.max_batch, *self._image), (self.max_batch, classes)
+        self._stream = self._own(cuda.Stream())
+        self._inputs, self._logits = (
+            self._own(cuda.Pinned(inputs)),
+            self._own(cuda.Pinned(logits)),
+        )
+        self._inputs_there = self._own(cuda.Memory(self._inputs.array.nbytes))
+        self._logits_there = self._own(cuda.Memory(self._logits.array.nbytes))
+        self._scratch = self._own(cuda.Memory(scratch))
+        self._fed = 0
+
+    def _own(self, resource: Resource) -> Resource:
+        self._resources.append(resource)
+        return resource
 
     def unload(self) -> None:
-        if self._runner is not None:
-            self._runner.unload()
-            self._runner = None
+        """Give everything back; safe to call twice."""
+        while self._prepared:
+            self._forget()
+        for resource in reversed(self._resources):
+            resource.free()
+        self._resources.clear()
+        self._engine = self._runtime = self._logger = None
 
     def feed(self, inputs: Floats) -> None:
-        self._refusing(lambda: self._runner.feed(inputs))
+        """Bring ``inputs`` [B, 3, H, W] to the GPU; back when they are there."""
+        self._feed(inputs)
+        self._stream.wait()
 
     def compute(self) -> None:
-        self._refusing(self._runner.compute)
+        """Run on what was fed last; back when it is complete."""
+        self._compute()
+        self._stream.wait()
 
     def fetch(self) -> Floats:
-        logits: Floats = self._refusing(self._runner.fetch)
-        return logits
+        """The logits [B, C] on the host, the caller's own."""
+        self._fetch()
+        self._stream.wait()
+        return self._logits.array[: self._fed].copy()
 
     def __call__(self, inputs: Floats) -> Floats:
-        logits: Floats = self._refusing(lambda: self._runner(inputs))
-        return logits
+        """All three with one wait; more than ``max_batch`` images go in several calls."""
+        self._require_loaded(self._engine)
+        parts = []
+        for start in range(0, max(len(inputs), 1), self.max_batch):
+            self._feed(inputs[start : start + self.max_batch])
+            self._compute()
+            parts.append(self.fetch())
+        return np.concatenate(parts)
 
-    def _refusing(self, call: Any) -> Any:
-        from .engine_runner import EngineError
+    def _feed(self, inputs: Floats) -> None:
+        self._require_loaded(self._engine)
+        batch = len(inputs)
+        if inputs.shape[1:] != self._image or not self.min_batch <= batch <= self.max_batch:
+            image = ", ".join(str(side) for side in self._image)
+            raise RunError(
+                f"{self.file} takes [{self.min_batch} to {self.max_batch}, {image}], not "
+                f"{[*inputs.shape]}"
+            )
+        pinned = self._inputs.array[:batch]
+        np.copyto(pinned, inputs)
+        self._stream.to_device(self._inputs_there, pinned)
+        self._fed = batch
 
-        try:
-            return call()
-        except EngineError as error:
-            raise RuntimeFailed(str(error)) from error
+    def _compute(self) -> None:
+        self._require_loaded(self._engine)
+        if not self._fed:
+            raise RuntimeError("feed before compute")
+        prepared = self._prepare(self._fed)
+        if prepared.graph is not None:
+            self._stream.replay(prepared.graph)
+        else:
+            self._enqueue(prepared.context)
+
+    def _fetch(self) -> None:
+        self._require_loaded(self._engine)
+        self._stream.to_host(self._logits.array[: self._fed], self._logits_there)
+
+    def _prepare(self, batch: int) -> _Prepared:
+        if batch in self._prepared:
+            self._prepared.move_to_end(batch)
+            return self._prepared[batch]
+        while len(self._prepared) >= _MOST_PREPARED:
+            self._forget()
+        context = self._context(batch)
+        graph = None
+        if self.options.cuda_graphs:
+            # Once outside of the recording: the first call allocates and updates lazily.
+            self._enqueue(context)
+            self._stream.wait()
+            try:
+                graph = self._stream.record(lambda: self._enqueue(context))
+            except (cuda.CudaError, RunError):
+                graph = None  # for example a loop whose length the host decides
+        self._prepared[batch] = _Prepared(context, graph)
+        return self._prepared[batch]
+
+    def _context(self, batch: int) -> trt.IExecutionContext:
+        import tensorrt as trt
+
+        engine: trt.ICudaEngine = self._engine
+        context = engine.create_execution_context(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        if context is None:
+            raise RunError(f"{self.file}: no execution context: {complaint(self._logger)}")
+        context.set_device_memory(self._scratch.address, self._scratch.size)
+        accepted = (
+            context.set_input_shape(self._input, (batch, *self._image))
+            and context.set_tensor_address(self._input, self._inputs_there.address)
+            and context.set_tensor_address(self._output, self._logits_there.address)
+        )
+        if not accepted:
+            raise RunError(f"{self.file} refuses {batch} images: {complaint(self._logger)}")
+        return context
+
+    def _enqueue(self, context: trt.IExecutionContext) -> None:
+        if not context.execute_async_v3(self._stream.handle):
+            raise RunError(f"{self.file} does not run: {complaint(self._logger)}")
+
+    def _forget(self) -> None:
+        _, prepared = self._prepared.popitem(last=False)
+        if prepared.graph is not None:
+            prepared.graph.free()
+
+
+def _ends(engine: trt.ICudaEngine, file: str) -> tuple[str, str]:
+    """Names of the one input and the one output. Raises RunError for anyresource else."""
+    import tensorrt as trt
+
+    names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
+    inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+    outputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+    floats = all(engine.get_tensor_dtype(n) == trt.DataType.FLOAT for n in names)
+    if len(inputs) != 1 or len(outputs) != 1 or not floats:
+        raise RunError(f"{file} has other tensors than one float32 input and one output: {names}")
+    return inputs[0], outputs[0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from importlib import metadata
 
 from ..bundle.engine import Machine
+from ..bundle.manifest import Artifact
 from ..errors import Unavailable
 from . import cuda
 
@@ -24,6 +26,15 @@ def this_machine(device: int = 0) -> Machine:
         tensorrt=trt.__version__,
         driver=properties.driver,
     )
+
+
+def fitting(artifacts: Iterable[Artifact], precision: str, machine: Machine) -> Artifact | None:
+    """The first engine of ``precision`` that runs on ``machine``; None: there is none."""
+    for artifact in artifacts:
+        record = artifact.engine
+        if artifact.precision == precision and record and record.misfit(machine) is None:
+            return artifact
+    return None
 
 
 def require() -> None:

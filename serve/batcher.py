@@ -88,8 +88,9 @@ class Batcher:
     def start(self) -> None:
         """Start computing; call it inside the running event loop."""
         self._loop = asyncio.get_running_loop()
-        size = self._runtime.bundle.manifest.preprocessing.size
-        self._buffer: Floats = np.zeros((self.max_batch, 3, *size), np.float32)
+        spec = self._runtime.model.preprocessing
+        assert spec is not None  # a bundle's file has it
+        self._buffer: Floats = np.zeros((self.max_batch, 3, *spec.size), np.float32)
         self._thread.start()
 
     async def submit(self, inputs: Floats, deadline: float) -> Answer:

@@ -85,7 +85,7 @@ def _facts(service: Service) -> str:
     shape = ", ".join(str(side) for side in manifest.input.shape)
     rows = [
         ("model", f"{service.model}, {len(manifest.labels)} labels"),
-        ("runs", f"{service.runtime.file.name} ({service.runtime.precision}) in "
+        ("runs", f"{service.runtime.model.path.name} ({service.runtime.model.precision}) in "
                  f"{service.runtime.name}"),
         ("input", f"{manifest.input.name} [{shape}], at most {service.max_batch} "
                   "images a request"),

@@ -113,7 +113,7 @@ async def infer_tensors(service: Service, request: Request) -> Response:
 
 
 def _metadata(service: Service) -> ModelMetadata:
-    manifest, artifact = service.manifest, service.runtime.artifact
+    manifest, artifact = service.manifest, service.runtime.model.artifact
     tensors = [
         TensorMetadata(
             name=spec.name,
@@ -123,8 +123,8 @@ def _metadata(service: Service) -> ModelMetadata:
         for spec in (manifest.input, manifest.output)
     ]
     details: dict[str, Any] = {
-        "artifact": service.runtime.file.name,
-        "precision": service.runtime.precision,
+        "artifact": service.runtime.model.path.name,
+        "precision": service.runtime.model.precision,
         "max_batch": service.max_batch,
         "parity": artifact.status if artifact else "reference",
     }

@@ -31,9 +31,9 @@ def model_config(service: Service) -> dict[str, Any]:
             },
         },
         "instance_group": [{"name": service.model, "kind": "KIND_AUTO", "count": 1}],
-        "default_model_filename": service.runtime.file.name,
+        "default_model_filename": service.runtime.model.path.name,
         "parameters": {
-            "precision": {"string_value": service.runtime.precision},
+            "precision": {"string_value": service.runtime.model.precision},
             "labels": {"string_value": "\n".join(manifest.labels)},
         },
     }

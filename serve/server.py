@@ -40,15 +40,15 @@ def serve(
         options = RuntimeOptions(threads=config.threads)
         runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
         with runtime:
-            difference = prove_golden(runtime)
+            difference = prove_golden(bundle, runtime)
             progress.note(
-                f"{runtime.file.name} ({runtime.precision}) in {runtime.name}: golden images "
-                f"answered as at export (|dlogit| {difference:.1e})"
+                f"{runtime.model.path.name} ({runtime.model.precision}) in {runtime.name}: golden "
+                f"images answered as at export (|dlogit| {difference:.1e})"
             )
             from .app import create_app
             from .service import Service
 
-            service = Service(runtime, config)
+            service = Service(bundle.manifest, runtime, config)
             progress.note(
                 f"model {service.model} on {url_of(listening)}  "
                 f"(/docs, /classify, /v2, /metrics; Ctrl-C stops)"

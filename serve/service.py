@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
@@ -43,11 +44,17 @@ class Service:
     ``start`` in the event loop, ``stop`` at the end.
     """
 
-    def __init__(self, runtime: Runtime, config: ServeConfig, replica: str | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        runtime: Runtime,
+        config: ServeConfig,
+        replica: str | None = None,
+    ) -> None:
         self.runtime = runtime
         self.replica = replica
         self.config = config
-        self.manifest = runtime.bundle.manifest
+        self.manifest = manifest
         self.model = config.name or str(self.manifest.model.get("name", "student"))
         self.metrics = Metrics(replica)
         self.statistics = ModelStatistics(name=self.model, version=VERSION)

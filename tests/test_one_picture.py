@@ -168,7 +168,7 @@ def test_uploads_to_the_service(photographs: Photographs, exported: Bundle) -> N
         return [(await service.prepare(data, "", deadline)).inputs[0] for data in files]
 
     with open_runtime(exported, "onnxruntime-cpu", None, RuntimeOptions(threads=1)) as runtime:
-        inputs = asyncio.run(prepared(Service(runtime, ServeConfig())))
+        inputs = asyncio.run(prepared(Service(exported.manifest, runtime, ServeConfig())))
     assert np.array_equal(np.stack(inputs), normalise(photographs.truth, SPEC))
 
 

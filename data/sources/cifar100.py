@@ -12,7 +12,7 @@ from ..config import DataConfig
 from ..fetch import Archive
 from ..raw import RawDataset
 from . import cifar_archive
-from .published import Shards, load_published
+from .published import PublishedShards, load_published
 
 ARCHIVE = Archive(
     title="CIFAR-100",
@@ -20,7 +20,7 @@ ARCHIVE = Archive(
     url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     md5="eb9058c3a382ffc7106e4002c42a8d85",
 )
-SHARDS = Shards("cifar100", held_out="test", label="fine_label", title="fine_name")
+SHARDS = PublishedShards("cifar100", held_out="test", label="fine_label", title="fine_name")
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:

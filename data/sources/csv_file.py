@@ -30,7 +30,7 @@ _MISSING = "rows whose file does not exist"
 
 
 @dataclass(frozen=True)
-class Row:
+class CsvRow:
     """One picture as the table has it."""
 
     line: int
@@ -59,7 +59,7 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     return with_held_out(classes, parts, config.test_fraction, tuple(left_out))
 
 
-def read_rows(table: Path, path_column: str | None, label_column: str | None) -> list[Row]:
+def read_rows(table: Path, path_column: str | None, label_column: str | None) -> list[CsvRow]:
     """The rows of the file, checked. Raises MldrError naming the line that is wrong."""
     lines = csv.reader(io.StringIO(_text(table), newline=""), delimiter=_delimiter(table))
     header = [name.strip() for name in next(lines, [])]
@@ -123,7 +123,7 @@ def _columns(
     }
 
 
-def _row(table: Path, line: int, cells: list[str], width: int, at: dict[str, int | None]) -> Row:
+def _row(table: Path, line: int, cells: list[str], width: int, at: dict[str, int | None]) -> CsvRow:
     if len(cells) != width:
         raise MldrError(
             f"{table}, line {line} has {len(cells)} cells where the first has {width}: put cells "
@@ -134,14 +134,14 @@ def _row(table: Path, line: int, cells: list[str], width: int, at: dict[str, int
         if not cell:
             raise MldrError(f"{table}, line {line} has no {name}")
     if at["split"] is None:
-        return Row(line, path, label, "")
+        return CsvRow(line, path, label, "")
     known = split_called(split)
     if known is None:
         raise MldrError(f"{table}, line {line}: split {split!r} is none of train, val and test")
-    return Row(line, path, label, known)
+    return CsvRow(line, path, label, known)
 
 
-def _labelled(table: Path, rows: list[Row]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labelled(table: Path, rows: list[CsvRow]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Label of every row as a number, and the classes."""
     texts = [row.label for row in rows]
     numbers = all(text.isascii() and text.lstrip("-").isdigit() for text in texts)
@@ -155,7 +155,7 @@ def _labelled(table: Path, rows: list[Row]) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def _split(
-    table: Path, split: str, rows: list[Row], labels: np.ndarray
+    table: Path, split: str, rows: list[CsvRow], labels: np.ndarray
 ) -> tuple[RawSplit, list[tuple[int, Stray]]]:
     """The pictures of one split, and (label, what) of the rows that name none."""
     paths: list[Path] = []

@@ -16,7 +16,7 @@ from ..config import DataConfig
 from ..images import FileImages
 from ..naming import class_name, split_called, splits_in
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
-from ..walk import Listing, Stray, listing, look, survey, under
+from ..walk import FolderEntries, Stray, listing, look, survey, under
 
 _LOOSE = "pictures that lie in no class folder"
 _LAYOUT = "train/ and val/ hold a folder a class"
@@ -55,7 +55,7 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     return with_held_out(classes, splits, config.test_fraction, tuple(left_out))
 
 
-def _places(path: Path, top: Listing) -> dict[str, Path]:
+def _places(path: Path, top: FolderEntries) -> dict[str, Path]:
     """Folder of each split; PATH itself is train where nothing is called like a split."""
     named = [(split, name) for name in top.folders if (split := split_called(name))]
     if not named:
@@ -80,7 +80,7 @@ def _places(path: Path, top: Listing) -> dict[str, Path]:
     return {split: places[split] for split in ("train", "val", "test") if split in places}
 
 
-def _refuse_hidden_splits(path: Path, top: Listing) -> None:
+def _refuse_hidden_splits(path: Path, top: FolderEntries) -> None:
     """Raise MldrError where class folders look like splits, or hold splits of their own."""
     spoken = {name: splits_in(name) for name in top.folders}
     if len(set().union(*spoken.values())) > 1:

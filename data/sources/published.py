@@ -15,7 +15,7 @@ from .parquet import class_names, read_table
 
 
 @dataclass(frozen=True)
-class Shards:
+class PublishedShards:
     """``NAME-train-*.parquet``, ``NAME-HELD_OUT.parquet`` and ``NAME-classes.csv``."""
 
     name: str
@@ -42,7 +42,7 @@ class Shards:
 
 def load_published(
     archive: Archive,
-    shards: Shards,
+    shards: PublishedShards,
     from_folder: Callable[[Path], RawDataset],
     config: DataConfig,
     progress: Progress,

@@ -19,7 +19,7 @@ from ..fetch import Archive
 from ..images import FileImages
 from ..raw import RawDataset, RawSplit
 from ..walk import survey
-from .published import Shards, load_published
+from .published import PublishedShards, load_published
 
 ARCHIVE = Archive(
     title="Tiny-ImageNet",
@@ -27,7 +27,7 @@ ARCHIVE = Archive(
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     md5="90528d7ca1a48142e341f4ef8d21d0de",
 )
-SHARDS = Shards("tiny-imagenet", held_out="val", label="label", title="words")
+SHARDS = PublishedShards("tiny-imagenet", held_out="val", label="label", title="words")
 
 
 def load(config: DataConfig, progress: Progress) -> RawDataset:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .half import half_kind
 from .islands import ElementType
-from .write_half import half_kind
 
 # Operators that TensorRT takes in fp32 and not in bf16: those that TensorRT-RTX's parser or builder
 # refuses (tests/export/tensorrt/test_differences.py), those without bf16 in the support matrix of

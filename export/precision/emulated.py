@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle.manifest import Runnable
-from ...runtimes.runner import OnnxRunner, Runner
+from ...runtimes.model_file import ModelFile
+from ...runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from ...runtimes.runtime import Runtime, RuntimeOptions
 from .graph import element_types, load_graph
 
 _EXACT = {  # what comes out is what went in
@@ -22,17 +24,15 @@ _EXACT = {  # what comes out is what went in
 }  # fmt: skip
 
 
-class EmulatedRunner(OnnxRunner):
-    """``OnnxRunner`` of ``emulable`` of the file."""
-
-    def _model(self) -> str | bytes:
-        proto = emulable(load_graph(self.path))
-        return bytes(proto.SerializeToString())
+def emulating(folder: Path, runnable: Runnable, threads: int) -> Runtime:
+    """The runtime of a 16-bit file's proof."""
+    return emulated(folder / runnable.file, threads)
 
 
-def emulating(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    """The runner of a 16-bit file's proof."""
-    return EmulatedRunner(folder / runnable.file, threads)
+def emulated(path: Path, threads: int = 0) -> Runtime:
+    """``emulable`` of the file in ONNX Runtime."""
+    content = bytes(emulable(load_graph(path)).SerializeToString())
+    return OnnxRuntimeCpu(ModelFile(path, content=content), RuntimeOptions(threads=threads))
 
 
 def emulable(proto: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..job import in_onnx_runtime
+from .half import half_kind
 from .islands import ElementType
-from .write_half import half_kind
 
 FP16 = ElementType("fp16", 65504.0, 2.0**-14, 11)
 KIND = half_kind(FP16, itself=in_onnx_runtime)

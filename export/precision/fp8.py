@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...bundle.manifest import Runnable
-from ...runtimes.runner import OnnxRunner, Runner
+from ...runtimes.model_file import ModelFile
+from ...runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from ...runtimes.runtime import Runtime, RuntimeOptions
 from .qdq import SYMMETRIC
-from .write_quantised import quantised_kind
+from .search import quantised_kind
 
 _SCHEME = dataclasses.replace(SYMMETRIC, activations="fp8 (E4M3FN), symmetric, per tensor")
 LARGEST = 448.0  # of E4M3FN
@@ -63,8 +65,9 @@ def _fp8(values: Any, name: str) -> Any:
     return numpy_helper.from_array(values.astype(kind), name)
 
 
-def _without_fusions(folder: Path, runnable: Runnable, threads: int) -> Runner:
-    return OnnxRunner(folder / runnable.file, threads, fusions=False)
+def _without_fusions(folder: Path, runnable: Runnable, threads: int) -> Runtime:
+    options = RuntimeOptions(threads=threads, fusions=False)
+    return OnnxRuntimeCpu(ModelFile(folder / runnable.file), options)
 
 
 KIND = quantised_kind("fp8", _SCHEME, to_fp8, run=_without_fusions, emulated=True)

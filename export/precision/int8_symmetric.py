@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .qdq import SYMMETRIC
-from .write_quantised import quantised_kind
+from .search import quantised_kind
 
 KIND = quantised_kind("int8-symmetric", SYMMETRIC)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...bundle.preprocess import Floats, Pixels, Preprocessing, normalise, to_pixels
-from ...runtimes.runner import OnnxRunner, Runner
+from ...runtimes.runtime import Predictor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ...data.split import Split
 
 _BATCH = 32
-
-
-class GraphRunner(OnnxRunner):
-    """``OnnxRunner`` of a model in memory; ``path`` is what messages call it."""
-
-    def __init__(self, proto: Any, path: Path, threads: int = 0, *, fusions: bool = True) -> None:
-        super().__init__(path, threads, fusions=fusions)
-        self._serialized = bytes(proto.SerializeToString())
-
-    def _model(self) -> str | bytes:
-        return self._serialized
 
 
 class Judge:
@@ -41,14 +28,14 @@ class Judge:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def logits(self, runner: Runner, count: int | None = None) -> Floats:
-        """Logits float32 [count, C] of an entered runner for the first ``count`` images."""
+    def logits(self, predict: Predictor, count: int | None = None) -> Floats:
+        """Logits float32 [count, C] for the first ``count`` images."""
         pixels = self._pixels[:count]
         batches = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
-        return np.concatenate([runner(normalise(batch, self._preprocessing)) for batch in batches])
+        return np.concatenate([predict(normalise(batch, self._preprocessing)) for batch in batches])
 
-    def top1(self, runner: Runner) -> float:
+    def top1(self, predict: Predictor) -> float:
         """Top-1 accuracy, per cent; a row with NaN is wrong."""
-        logits = self.logits(runner)
+        logits = self.logits(predict)
         right = (logits.argmax(axis=1) == self._labels) & np.isfinite(logits).all(axis=1)
         return float(100 * right.mean())

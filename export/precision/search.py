@@ -13,11 +13,13 @@ from ...bundle.precisions import PRECISIONS
 from ...bundle.preprocess import Floats
 from ...bundle.quantization import Quantization, Trial
 from ...errors import MldrError
-from ...runtimes.runner import OnnxRunner
-from ..job import Job
+from ...runtimes.model_file import ModelFile
+from ...runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from ...runtimes.runtime import Runtime, RuntimeOptions
+from ..job import ArtifactKind, Job, Written
 from ..parity import log_softmax
-from .graph import load_graph
-from .judge import GraphRunner, Judge
+from .graph import load_graph, opset_of, save_graph
+from .judge import Judge
 from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
 
 _BATCH = 16
@@ -40,9 +42,11 @@ class Search:
             raise MldrError(f"{job.onnx()} has no layer with constant weights to quantise")
         config = job.config.quantize
         self.judge = Judge(job.validation, job.preprocessing, config.validation_images)
-        with OnnxRunner(job.onnx(), job.config.threads) as runner:
-            self.reference = self.judge.top1(runner)
-            self.expected = self.judge.logits(runner, config.effect_images)
+        with OnnxRuntimeCpu(
+            ModelFile(job.onnx()), RuntimeOptions(threads=job.config.threads)
+        ) as runtime:
+            self.reference = self.judge.top1(runtime)
+            self.expected = self.judge.logits(runtime, config.effect_images)
         self.trials: list[Trial] = []
         self.excluded: list[str] = []
 
@@ -111,8 +115,8 @@ class Search:
         progress, effects = self.job.progress, {}
         progress.start(f"{self.precision}: effect of each layer", len(self.layers))
         for name in self.layers:
-            with self._runner(self._graph(ranges, {name}, alone=True)) as runner:
-                logits = self.judge.logits(runner, len(self.expected))
+            with self._runtime(self._graph(ranges, {name}, alone=True)) as runtime:
+                logits = self.judge.logits(runtime, len(self.expected))
             effects[name] = _mean_kl(self.expected, logits)
             progress.advance(1)
         progress.finish()
@@ -126,13 +130,15 @@ class Search:
         graph = qdq(self.path, ranges, nodes, self.scheme, self.job.config.quantize)
         return graph if self.convert is None else self.convert(graph, self.source)
 
-    def _runner(self, graph: Any) -> GraphRunner:
-        path, threads = self.job.onnx(self.precision), self.job.config.threads
-        return GraphRunner(graph, path, threads, fusions=self.convert is None)
+    def _runtime(self, graph: Any) -> Runtime:
+        content = bytes(graph.SerializeToString())
+        model = ModelFile(self.job.onnx(self.precision), content=content)
+        threads, fusions = self.job.config.threads, self.convert is None
+        return OnnxRuntimeCpu(model, RuntimeOptions(threads=threads, fusions=fusions))
 
     def _top1(self, graph: Any) -> float:
-        with self._runner(graph) as runner:
-            return self.judge.top1(runner)
+        with self._runtime(graph) as runtime:
+            return self.judge.top1(runtime)
 
 
 def search(
@@ -151,6 +157,22 @@ def search(
         )
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".calibrating-") as folder:
         return Search(job, precision, scheme, Path(folder), convert).carry_out()
+
+
+def quantised_kind(
+    precision: str, scheme: Scheme, convert: Convert | None = None, **run: Any
+) -> ArtifactKind:
+    """The kind that writes the best graph of ``search``; ``run``: how it is run, if not by itself.
+
+    Writing raises MldrError without images to calibrate on or to judge by.
+    """
+
+    def write(job: Job) -> Written:
+        proto, record = search(job, precision, scheme, convert)
+        save_graph(proto, job.onnx(precision))
+        return Written(PRECISIONS[precision].file, opset=opset_of(proto), quantization=record)
+
+    return ArtifactKind(write, **run)
 
 
 def _mean_kl(expected: Floats, logits: Floats) -> float:

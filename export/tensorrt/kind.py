@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 from ...bundle.manifest import Runnable
 from ...bundle.precisions import PRECISIONS
-from ...bundle.preprocess import Floats
-from ...errors import Unavailable
-from ...runtimes.engine_runner import EngineError, EngineRunner
-from ...runtimes.runner import RunError
-from ...runtimes.tensorrt_machine import this_machine
+from ...runtimes.model_file import ModelFile
+from ...runtimes.runtime import Runtime
+from ...runtimes.tensorrt import TensorRt
 from ..job import Job, Written
 from .write import write_engine
 
@@ -35,30 +32,6 @@ def writer(precision: str) -> Callable[[Job], Written]:
     return write
 
 
-def run(folder: Path, runnable: Runnable, threads: int) -> EngineArtifact:
-    """The runner of an engine. Raises Unavailable when it is not for this machine."""
-    record = runnable.engine
-    if record is None:
-        raise RunError(f"{folder / runnable.file} is no TensorRT engine by its manifest")
-    reason = record.misfit(this_machine())
-    if reason is not None:
-        raise Unavailable(f"{runnable.file}: {reason}: mldr-deploy build-engine makes one for here")
-    return EngineArtifact(
-        folder / runnable.file, runnable.sha256, version_compatible=record.version_compatible
-    )
-
-
-class EngineArtifact(EngineRunner):
-    """An engine whose failures are those of any artifact: parity counts them, not a traceback."""
-
-    def __enter__(self) -> Self:
-        try:
-            return super().__enter__()
-        except EngineError as error:
-            raise RunError(str(error)) from error
-
-    def __call__(self, inputs: Floats) -> Floats:
-        try:
-            return super().__call__(inputs)
-        except EngineError as error:
-            raise RunError(str(error)) from error
+def run(folder: Path, runnable: Runnable, threads: int) -> Runtime:
+    """The runtime of an engine, which says in ``load`` whether it is for this machine."""
+    return TensorRt(ModelFile(folder / runnable.file, runnable))

@@ -28,9 +28,9 @@ class Replica:
         options = RuntimeOptions(threads=told.threads)
         runtime = open_runtime(bundle, told.runtime, told.artifact, options)
         runtime.load()  # for as long as the process lives
-        prove_golden(runtime)
+        prove_golden(bundle, runtime)
         name = serve.get_replica_context().replica_id.unique_id
-        self._service = Service(runtime, told, replica=name)
+        self._service = Service(bundle.manifest, runtime, told, replica=name)
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Ray Serve starts, calls and, when the replica is drained, stops."""

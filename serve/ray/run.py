@@ -78,7 +78,7 @@ def _chosen(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeCon
     """Runtime and artifact decided once, where all replicas run on this machine."""
     options = RuntimeOptions(threads=config.threads)
     runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
-    artifact = runtime.artifact.file if runtime.artifact else None
+    artifact = runtime.model.artifact.file if runtime.model.artifact else None
     return config.model_copy(update={"runtime": runtime.name, "artifact": artifact})
 
 

@@ -140,7 +140,8 @@ def test_every_part_asks_the_same_judge(monkeypatch: pytest.MonkeyPatch, tmp_pat
     from mldr_deploy.pipeline.environment import _cpu
     from mldr_deploy.pipeline.summary import machine as run_machine
     from mldr_deploy.profiler.machine import this_machine
-    from mldr_deploy.runtimes.runner import OnnxRunner
+    from mldr_deploy.runtimes.model_file import ModelFile
+    from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
     from mldr_deploy.runtimes.runtime import RuntimeOptions
 
     root = machine(tmp_path, "0::/\n", V2.format(top="/"), {"cpu.max": "70000 100000"})
@@ -150,7 +151,7 @@ def test_every_part_asks_the_same_judge(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert cores() == Cores(8, 8, 0.7)
     assert RuntimeOptions().cores == 1 and RuntimeOptions(threads=3).cores == 3
-    assert OnnxRunner(Path("a.onnx")).threads == 1
+    assert OnnxRuntimeCpu(ModelFile(Path("a.onnx"))).options.cores == 1
     profiled = this_machine([], RuntimeOptions())
     assert (profiled.cores, profiled.threads, profiled.cpu_quota) == (1, 1, 0.7)
     assert str(profiled).endswith("1 threads on 1 cores, CPU quota 0.7")

@@ -25,13 +25,13 @@ from mldr_deploy.distill.methods.registry import MethodConfig
 from mldr_deploy.distill.network import preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.task import Teacher
-from mldr_deploy.distill.teacher_cache import Share, TeacherCache, cache_identity
+from mldr_deploy.distill.teacher_cache import RowShare, TeacherCache, cache_identity
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.models.stages import plan_stages
 
-WHOLE = Share(0, 1)
+WHOLE = RowShare(0, 1)
 RANDOM = AugmentConfig(crop="pad", pad=4, mixup=0.8, cutmix=1.0, erase=0.25, randaugment=5)
 TWICE = TrainConfig(
     epochs=4, precision="fp32", teacher_precision="fp32", log_steps=1, teacher_views=2
@@ -144,8 +144,8 @@ def test_an_answer_that_is_no_number_is_not_kept(rig: Any, value: float, tmp_pat
 
 
 def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
-    assert Share(1, 2).columns(8) == slice(4, 8)
-    halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), Share(rank, 2)) for rank in (0, 1)]
+    assert RowShare(1, 2).columns(8) == slice(4, 8)
+    halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), RowShare(rank, 2)) for rank in (0, 1)]
     for rank, half in enumerate(halves):
         half._logits[:, half._mine] = rank + 1
     assert halves[0].row(3, torch.device("cpu")).unique().tolist() == [1.0]

@@ -23,7 +23,10 @@ from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.gates import Gates
 from mldr_deploy.export.onnx_export import export_onnx
 from mldr_deploy.export.prove import prove
-from mldr_deploy.runtimes.runner import OnnxRunner, RunError, TorchRunner
+from mldr_deploy.export.torch_reference import torch_reference
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from mldr_deploy.runtimes.runtime import RunError, RuntimeOptions
 
 CONFIG = ExportConfig(max_batch=32)
 GATE = Gates().fp32
@@ -41,7 +44,10 @@ def expected(run: Any, inputs: Any) -> dict[str, TorchValue]:
 
 
 def parity(run: Any, artifact: Path) -> ParityResult:
-    with TorchRunner(run.model) as reference, OnnxRunner(artifact, 1) as runner:
+    with (
+        torch_reference(run.model) as reference,
+        OnnxRuntimeCpu(ModelFile(artifact), RuntimeOptions(threads=1)) as runner,
+    ):
         return prove(
             reference,
             runner,
@@ -140,7 +146,10 @@ def test_a_fault_outside_of_the_graph_is_not_pinned_on_a_node(run: Any, exported
     artifact = exported.file(exported.artifact())
     other = run.record.preprocessing.model_copy(update={"channel_order": "bgr", "std": (1, 1, 1)})
     wrong = preprocess(list(run.dataset.test.pixels[:4]), other)
-    with OnnxRunner(artifact, 1) as runner, TorchRunner(run.model) as reference:
+    with (
+        OnnxRuntimeCpu(ModelFile(artifact), RuntimeOptions(threads=1)) as runner,
+        torch_reference(run.model) as reference,
+    ):
         right = preprocess(list(run.dataset.test.pixels[:4]), run.record.preprocessing)
         assert np.abs(runner(wrong) - reference(right)).max() > GATE.max_dlogit
     assert bisect(run.model, artifact, wrong, CONFIG, GATE) is None
@@ -169,7 +178,7 @@ def test_recorded_values_are_the_modules_outputs(
 
     names = ("layer1.0.bn1", "layer3.0.act2", "fc")
     hooks = [run.model.get_submodule(n).register_forward_hook(keep(n)) for n in names]
-    with TorchRunner(run.model) as reference:
+    with torch_reference(run.model) as reference:
         reference(inputs)
     for hook in hooks:
         hook.remove()

@@ -15,7 +15,9 @@ from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
-from mldr_deploy.runtimes.runner import OnnxRunner
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from mldr_deploy.runtimes.runtime import RuntimeOptions
 
 CONFIG = ExportConfig(max_batch=32)
 SMALL = [  # timm's tiny test models: one of each kind of block
@@ -58,7 +60,10 @@ def student(config: ModelConfig) -> nn.Module:
 
 def largest_difference(model: nn.Module, path: Path, batch: int) -> float:
     inputs = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
-    with OnnxRunner(path, 1) as runner, torch.inference_mode():
+    with (
+        OnnxRuntimeCpu(ModelFile(path), RuntimeOptions(threads=1)) as runner,
+        torch.inference_mode(),
+    ):
         logits = runner(inputs.numpy())
         assert logits.shape == (batch, 10) and logits.dtype == np.float32
         return float(np.abs(model(inputs).numpy() - logits).max())

@@ -15,7 +15,7 @@ from mldr_deploy.bundle.parity import Gate, ParityResult
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.gates import Gates
 from mldr_deploy.export.parity import measure
-from mldr_deploy.runtimes.runner import RunError
+from mldr_deploy.runtimes.runtime import RunError
 
 LOOSE = Gate()
 FP32 = Gates().fp32.model_copy(update={"max_relative": None})

@@ -20,10 +20,12 @@ from onnx import numpy_helper
 
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.runner import OnnxRunner
+from mldr_deploy.export.scales import activation_ranges
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 ROOT = Path(__file__).resolve().parents[2]
-END_OF_TABLE = ")  # fmt: skip\n"
+END_OF_TABLE = ")  # fmt: skip\nPRECISIONS = "
 ROW = """    Precision(
         "int16", 16, "INT16", (), {"max_drop": 0.5, "max_relative": 0.01}, "a toy",
         runs_on=("cpu",)
@@ -79,7 +81,7 @@ from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.job import Job
 from mldr_deploy.export.kinds import KINDS, plan
 from mldr_deploy.export.tensorrt.write import engine_of
-from mldr_deploy.serve.runtimes.registry import RUNTIMES
+from mldr_deploy.runtimes.runtime_kinds import RUNTIMES
 
 folder = pathlib.Path(sys.argv[1])
 config = ExportConfig(precisions=["int16"], opset=21)
@@ -172,9 +174,11 @@ def test_a_row_and_a_file_are_all_that_a_precision_takes(package: Path, tmp_path
         "engine": None,
         "torch": False,
     }
+    first = activation_ranges(onnx.load(tmp_path / "student.int16.onnx"))[0]
+    assert (first.value, first.highest) == ("input", pytest.approx(np.abs(images).max()))
     with (
-        OnnxRunner(tmp_path / "student.onnx") as exact,
-        OnnxRunner(tmp_path / "student.int16.onnx") as rounded,
+        OnnxRuntimeCpu(ModelFile(tmp_path / "student.onnx")) as exact,
+        OnnxRuntimeCpu(ModelFile(tmp_path / "student.int16.onnx")) as rounded,
     ):
         error = np.abs(rounded(images) - exact(images)).max() / np.abs(exact(images)).max()
     assert 0 < error < 40 / 32767  # 27 + 4 products, each operand off by half a step at most
@@ -189,7 +193,7 @@ def test_export_proves_it_and_serves_it(package: Path, run: Any, tmp_path: Path)
     ask = (
         "import sys, pathlib\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
-        "from mldr_deploy.serve.runtimes.choose import open_runtime\n"
+        "from mldr_deploy.runtimes.choose import open_runtime\n"
         "bundle = open_bundle(pathlib.Path(sys.argv[1]))\n"
         "with open_runtime(bundle, artifact='int16') as runtime: print(runtime.name)\n"
     )

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mldr_deploy.bundle.engine import Profile
+from mldr_deploy.bundle.engine import EngineRecord, Profile
+from mldr_deploy.bundle.manifest import Runnable
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.export.tensorrt.builder import build_plan
 from mldr_deploy.export.tensorrt.config import EngineConfig
@@ -20,7 +21,9 @@ from mldr_deploy.export.tensorrt.graph import GraphView
 from mldr_deploy.export.tensorrt.proof import prove_precision
 from mldr_deploy.export.tensorrt.timing_cache import cache_file
 from mldr_deploy.runtimes import tensorrt_machine as machine
-from mldr_deploy.runtimes.engine_runner import EngineRunner
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.tensorrt import TensorRt
 
 pytestmark = pytest.mark.gpu
 KERNEL = np.random.default_rng(0).standard_normal((16, 3, 3, 3)).astype(np.float32) / 5
@@ -83,7 +86,17 @@ def test_build_prove_and_run(
     file.write_bytes(plan.content)
     digest = hashlib.sha256(plan.content).hexdigest()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    with EngineRunner(file, digest, cuda_graphs=graphs) as runner:
+    record = EngineRecord(
+        machine=here,
+        hardware="none",
+        version_compatible=False,
+        profile=Profile(min=1, opt=4, max=8),
+        source=path.name,
+        source_sha256="0" * 64,
+        proof=proof,
+    )
+    listed = Runnable(file=file.name, bytes=len(plan.content), sha256=digest, engine=record)
+    with TensorRt(ModelFile(file, listed), RuntimeOptions(cuda_graphs=graphs)) as runner:
         for seed, count in enumerate((1, 8, 3, 8, 1)):
             inputs = np.random.default_rng(seed).standard_normal((count, 3, 32, 32))
             inputs = inputs.astype(np.float32)
@@ -128,7 +141,7 @@ def test_a_bundle_gets_its_engine(bundle_here: Path) -> None:
     made = engine_here(bundle_here, "fp32")
     assert made.status == "passed", f"{made.parity}\n{made.engine}"
     bundle = open_bundle(bundle_here)
-    with EngineRunner.of(bundle, made) as runner:
+    with TensorRt(ModelFile.of(bundle, made)) as runner:
         np.testing.assert_allclose(runner(bundle.golden.inputs), bundle.golden.logits, atol=1e-3)
 
 

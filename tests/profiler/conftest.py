@@ -26,6 +26,7 @@ from mldr_deploy.profiler.report import (
     Round,
     Subject,
 )
+from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import Runtime
 
 Kinds = Sequence[tuple[str, str, str, float, float]]  # file, runtime, precision, ms, top-1
@@ -59,7 +60,7 @@ class Scripted(Runtime):
     name = "scripted"
 
     def __init__(self, bundle: Bundle, spend: Callable[[int], None], costs: dict[str, int]) -> None:
-        super().__init__(bundle, bundle.manifest.artifacts[0])
+        super().__init__(ModelFile.of(bundle, bundle.manifest.artifacts[0]))
         self.spend, self.costs, self.batch = spend, costs, 0
         self.seen: list[bytes] = []
 
@@ -83,7 +84,7 @@ class Scripted(Runtime):
 
     def fetch(self) -> Floats:
         self.spend(self.costs.get("device_to_host", 0))
-        return np.zeros((self.batch, len(self.bundle.manifest.labels)), np.float32)
+        return np.zeros((self.batch, int(self.model.output.shape[-1])), np.float32)
 
 
 def entry_of(

@@ -16,7 +16,7 @@ from mldr_deploy.errors import Unavailable
 from mldr_deploy.runtimes import onnxruntime_tensorrt_rtx as rtx
 from mldr_deploy.runtimes import runtime_kinds
 from mldr_deploy.runtimes.choose import candidates, open_runtime
-from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.model_file import ModelFile
 
 NAME = "onnxruntime-tensorrt-rtx"
 
@@ -84,7 +84,7 @@ def test_an_old_onnx_runtime_is_told(
 
 
 def test_the_profile_covers_every_batch(bundle: Bundle) -> None:
-    made = rtx.OnnxRuntimeTensorRtRtx(bundle, bundle.artifact(), RuntimeOptions())._profile()
+    made = rtx.OnnxRuntimeTensorRtRtx(ModelFile.of(bundle, bundle.artifact()))._profile()
     side = bundle.manifest.image_size
     most = bundle.manifest.max_batch
     assert made == {

@@ -17,7 +17,8 @@ from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.runtimes import choose
 from mldr_deploy.runtimes.choose import candidates, fastest, open_runtime, prove_golden
-from mldr_deploy.runtimes.runtime import Runtime, RuntimeFailed, RuntimeOptions
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.runtime import RunError, Runtime, RuntimeOptions
 from mldr_deploy.runtimes.runtime_kinds import RUNTIMES, RuntimeKind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,7 @@ def test_each_runtime_gives_the_students_logits(bundle: Bundle, name: str) -> No
         again = runtime(golden.inputs[4:5])
         np.testing.assert_allclose(logits, golden.logits[:1], atol=1e-4)  # the caller owns it
         np.testing.assert_allclose(again, golden.logits[4:5], atol=1e-4)
-        assert prove_golden(runtime) < 1e-4
+        assert prove_golden(bundle, runtime) < 1e-4
 
 
 def test_preprocess_is_the_bundles(bundle: Bundle) -> None:
@@ -67,7 +68,7 @@ def test_preprocess_is_the_bundles(bundle: Bundle) -> None:
 def test_an_input_of_another_size_is_refused_in_words(bundle: Bundle) -> None:
     with opened(bundle, "onnxruntime-cpu") as runtime:
         runtime.feed(np.zeros((1, 3, 16, 16), np.float32))
-        with pytest.raises(RuntimeFailed, match="does not run on a batch of 1"):
+        with pytest.raises(RunError, match="does not run on a batch of 1"):
             runtime.compute()
 
 
@@ -75,7 +76,7 @@ def test_an_input_of_another_size_is_refused_in_words(bundle: Bundle) -> None:
 def test_a_file_that_is_no_model_is_refused_in_words(copied: Path, name: str) -> None:
     (copied / "student.onnx").write_bytes(b"not a model")
     bundle = open_bundle(copied, verify=False)
-    with pytest.raises(RuntimeFailed, match=r"student\.onnx does not load in"):
+    with pytest.raises(RunError, match=r"student\.onnx does not load in"):
         opened(bundle, name).load()
 
 
@@ -141,16 +142,16 @@ def test_auto_takes_the_fastest_once(
     bundle = open_bundle(edit(copied, lambda c: second_artifact(c, copied)))
     tried: list[str] = []
 
-    def seconds(runtime: Runtime) -> float:
-        tried.append(runtime.file.name)
-        return 0.5 if runtime.file.name == "other.onnx" else 1.0
+    def seconds(bundle: Bundle, runtime: Runtime) -> float:
+        tried.append(runtime.file)
+        return 0.5 if runtime.file == "other.onnx" else 1.0
 
     monkeypatch.setattr(choose, "_seconds_a_call", seconds)
     chosen = fastest(bundle, candidates(bundle), ONE)
     assert chosen.artifact is not None and chosen.artifact.file == "other.onnx"
     assert chosen.kind.name != "pytorch"
     named = open_runtime(bundle, "onnxruntime-cpu", options=ONE)
-    assert named.file.name == "other.onnx"  # the fastest of what the named runtime runs
+    assert named.file == "other.onnx"  # the fastest of what the named runtime runs
     count = len(tried)
     assert {candidate.kind.name for candidate in candidates(bundle)} >= {"onnxruntime-cpu"}
     assert fastest(bundle, candidates(bundle), ONE) is chosen and len(tried) == count
@@ -167,7 +168,7 @@ def test_auto_leaves_out_what_is_wrong_on_this_machine(copied: Path, edit: Edit)
         open_runtime(bundle, "onnxruntime-cpu", options=ONE) as runtime,
         pytest.raises(MldrError, match="other logits on the golden images than at export"),
     ):
-        prove_golden(runtime)
+        prove_golden(bundle, runtime)
     with pytest.raises(MldrError, match=r"nothing on this machine runs .* as it was exported"):
         open_runtime(bundle, options=ONE)
 
@@ -177,8 +178,9 @@ def test_auto_loads_no_torch(served: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
         "from mldr_deploy.runtimes.choose import open_runtime\n"
-        f"with open_runtime(open_bundle(Path({str(served)!r}))) as runtime:\n"
-        "    print(runtime.name, runtime(runtime.bundle.golden.inputs).shape)\n"
+        f"bundle = open_bundle(Path({str(served)!r}))\n"
+        "with open_runtime(bundle) as runtime:\n"
+        "    print(runtime.name, runtime(bundle.golden.inputs).shape)\n"
         "print('torch' in sys.modules, 'onnxruntime' in sys.modules)\n"
     )
     run = subprocess.run(
@@ -197,7 +199,7 @@ def test_ort_writes_the_trace_that_was_asked_for(bundle: Bundle, tmp_path: Path)
 
     artifact: Artifact = bundle.manifest.artifacts[0]
     options = RuntimeOptions(threads=1, trace=tmp_path / "trace")
-    with OnnxRuntimeCpu(bundle, artifact, options) as runtime:
+    with OnnxRuntimeCpu(ModelFile.of(bundle, artifact), options) as runtime:
         runtime(bundle.golden.inputs[:1])
         written = Path(runtime.trace_file())
     assert written.parent == tmp_path and '"cat" : "Node"' in written.read_text()

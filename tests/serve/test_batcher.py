@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mldr_deploy.runtimes.runtime import RuntimeFailed
+from mldr_deploy.runtimes.runtime import RunError
 from mldr_deploy.serve.batcher import Batcher, BatchTimes
 from mldr_deploy.serve.refusal import Refusal
 
@@ -22,9 +22,7 @@ class Fake:
     """Logits [n, 1]: the sum of each image. ``gate`` holds every computation until it is set."""
 
     def __init__(self) -> None:
-        self.bundle = SimpleNamespace(
-            manifest=SimpleNamespace(preprocessing=SimpleNamespace(size=(2, 2)))
-        )
+        self.model = SimpleNamespace(preprocessing=SimpleNamespace(size=(2, 2)))
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[int] = []
@@ -179,7 +177,7 @@ def test_the_time_of_an_image_follows_the_runtime() -> None:
 
 def test_a_failing_runtime_fails_its_batch_only() -> None:
     async def body(batcher: Batcher, fake: Fake) -> None:
-        for error in (RuntimeFailed("broken"), ValueError("a bug")):
+        for error in (RunError("broken"), ValueError("a bug")):
             fake.fails = error
             with pytest.raises((Refusal, ValueError), match=str(error)):
                 await batcher.submit(image(1), later())

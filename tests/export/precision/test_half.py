@@ -16,13 +16,14 @@ from onnx import TensorProto, numpy_helper
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.precision.bf16 import BF16
-from mldr_deploy.export.precision.emulated import EmulatedRunner
+from mldr_deploy.export.precision.emulated import emulated
 from mldr_deploy.export.precision.fp16 import FP16
 from mldr_deploy.export.precision.graph import element_types, load_graph, save_graph
 from mldr_deploy.export.precision.half import rounded, to_half
 from mldr_deploy.export.precision.islands import ElementType, IslandConfig, islands
 from mldr_deploy.export.precision.ranges import largest_magnitudes
-from mldr_deploy.runtimes.runner import OnnxRunner
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 RNG = np.random.default_rng(0)
 NORMALISING = """
@@ -99,7 +100,7 @@ def test_ranges_are_the_largest_magnitudes_of_every_value() -> None:
 
 def emulate(proto: Any, folder: Path, values: NDArray[np.float32]) -> NDArray[np.float32]:
     save_graph(proto, folder / "half.onnx")
-    with EmulatedRunner(folder / "half.onnx") as runner:
+    with emulated(folder / "half.onnx") as runner:
         return runner(values)
 
 
@@ -258,7 +259,7 @@ def test_bf16_is_emulated_with_a_rounding_after_each_node(tmp_path: Path) -> Non
     half = to_half(graph(body, constants), TensorProto.BFLOAT16, set())
     save_graph(half, tmp_path / "bf16.onnx")
     with pytest.raises(MldrError, match="Could not find an implementation"):
-        OnnxRunner(tmp_path / "bf16.onnx").__enter__()
+        OnnxRuntimeCpu(ModelFile(tmp_path / "bf16.onnx")).__enter__()
 
     def low(values: Any) -> Any:
         return np.asarray(values, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -266,7 +267,7 @@ def test_bf16_is_emulated_with_a_rounding_after_each_node(tmp_path: Path) -> Non
     a = low(low(inputs()) @ low(constants["w"]))
     b = low(1 / (1 + np.exp(-a)))
     theirs = low(low(b * low(constants["s"])) + low(constants["d"]))
-    with EmulatedRunner(tmp_path / "bf16.onnx") as runner:
+    with emulated(tmp_path / "bf16.onnx") as runner:
         ours = runner(inputs())
     assert np.array_equal(ours, low(ours))
     assert (np.abs(ours - theirs) <= 2.0**-7 * np.abs(theirs)).all()  # one step of bf16 at most
@@ -278,7 +279,7 @@ def test_islands_of_bf16_stay_exact(tmp_path: Path) -> None:
     kept = chosen(proto, BF16)
     assert set(kept) == {"make squared", "make mean", "make root"}
     save_graph(to_half(proto, TensorProto.BFLOAT16, set(kept)), tmp_path / "bf16.onnx")
-    with EmulatedRunner(tmp_path / "bf16.onnx") as runner:
+    with emulated(tmp_path / "bf16.onnx") as runner:
         np.testing.assert_allclose(runner(values), expected(proto, values), atol=0.1)
 
 

@@ -18,7 +18,7 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.pipeline.engines import ready_to_serve
 from mldr_deploy.runtimes.choose import open_runtime
-from mldr_deploy.runtimes.runtime import RuntimeFailed
+from mldr_deploy.runtimes.runtime import RunError
 
 
 def run(*arguments: object) -> Result:
@@ -116,8 +116,8 @@ def test_serving_builds_what_does_not_fit(trt: Any, cuda: Any, path: Path) -> No
             runtime.compute()
             np.testing.assert_allclose(runtime.fetch(), bundle.golden.logits, atol=1e-3)
             np.testing.assert_allclose(runtime(inputs), bundle.golden.logits, atol=1e-3)
-            assert gpu.lower().replace(" ", "-") in runtime.file.name
-            with pytest.raises(RuntimeFailed, match=r"takes \[1 to 32, 3, 32, 32\]"):
+            assert gpu.lower().replace(" ", "-") in runtime.file
+            with pytest.raises(RunError, match=r"takes \[1 to 32, 3, 32, 32\]"):
                 runtime.feed(inputs[:, :, :8])
     assert len(bundle.manifest.artifacts) == 3
 

@@ -21,7 +21,8 @@ from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.rebuild_engine import engine_here
-from mldr_deploy.runtimes.engine_runner import EngineRunner
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.tensorrt import TensorRt
 
 CONFIG = ExportConfig(max_batch=32, targets=("onnx", "tensorrt"))
 PLAN = "engines/double-gpu-10.16.1.11.fp32.plan"
@@ -70,7 +71,7 @@ def test_export_writes_a_proven_engine(bundle: Bundle, run: Any) -> None:
 
 def test_the_engine_is_read_back_and_runs(bundle: Bundle) -> None:
     again = open_bundle(bundle.path)
-    with EngineRunner.of(again, again.artifact("fp32", "tensorrt")) as runner:
+    with TensorRt(ModelFile.of(again, again.artifact("fp32", "tensorrt"))) as runner:
         logits = runner(again.golden.inputs)
     np.testing.assert_allclose(logits, again.golden.logits, atol=1e-3)
 
@@ -95,7 +96,7 @@ def test_a_tampered_engine_is_refused(bundle: Bundle, trt: Any) -> None:
         open_bundle(bundle.path)
     held = open_bundle(bundle.path, verify=False)  # and changed after it was verified
     with pytest.raises(MldrError, match="is not the engine that the manifest lists"):
-        EngineRunner.of(held, held.artifact("fp32", "tensorrt")).load()
+        TensorRt(ModelFile.of(held, held.artifact("fp32", "tensorrt"))).load()
     assert trt.loaded == before
 
 
@@ -108,7 +109,7 @@ def test_tampered_layers_are_noticed(bundle: Bundle) -> None:
 def test_an_engine_that_is_not_listed_is_not_loaded(bundle: Bundle) -> None:
     onnx = bundle.artifact("fp32", "onnx")
     with pytest.raises(MldrError, match=r"student\.onnx is no TensorRT engine"):
-        EngineRunner.of(bundle, onnx)
+        TensorRt(ModelFile.of(bundle, onnx)).load()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_another_machine_rebuilds(
     cuda.gpu, trt.__version__ = gpu, version
     before = listing(bundle.path)
     with pytest.raises(Unavailable, match=f"{reason}: `mldr-deploy build-engine"):
-        EngineRunner.of(bundle, bundle.artifact("fp32", "tensorrt"))
+        TensorRt(ModelFile.of(bundle, bundle.artifact("fp32", "tensorrt"))).load()
     made = engine_here(bundle.path, "fp32", dataset=run.dataset)
     assert made.status == "passed" and made.parity.samples == len(run.dataset.test)
     after = listing(bundle.path)
@@ -133,7 +134,7 @@ def test_another_machine_rebuilds(
     again = open_bundle(bundle.path)
     assert [a.format for a in again.manifest.artifacts] == ["onnx", "tensorrt", "tensorrt"]
     assert again.manifest.artifacts[-1] == made
-    with EngineRunner.of(again, made) as runner:
+    with TensorRt(ModelFile.of(again, made)) as runner:
         np.testing.assert_allclose(runner(again.golden.inputs), again.golden.logits, atol=1e-3)
     loaded = trt.loaded
     assert engine_here(bundle.path, "fp32") == made  # the second time it is there

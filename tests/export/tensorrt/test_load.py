@@ -40,9 +40,13 @@ WAYS = {
         "from mldr_deploy.runtimes.engine_loading import load_engine\n"
         "load_engine(b'x', 0, host_code=False)"
     ),
-    "EngineRunner": (
-        "import hashlib\nfrom mldr_deploy.runtimes.engine_runner import EngineRunner\n"
-        "EngineRunner(Path('e.plan'), hashlib.sha256(b'x').hexdigest()).load()"
+    "TensorRt": (
+        "import hashlib\nfrom mldr_deploy.bundle.engine import EngineRecord\n"
+        "from mldr_deploy.bundle.manifest import Runnable\n"
+        "from mldr_deploy.runtimes.tensorrt import ModelFile, TensorRt\n"
+        "listed = Runnable.model_construct(sha256=hashlib.sha256(b'x').hexdigest())\n"
+        "listed = listed.model_copy(update={'engine': EngineRecord.model_construct()})\n"
+        "TensorRt(ModelFile(Path('e.plan'), listed)).load()"
     ),
     "inspector": (
         "from mldr_deploy.export.tensorrt import builder, config\n"

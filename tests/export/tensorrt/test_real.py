@@ -12,8 +12,9 @@ import pytest
 import real
 from onnx import TensorProto, helper, numpy_helper
 
-from mldr_deploy.export.precision.emulated import EmulatedRunner
-from mldr_deploy.runtimes.runner import OnnxRunner
+from mldr_deploy.export.precision.emulated import emulated
+from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 BENCHMARKS = str(real.ROOT / "benchmarks")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-symmetric", "fp8")
@@ -158,7 +159,7 @@ def test_bf16_of_mobilenetv3_holds_by_emulation(
     proto = onnx.load(job.onnx())
     assert len(hard) == sum(node.op_type == "HardSwish" for node in proto.graph.node) > 10
     images = next(job.calibration.batches(8))
-    with OnnxRunner(job.onnx()) as exact, EmulatedRunner(job.onnx("bf16")) as rounded:
+    with OnnxRuntimeCpu(ModelFile(job.onnx())) as exact, emulated(job.onnx("bf16")) as rounded:
         expected, logits = exact(images), rounded(images)
     np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
     assert 0 < np.abs(logits - expected).max() < 0.1 * expected.std()

@@ -1,0 +1,31 @@
+"""The PyTorch student as a function of arrays, which every comparison is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..bundle.preprocess import Floats
+from ..runtimes.runtime import Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@contextmanager
+def torch_reference(model: nn.Module) -> Iterator[Predictor]:
+    """``model`` where it lies, in fp32 and evaluation mode; its mode comes back afterwards."""
+    import torch
+
+    def logits(inputs: Floats) -> Floats:
+        with torch.inference_mode():
+            answer: Floats = model(torch.from_numpy(inputs)).numpy()
+        return answer
+
+    was_training = model.training
+    model.float().eval()
+    try:
+        yield logits
+    finally:
+        model.train(was_training)
