@@ -102,6 +102,8 @@ def command(
         print(built)
     if len(bundle.manifest.artifacts) > 1:
         print(artifact_table(bundle.manifest))
+    if bundle.manifest.quality is not None:
+        print(*bundle.manifest.quality.lines(), sep="\n")
     print(f"bundle: {bundle.path}")
     if bundle.manifest.at_chance:
         print(f"the student is no better than chance: {bundle.manifest.chance}; {ADVICE}")
