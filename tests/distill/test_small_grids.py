@@ -171,6 +171,20 @@ def test_bf16_output_and_gradients_are_those_of_float64(
         torch.testing.assert_close(half.double(), double, rtol=0.0, atol=0.02 * scale)
 
 
+@pytest.mark.slow
+def test_compiled_bf16_gradients_are_those_of_float32() -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(64, 64, 3, 2, 1, bias=False)
+    pixels, gradient = torch.randn(64, 64, 1, 1), torch.randn(64, 64, 1, 1)
+    (expected,) = torch.autograd.grad(conv(pixels), conv.weight, gradient)
+    compiled = torch.compile(conv, backend="aot_eager")
+    _poison()
+    with torch.autocast("cpu", torch.bfloat16), SmallGrids():
+        output = compiled(pixels)
+    (half,) = torch.autograd.grad(output, conv.weight, gradient.bfloat16())
+    torch.testing.assert_close(half, expected, rtol=0.0, atol=0.02 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize(("grid", "taken"), [((1, 1), True), ((2, 2), False)])
 def test_without_gradients_only_a_single_output_is_a_product(
     grid: tuple[int, int], taken: bool, monkeypatch: pytest.MonkeyPatch
