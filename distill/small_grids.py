@@ -9,6 +9,11 @@ as the product of matrices that it is 9 ms; a depthwise one of 256 channels on 2
 A grid counts as small where a kernel of size k with padding p reaches all H positions from every
 output i, p - stride i >= 0 and p - stride i + H <= k, likewise W, and has at most 4 positions.
 Where no gradient is asked, only a single output is worth it.
+
+In bf16 a stride over a single column of outputs is left out, in whatever grid. There
+oneDNN's kernels are wrong (torch 2.14.1): with AMX the output, where it has several rows, and with
+AVX-512 the weight's gradient, where the stride is wider than the grid and there is padding, as of
+a 3 x 3 convolution of stride 2 over 1 x 1. The values are NaN or finite and meaningless.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ def small_grids(device: torch.device) -> AbstractContextManager[object]:
 
 
 class SmallGrids(TorchFunctionMode):
-    """Takes over the calls of torch.conv2d that `applies` names; everything else passes."""
+    """Takes over the calls of torch.conv2d; everything else passes."""
 
     def __torch_function__(
         self,
@@ -61,6 +66,8 @@ def conv2d(
     """F.conv2d: [B, D, H, W] and [K, D / groups, k, l] -> [B, K, H', W']."""
     output: Tensor
     if not applies(input, weight, stride, padding, dilation):
+        if input.device.type == "cpu" and not isinstance(padding, str):
+            input, stride, padding = _one_column(input, weight, stride, padding, dilation)
         output = torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
         return output
     step, pad = _pair(stride), _pair(padding)
@@ -113,6 +120,26 @@ def _as_product(pixels: Tensor, weight: Tensor, stride: Pair, pad: Pair, groups:
     parts = (grouped @ matrices.flatten(1, 2).mT).unflatten(2, (rows, columns, -1))
     output = parts.permute(1, 2, 3, 0, 4).flatten(3)  # [g, B, H', W', K/g] -> [B, H', W', K]
     return output.permute(0, 3, 1, 2)
+
+
+def _one_column(
+    pixels: Tensor,
+    weight: Tensor,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+) -> tuple[Tensor, Pair, Pair]:
+    """Pixels, stride and padding of the same convolution, without a stride over one column.
+
+    The pixels are padded or cut to the columns that the only output column sees.
+    """
+    step, pad, width = _pair(stride), _pair(padding), pixels.shape[-1]
+    window = _pair(dilation)[1] * (weight.shape[-1] - 1) + 1
+    bf16 = torch.is_autocast_enabled("cpu") or pixels.dtype == torch.bfloat16
+    if not bf16 or step[1] == 1 or not 0 <= width + 2 * pad[1] - window < step[1]:
+        return pixels, step, pad
+    seen = F.pad(pixels, (pad[1], window - width - pad[1]))
+    return seen, (step[0], 1), (pad[0], 0)
 
 
 class _Depthwise(torch.autograd.Function):

@@ -231,8 +231,7 @@ class Trainer:
         if self.config.compile:
             torch.compiler.cudagraph_mark_step_begin()  # earlier steps' outputs may be overwritten
         bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-        quick = contextlib.nullcontext() if self.config.compile else small_grids(self.device)
-        with bf16, quick:
+        with bf16, small_grids(self.device):
             losses: dict[str, Tensor] = self.step_module(images, answers, step)
         return losses
 

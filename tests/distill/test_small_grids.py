@@ -106,7 +106,7 @@ def test_a_kernel_larger_than_the_padded_input_is_refused_as_ever() -> None:
         torch.nn.Conv2d(2, 2, 3)(torch.randn(1, 2, 1, 1))
 
 
-def test_half_precision_and_other_devices_are_left_alone() -> None:
+def test_half_precision_and_other_devices_are_no_products() -> None:
     pixels, weight = torch.randn(1, 2, 1, 1), torch.randn(2, 2, 3, 3)
     assert applies(pixels, weight, 1, 1)
     assert not applies(pixels.bfloat16(), weight.bfloat16(), 1, 1)
@@ -115,6 +115,74 @@ def test_half_precision_and_other_devices_are_left_alone() -> None:
         assert not applies(pixels, weight, 1, 1)
     assert isinstance(small_grids(CPU), SmallGrids)
     assert not isinstance(small_grids(torch.device("meta")), SmallGrids)
+
+
+# Here oneDNN's bf16 kernels write NaN or meaningless values (with AVX-512 the weight's gradient,
+# with AMX the output too), and beside it: grid, kernel, padding, stride, inputs, outputs, groups
+ONE_COLUMN = [
+    ((1, 1), 3, 1, 2, 64, 64, 1),
+    ((1, 1), 3, 1, 2, 17, 33, 1),
+    ((1, 1), 5, 2, 2, 64, 64, 4),
+    ((1, 1), 7, 3, 4, 64, 64, 64),
+    ((1, 1), 2, 1, 2, 64, 64, 1),
+    ((2, 2), 3, 1, 4, 64, 64, 1),
+    ((3, 3), 3, 1, 4, 64, 64, 1),
+    ((8, 1), 3, 1, 2, 64, 64, 1),
+    ((8, 1), (1, 3), (0, 1), (1, 2), 64, 64, 1),
+    ((8, 3), 3, 0, 2, 64, 64, 2),
+    ((14, 14), 7, (3, 0), (2, 8), 64, 64, 1),
+    ((1, 1), 3, 1, 1, 64, 64, 1),  # the others were right
+    ((1, 1), 1, 0, 2, 64, 64, 1),
+    ((2, 2), 3, 1, 2, 64, 64, 1),
+    ((1, 8), 3, 1, 2, 64, 64, 1),
+    ((8, 3), 3, 1, 2, 64, 64, 1),
+]
+
+
+def _poison() -> None:
+    """Memory just freed holds NaN, which a kernel that reads what it never wrote picks up."""
+    for exponent in range(6, 20):
+        torch.full((1 << exponent,), float("nan"), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("shape", ONE_COLUMN, ids=str)
+def test_bf16_output_and_gradients_are_those_of_float64(
+    shape: tuple[Any, ...], autocast: bool, layout: torch.memory_format
+) -> None:
+    grid, kernel, padding, stride, inputs, outputs, groups = shape
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    conv = conv.bfloat16().double()  # values that bf16 represents
+    pixels = torch.randn(16, inputs, *grid).bfloat16().contiguous(memory_format=layout)
+    exact = pixels.double().requires_grad_()
+    theirs = conv(exact)
+    gradient = torch.randn_like(theirs).bfloat16()
+    expected = (theirs, *torch.autograd.grad(theirs, (exact, conv.weight), gradient.double()))
+    pixels = (pixels.float() if autocast else pixels).requires_grad_()
+    conv = conv.float() if autocast else conv.bfloat16()
+    _poison()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), SmallGrids():
+        ours = conv(pixels)
+    computed = (ours, *torch.autograd.grad(ours, (pixels, conv.weight), gradient))
+    for half, double in zip(computed, expected, strict=True):
+        scale = float(double.detach().abs().max())
+        torch.testing.assert_close(half.double(), double, rtol=0.0, atol=0.02 * scale)
+
+
+@pytest.mark.slow
+def test_compiled_bf16_gradients_are_those_of_float32() -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(64, 64, 3, 2, 1, bias=False)
+    pixels, gradient = torch.randn(64, 64, 1, 1), torch.randn(64, 64, 1, 1)
+    (expected,) = torch.autograd.grad(conv(pixels), conv.weight, gradient)
+    compiled = torch.compile(conv, backend="aot_eager")
+    _poison()
+    with torch.autocast("cpu", torch.bfloat16), SmallGrids():
+        output = compiled(pixels)
+    (half,) = torch.autograd.grad(output, conv.weight, gradient.bfloat16())
+    torch.testing.assert_close(half, expected, rtol=0.0, atol=0.02 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(("grid", "taken"), [((1, 1), True), ((2, 2), False)])
