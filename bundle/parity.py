@@ -2,7 +2,7 @@
 
 See docs/design.md, section Parity.
 
-The measuring lives in ``export/parity.py``; a reader of a bundle needs only these records.
+The measuring lives in ``export/measure_parity.py``; a reader of a bundle needs only these records.
 """
 
 from __future__ import annotations

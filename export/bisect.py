@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..bundle.parity import Fault, Gate
 from ..bundle.preprocess import Floats
 from ..runtimes.runtime import RunError
-from .config import ExportConfig
+from .export_config import ExportConfig
 from .onnx_export import OUTPUT, trace
 from .precision.emulated import emulable
 from .precision.graph import load_graph

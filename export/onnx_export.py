@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundle.atomic import write_bytes
 from ..errors import MldrError
-from .config import ExportConfig
+from .export_config import ExportConfig
 
 if TYPE_CHECKING:
     from torch import nn

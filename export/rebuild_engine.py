@@ -27,14 +27,14 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Predictor
 from ..runtimes.tensorrt_machine import fitting, this_machine
-from .config import ExportConfig
-from .job import Written
+from .artifact_kind import Written
+from .export_config import ExportConfig
 from .kinds import KINDS
-from .parity import measure
+from .measure_parity import measure
 from .prove import Grounds, on_split, proven
-from .student import bundled_model
-from .tensorrt.config import EngineConfig
+from .tensorrt.engine_config import EngineConfig
 from .tensorrt.write import EngineFiles, write_engine
+from .trained_student import bundled_model
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset

@@ -11,8 +11,8 @@ from ..bundle.progress import Progress
 from ..bundle.reader import open_bundle
 from ..errors import MldrError
 from ..export.rebuild_engine import engine_here
-from ..export.tensorrt.built import rtx_engine_here
-from ..export.tensorrt.config import EngineConfig
+from ..export.tensorrt.engine_config import EngineConfig
+from ..export.tensorrt.rtx_engines import rtx_engine_here
 from ..export.tensorrt.write import engine_of
 from .validation import validated
 

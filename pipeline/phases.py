@@ -32,7 +32,7 @@ from ..distill.task import Teacher
 from ..distill.teacher import load_teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
-from ..export.build import build_bundle
+from ..export.build_bundle import build_bundle
 from .meeting import meeting, peer_threads, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle

@@ -17,10 +17,10 @@ from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
 from ..distill.phase import Training
 from ..errors import MldrError
-from ..export.config import ExportConfig
+from ..export.export_config import ExportConfig
 from ..models.class_order import ClassOrder
 from ..models.config import ModelConfig
-from .refusal import describe
+from .recipe_error import describe
 from .toml_text import parse_toml
 
 

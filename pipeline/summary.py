@@ -31,9 +31,9 @@ from ..distill.phase import identity_of
 from ..distill.task import Teacher
 from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
-from ..export.latency import milliseconds_per_image
-from ..export.student import bundled_model
+from ..export.measure_latency import milliseconds_per_image
 from ..export.torch_reference import torch_reference
+from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
 from .phases import Pipeline
 

@@ -15,7 +15,7 @@ import numpy as np
 from ...bundle.manifest import Island
 from ...bundle.precisions import PRECISIONS
 from ...errors import MldrError
-from ..job import ArtifactKind, Job, Runs, Written
+from ..artifact_kind import ArtifactKind, ExportContext, Runs, Written
 from .emulated import emulating
 from .graph import element_types, load_graph, opset_of, save_graph
 from .islands import ElementType, islands
@@ -29,21 +29,21 @@ _ALWAYS_FLOAT = {"Resize": (1, 2)}  # inputs that are fp32 by the standard (roi,
 def half_kind(element: ElementType, opset: int = 1, itself: Runs | None = None) -> ArtifactKind:
     """The kind of ``element``, in the operator set ``opset`` at least; ``itself`` as there."""
 
-    def write(job: Job) -> Written:
-        return _write(job, _in_opset(load_graph(job.onnx()), opset), element)
+    def write(context: ExportContext) -> Written:
+        return _write(context, _in_opset(load_graph(context.onnx()), opset), element)
 
     return ArtifactKind(write, emulating, emulated=True, itself=itself)
 
 
-def _write(job: Job, proto: Any, kind: ElementType) -> Written:
+def _write(context: ExportContext, proto: Any, kind: ElementType) -> Written:
     from onnx import TensorProto
 
     row = PRECISIONS[kind.name]
-    batches, total = job.calibration.batches(_BATCH), len(job.calibration)
-    largest = largest_magnitudes(proto, batches, total, job.progress)
-    kept = islands(proto, largest, kind, job.config.islands)
+    batches, total = context.calibration.batches(_BATCH), len(context.calibration)
+    largest = largest_magnitudes(proto, batches, total, context.progress)
+    kept = islands(proto, largest, kind, context.config.islands)
     half = to_half(proto, TensorProto.DataType.Value(row.onnx), set(kept))
-    save_graph(half, job.onnx(kind.name))
+    save_graph(half, context.onnx(kind.name))
     notes = tuple(Island(node=name, reason=reason) for name, reason in kept.items())
     return Written(row.file, opset=opset_of(proto), islands=notes)
 

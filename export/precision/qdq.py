@@ -25,8 +25,8 @@ from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..claims import MOVES
-from .config import QuantizeConfig
 from .graph import load_graph
+from .precision_config import QuantizeConfig
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What a CPU computes on integers between two convolutions; LayerNorm, Softmax and GELU never.

@@ -21,8 +21,8 @@ from ...runtimes.engine_loading import load_engine
 from ...runtimes.tensorrt_library import CLASSIC, Library
 from ...runtimes.tensorrt_logger import complaint, quiet_logger
 from . import timing_cache
-from .asked import asked_precision
-from .config import EngineConfig
+from .asked_precision import asked_precision
+from .engine_config import EngineConfig
 from .monitor import build_monitor
 from .parse import Parsed, new_builder, parse_with
 

@@ -17,7 +17,7 @@ from ...runtimes import tensorrt_library as library
 from ...runtimes.tensorrt_library import RTX_INSTALL, Library
 from . import rules
 from .differences import NEWEST_OPSET, classic
-from .graph import GraphView, named
+from .graph_view import GraphView, named
 from .parse import Parsed, parse
 
 _SHOWN = 5  # findings in the one line of a refusal
@@ -25,7 +25,7 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One thing about one node (or the graph): an error keeps the engine from being built."""
 
     severity: Severity
@@ -50,11 +50,11 @@ class Lint:
 
     file: str
     nodes: int
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     parser: str | None  # whose parser spoke, name and version; None: no library is here
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[LintFinding]:
         """What TensorRT would refuse."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
@@ -112,22 +112,24 @@ def _ask(proto: Any, rtx: bool) -> tuple[Library | None, Parsed | None]:
     return None, None
 
 
-def _parser(view: GraphView, parsed: Parsed) -> Iterator[Finding]:
+def _parser(view: GraphView, parsed: Parsed) -> Iterator[LintFinding]:
     for refusal in parsed.refusals:
         module = view.modules.get(refusal.node)
-        yield Finding("error", refusal.node, refusal.operator, refusal.reason, module)
+        yield LintFinding("error", refusal.node, refusal.operator, refusal.reason, module)
     for warning in parsed.warnings:
-        yield Finding("warning", "(the model)", "Graph", warning[:300])
+        yield LintFinding("warning", "(the model)", "Graph", warning[:300])
 
 
-def _from(found: Iterator[rules.Complaint], severity: Severity, view: GraphView) -> list[Finding]:
-    return [Finding(severity, n, op, text, view.modules.get(n)) for n, op, text in found]
+def _from(
+    found: Iterator[rules.Complaint], severity: Severity, view: GraphView
+) -> list[LintFinding]:
+    return [LintFinding(severity, n, op, text, view.modules.get(n)) for n, op, text in found]
 
 
-def _differences(view: GraphView) -> Iterator[Finding]:
+def _differences(view: GraphView) -> Iterator[LintFinding]:
     if view.opset > NEWEST_OPSET:
         text = f"opset {view.opset}, classic TensorRT takes up to {NEWEST_OPSET}"
-        yield Finding("error", "(the model)", "Graph", text)
+        yield LintFinding("error", "(the model)", "Graph", text)
     for node, text in classic(view):
         name = named(node)
-        yield Finding("error", name, node.op_type, text, view.modules.get(name))
+        yield LintFinding("error", name, node.op_type, text, view.modules.get(name))

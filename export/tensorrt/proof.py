@@ -19,7 +19,7 @@ from typing import Any
 from ...bundle.engine import PrecisionProof
 from ...bundle.precisions import by_width, precision_of_type
 from ...errors import MldrError
-from .graph import GraphView
+from .graph_view import GraphView
 
 _KEYS = ("DataType", "Datatype", "Format/Datatype", "Format")
 _MULTIPLIES = re.compile(

@@ -15,9 +15,9 @@ from ...bundle.precisions import precision_named
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ...runtimes.tensorrt_library import Library
-from .asked import asked_precision
+from .asked_precision import asked_precision
 from .builder import accepted, common_settings, serialised
-from .config import EngineConfig
+from .engine_config import EngineConfig
 from .parse import parse
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...bundle.engine import Profile
-from .graph import GraphView, named
+from .graph_view import GraphView, named
 
 Complaint = tuple[str, str, str]
 

@@ -13,8 +13,8 @@ from ...bundle.progress import Progress
 from ...errors import MldrError, Unavailable
 from ...runtimes.tensorrt_machine import this_machine
 from .builder import Plan, build_plan
-from .config import EngineConfig
-from .graph import GraphView
+from .engine_config import EngineConfig
+from .graph_view import GraphView
 from .lint import lint
 from .proof import prove_precision
 

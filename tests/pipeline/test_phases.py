@@ -334,7 +334,7 @@ def test_a_student_that_learned_nothing_is_marked_and_refused(
 ) -> None:
     """Its count of hits is set: an untrained network may be lucky."""
     chance = Chance(images=359, hits=37, largest=37)
-    monkeypatch.setattr("mldr_deploy.export.build._chance", lambda *_: chance)
+    monkeypatch.setattr("mldr_deploy.export.build_bundle._chance", lambda *_: chance)
     settings = ["method.name=scratch", "train.epochs=1"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     result = command("distill-and-export", tmp_path, *chosen)

@@ -17,10 +17,10 @@ from mldr_deploy.bundle import atomic
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import rebuild_engine
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.rebuild_engine import engine_here
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.tensorrt import TensorRt
 

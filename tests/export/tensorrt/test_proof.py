@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export.tensorrt.graph import GraphView
+from mldr_deploy.export.tensorrt.graph_view import GraphView
 from mldr_deploy.export.tensorrt.proof import (
     graph_precisions,
     multiplies,

@@ -20,14 +20,14 @@ from ..bundle.quantization import Quantization
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
+from .artifact_kind import ArtifactKind, Written
 from .calibration import Calibration, CalibrationConfig
-from .config import ExportConfig
-from .evidence import measure_again
-from .job import ArtifactKind, Written
+from .export_config import ExportConfig
 from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
-from .student import bundled_model, first_difference
 from .torch_reference import torch_reference
+from .trained_student import bundled_model, first_difference
+from .training_evidence import measure_again
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,9 +16,9 @@ from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from ..runtimes.runtime import Predictor
-from .parity import log_softmax
-from .student import Student, first_difference
+from .measure_parity import log_softmax
 from .torch_reference import torch_reference
+from .trained_student import Student, first_difference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
