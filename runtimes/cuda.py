@@ -188,8 +188,8 @@ def _checked(result: tuple[Any, ...]) -> Any:
     """The result of a call, without its error code; CudaError where there was one."""
     from cuda.bindings import runtime
 
-    error, *rest = result
+    error, *values = result
     if error != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(error)
         raise CudaError(f"CUDA: {text.decode() if isinstance(text, bytes) else text}")
-    return rest[0] if rest else None
+    return values[0] if values else None

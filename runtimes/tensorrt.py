@@ -98,25 +98,25 @@ class TensorRt(Runtime):
             raise RunError(f"{self.file} does not load: {complaint(self._logger)}")
         self._engine = engine
         self._input, self._output = _ends(engine, self.file)
-        least, _, most = engine.get_tensor_profile_shape(self._input, 0)
-        self._image = tuple(int(side) for side in most)[1:]
-        self.min_batch, self.max_batch = int(least[0]), int(most[0])
+        smallest, _, largest = engine.get_tensor_profile_shape(self._input, 0)
+        self._image = tuple(int(side) for side in largest)[1:]
+        self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
         classes = int(tuple(engine.get_tensor_shape(self._output))[-1])
         self._allocate(classes, int(engine.device_memory_size_v2))
 
     def _allocate(self, classes: int, scratch: int) -> None:
         inputs, logits = (self.max_batch, *self._image), (self.max_batch, classes)
-        self._stream = self._own(cuda.Stream())
+        self._stream = self._register(cuda.Stream())
         self._inputs, self._logits = (
-            self._own(cuda.Pinned(inputs)),
-            self._own(cuda.Pinned(logits)),
+            self._register(cuda.Pinned(inputs)),
+            self._register(cuda.Pinned(logits)),
         )
-        self._device_inputs = self._own(cuda.DeviceMemory(self._inputs.array.nbytes))
-        self._device_logits = self._own(cuda.DeviceMemory(self._logits.array.nbytes))
-        self._scratch = self._own(cuda.DeviceMemory(scratch))
+        self._device_inputs = self._register(cuda.DeviceMemory(self._inputs.array.nbytes))
+        self._device_logits = self._register(cuda.DeviceMemory(self._logits.array.nbytes))
+        self._scratch = self._register(cuda.DeviceMemory(scratch))
         self._fed = 0
 
-    def _own(self, resource: Resource) -> Resource:
+    def _register(self, resource: Resource) -> Resource:
         self._resources.append(resource)
         return resource
 

@@ -25,7 +25,7 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
-from mldr_deploy.pipeline.phases import _who
+from mldr_deploy.pipeline.phases import _subject
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
 from mldr_deploy.pipeline.summary import _kept
 from mldr_deploy.pipeline.workspace import workspace
@@ -386,11 +386,13 @@ def test_a_teacher_of_other_labels_is_refused(
 
 def test_a_stage_says_what_it_trains_and_for_how_long() -> None:
     photos = load_recipe("photos", ["train.epochs=6", "teacher.train.head_views=3"])
-    assert _who(photos, "teacher") == "tf_efficientnet_lite2 on labels, its head alone on 3 views"
+    assert (
+        _subject(photos, "teacher") == "tf_efficientnet_lite2 on labels, its head alone on 3 views"
+    )
     from_teacher = "tf_efficientnet_lite0 from tf_efficientnet_lite2 by kd"
     length = "its head alone on 2 views, then 6 epochs"
-    assert _who(photos, "student") == f"{from_teacher}, {length}"
-    assert _who(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
+    assert _subject(photos, "student") == f"{from_teacher}, {length}"
+    assert _subject(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
 
 
 def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
