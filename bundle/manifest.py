@@ -15,6 +15,7 @@ from .latency import Latency
 from .parity import Fault, ParityResult
 from .precisions import COMPUTED
 from .preprocess import Preprocessing
+from .quality import Quality
 from .quantization import Quantization
 
 SCHEMA_VERSION = 2
@@ -172,6 +173,14 @@ class Manifest(BaseModel):
         allow_inf_nan=False,
         description="What logits are divided by before the softmax, for calibrated probabilities.",
     )
+    quality: Quality | None = Field(
+        default=None,
+        description="The student class by class and its probabilities, on the test split; bundles "
+        "before it have none.",
+    )
+    quality_files: list[FileEntry] = Field(
+        default_factory=list, description="All of it as JSON, and pictures."
+    )
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -218,7 +227,8 @@ class Manifest(BaseModel):
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         texts = [entry for entry in (self.card, self.script) if entry is not None]
-        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *texts]
+        proofs = [self.weights, self.golden, *texts, *self.quality_files]
+        return [*self.artifacts, *beside, *self.built, *proofs]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

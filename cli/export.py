@@ -101,6 +101,8 @@ def command(
         print(built)
     if len(bundle.manifest.artifacts) > 1:
         print(artifact_table(bundle.manifest))
+    if bundle.manifest.quality is not None:
+        print(*bundle.manifest.quality.lines(), sep="\n")
     print(f"bundle: {bundle.path}")
     if bundle.manifest.warning is not None:
         print(bundle.manifest.warning)

@@ -36,6 +36,7 @@ from .kinds import KINDS, Key
 from .measure_latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import on_split, proven
+from .quality_record import QualityRecord
 from .tensorrt.rtx_engines import rtx_engines
 from .torch_reference import torch_reference
 from .trained_student import Student, load_student
@@ -72,17 +73,23 @@ def build_bundle(
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     require_same_data(student, dataset, trained)
-    require_same_function(student, dataset, trained, progress)
+    record = QualityRecord(require_same_function(student, dataset, trained, progress))
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
             context = _context(student, folder, config, dataset, progress)
-            _fill(context, out, dataset, provenance or {})
+            _fill(context, record, out, dataset, provenance or {})
         except OSError as error:
             raise MldrError(unwritable(out, error)) from error
     return open_bundle(out, allow_failed=True)
 
 
-def _fill(context: ExportContext, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> None:
+def _fill(
+    context: ExportContext,
+    record: QualityRecord,
+    out: Path,
+    dataset: Dataset,
+    provenance: dict[str, Any],
+) -> None:
     """Everything that a bundle holds, into the empty folder of ``context``."""
     folder, student, config = context.folder, context.student, context.config
     tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
@@ -90,18 +97,32 @@ def _fill(context: ExportContext, out: Path, dataset: Dataset, provenance: dict[
     golden = _golden(student, dataset, config.golden)
     save_golden(folder / GOLDEN, golden)
     held = keep(out, folder, student, config, context.progress)
-    made, unavailable = _artifacts(context, remaining(config, held), dataset.test)
+    made, unavailable = _artifacts(context, remaining(config, held), dataset.test, record)
     artifacts = [both[key] for key in KINDS if key in (both := held | made)]
     artifacts = _timed(context, artifacts, golden.inputs)
     built, not_built = rtx_engines(context, artifacts)
     chance = _chance(artifacts, dataset.test)
     manifest = _manifest(context, artifacts, [*unavailable, *not_built], chance, provenance)
-    manifest = manifest.model_copy(update={"built": built})
+    manifest = manifest.model_copy(
+        update={"built": built, **_quality(context, record, dataset.test, manifest.labels)}
+    )
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
     texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
     manifest = manifest.model_copy(update=texts)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _quality(
+    context: ExportContext, record: QualityRecord, test: Split, labels: list[str]
+) -> dict[str, Any]:
+    """What the manifest says of the student's quality and of its temperature."""
+    quality, files = record.written(context, test, labels)
+    return {
+        "temperature": record.answers.temperature,
+        "quality": quality,
+        "quality_files": [describe(context.folder, file) for file in files],
+    }
 
 
 def _timed(context: ExportContext, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
@@ -134,21 +155,21 @@ def _context(
 
 
 def _artifacts(
-    context: ExportContext, keys: list[Key], test: Split
+    context: ExportContext, keys: list[Key], test: Split, record: QualityRecord
 ) -> tuple[dict[Key, Artifact], list[str]]:
     """The artifacts ``keys``, and why some of them are not there."""
     artifacts: dict[Key, Artifact] = {}
     missing: dict[tuple[str, str], list[str]] = {}  # precisions by target and reason
     for key in keys:
         try:
-            artifacts[key] = _artifact(context, key, test)
+            artifacts[key] = _artifact(context, key, test, record)
         except Unavailable as error:
             missing.setdefault((key[0], str(error)), []).append(key[1])
     told = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
     return artifacts, told
 
 
-def _artifact(context: ExportContext, key: Key, test: Split) -> Artifact:
+def _artifact(context: ExportContext, key: Key, test: Split, record: QualityRecord) -> Artifact:
     """Write one artifact, measure it on the whole test split, and look into a failure."""
     (target, precision), kind, config = key, KINDS[key], context.config
     context.progress.start(f"export {target} {precision}", None)
@@ -164,6 +185,7 @@ def _artifact(context: ExportContext, key: Key, test: Split) -> Artifact:
         gate=config.gates.of(precision),
         images=context.calibration.batches(_BATCH),
         progress=context.progress,
+        record=record.recorder(),
     )
     return proven(context.folder, key, written, kind, grounds)
 

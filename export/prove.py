@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle.manifest import Artifact, Runnable, TensorSpec, describe
 from ..bundle.parity import Fault, Gate, ParityResult
@@ -138,8 +139,12 @@ def prove(
     gate: Gate,
     max_batch: int,
     progress: Progress,
+    record: Callable[[Floats, NDArray[np.int64]], None] | None = None,
 ) -> ParityResult:
-    """Parity of two entered runners on every image of ``split``, decoded as it streams."""
+    """Parity of two entered runners on every image of ``split``, decoded as it streams.
+
+    ``record`` is given the reference's logits and the labels of every batch.
+    """
     from ..data.loader import EvalBatches
 
     batches = EvalBatches(split, preprocessing, max_batch, "cpu")
@@ -152,6 +157,7 @@ def prove(
         gate=gate,
         max_batch=max_batch,
         progress=progress,
+        record=record,
     )
 
 
@@ -166,8 +172,12 @@ def on_split(
     gate: Gate,
     images: Iterable[Floats] | None,
     progress: Progress,
+    record: Callable[[Floats, NDArray[np.int64]], None] | None = None,
 ) -> Grounds:
-    """Grounds of an artifact of ``precision``: the PyTorch student on every image of ``split``."""
+    """Grounds of an artifact of ``precision``: the PyTorch student on every image of ``split``.
+
+    ``record`` as in ``prove``.
+    """
 
     def parity(runner: Predictor) -> ParityResult:
         with torch_reference(model) as reference:
@@ -180,6 +190,7 @@ def on_split(
                 gate=gate,
                 max_batch=config.max_batch,
                 progress=progress,
+                record=record,
             )
 
     def fault(path: Path, measured: ParityResult) -> Fault | None:

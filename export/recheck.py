@@ -18,6 +18,7 @@ from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
 from ..bundle.quantization import Quantization
 from ..bundle.reader import Bundle, open_bundle
+from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
 from .artifact_kind import ArtifactKind, Written
@@ -27,7 +28,7 @@ from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
 from .torch_reference import torch_reference
 from .trained_student import bundled_model, first_difference
-from .training_evidence import measure_again
+from .training_evidence import evidence_of, validation_answers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
 
 _BATCH = 16  # calibration images at a time
+_TEMPERATURE_TOLERANCE = 0.01  # part of it: logits of another machine, at an optimum that is flat
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def check_bundle(
         model = bundled_model(bundle)
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
-            findings.append(_evidence(bundle, reference, dataset, progress))
+            findings += _validation(bundle, reference, dataset, progress)
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -166,20 +168,31 @@ def _weights(bundle: Bundle, reference: Predictor) -> Finding:
     )
 
 
-def _evidence(
+def _validation(
     bundle: Bundle, reference: Predictor, dataset: Dataset | None, progress: Progress
-) -> Finding:
-    """The rebuilt student on the validation split, beside what training recorded there."""
+) -> list[Finding]:
+    """The rebuilt student on the validation split: what training recorded, and the temperature."""
     manifest, subject = bundle.manifest, "trained function"
     evidence = manifest.evidence
     if evidence is None:
-        return Finding(subject, None, "training recorded no validation figures")
+        return [Finding(subject, None, "training recorded no validation figures")]
     if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
-        return Finding(subject, None, "the data of the training are not given")
-    again = measure_again(reference, dataset.val, manifest.preprocessing, progress)
+        return [Finding(subject, None, "the data of the training are not given")]
+    answers = validation_answers(reference, dataset.val, manifest.preprocessing, progress)
+    again = None if answers is None else evidence_of(*answers, manifest.preprocessing)
     broken = evidence.contradicted_by(again)
     detail = f"validation loss {evidence.loss:.4f} and top-1 {evidence.top1:.2f} % as in training"
-    return Finding(subject, not broken, "; ".join(map(str, broken)) or detail)
+    findings = [Finding(subject, not broken, "; ".join(map(str, broken)) or detail)]
+    if answers is not None and manifest.quality is not None:
+        findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
+    return findings
+
+
+def _temperature(stored: float, again: float) -> Finding:
+    """Whether probabilities are over the temperature that validation gives."""
+    holds = abs(stored - again) <= _TEMPERATURE_TOLERANCE * again
+    detail = f"{stored:.4g} in the manifest, {again:.4g} on the validation split"
+    return Finding("temperature", holds, detail)
 
 
 def _findings(

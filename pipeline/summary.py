@@ -68,6 +68,7 @@ class RunSummary:
     seconds: dict[str, float]
     places: dict[str, str]
     machine: str
+    quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
     data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
     warning: str  # that the student is no better than chance, and what to try; empty where it is
@@ -86,6 +87,8 @@ class RunSummary:
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         if self.warning:
             console.print(f"warning {self.warning}")
+        for line in self.quality:
+            console.print(f"quality {line}", markup=False, soft_wrap=True)
         for line in self.data:
             console.print(f"data    {line}", markup=False, soft_wrap=True)
         if self.advice:
@@ -156,6 +159,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
             "run": str(space.out),
         },
         machine=machine(),
+        quality=tuple(manifest.quality.lines()) if manifest.quality else (),
         data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
         warning=manifest.warning or "",

@@ -130,6 +130,7 @@ def _subject(bundle: Bundle, requests: Requests) -> Subject:
         input=list(manifest.input.shape),
         images=len(requests.files),
         manifest_sha256=sha256(bundle.path / FILE),
+        quality=manifest.quality,
     )
 
 

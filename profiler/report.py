@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.precisions import COMPUTED
+from ..bundle.quality import Quality
 from ..bundle.schema import read_record
 from ..bundle.shipping import Recommendation
 from .config import ProfileConfig
@@ -243,6 +244,9 @@ class Subject(BaseModel):
     input: list[int | str] = Field(description="Shape of the input.")
     images: int = Field(ge=1, description="Distinct real images that requests rotate through.")
     manifest_sha256: str = Field(description="Hash of the manifest.")
+    quality: Quality | None = Field(
+        default=None, description="The student class by class, from the manifest."
+    )
 
 
 class Report(BaseModel):

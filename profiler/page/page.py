@@ -9,6 +9,7 @@ from ..figures import figure
 from ..report import Report
 from ..request_stages import STAGES
 from . import curves, rows, tables
+from .quality import quality_cards
 from .style import CSS
 from .svg import colour
 
@@ -48,6 +49,7 @@ def _sections(report: Report) -> Iterator[str]:
         yield f'<div class="warn"><ul>{listed}</ul></div>'
     yield "<h2>Every artifact at batch 1</h2>"
     yield tables.overview(report)
+    yield from _section("How good it is", quality_cards(report.subject.quality))
     yield from _section("Latency at batch 1", _latency(report))
     yield from _section("Accuracy against cost", _accuracy(report))
     yield from _section("Batch sizes", _batches(report))

@@ -395,6 +395,7 @@ def test_a_stage_says_what_it_trains_and_for_how_long() -> None:
     assert _subject(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
 
 
+@pytest.mark.slow
 def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
     command: Command, tmp_path: Path
 ) -> None:

@@ -23,8 +23,8 @@ from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import Accuracy, Closed, Entry, Round
 from mldr_deploy.runtimes import choose
-from mldr_deploy.runtimes.base import Runtime, RuntimeOptions
 from mldr_deploy.runtimes.choose import open_runtime, prove_golden
+from mldr_deploy.runtimes.runtime import Runtime, RuntimeOptions
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], Path]
 FIRST, SECOND = "student.onnx", "student.second.onnx"
@@ -120,7 +120,7 @@ def test_every_command_ships_the_same(
     bundle = Bundle(copied, manifest)
 
     def scripted(runners: Sequence[Runtime], *_: Any, **__: Any) -> list[list[float]]:
-        return [times[runner.file.name] for runner in runners]
+        return [times[runner.file] for runner in runners]
 
     monkeypatch.setattr(choose, "in_turns", scripted)
     exported = recommended(manifest)
@@ -139,7 +139,7 @@ def test_every_command_ships_the_same(
     served = open_runtime(bundle, "onnxruntime-cpu", options=RuntimeOptions(threads=1))
     with Student(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         shown = student.forms[student.first or ""].artifact
-    assert served.file.name == shown.file == file
+    assert served.file == shown.file == file
 
 
 def test_what_was_only_emulated_is_served_when_it_is_named(copied: Path, edit: Edit) -> None:
@@ -151,7 +151,7 @@ def test_what_was_only_emulated_is_served_when_it_is_named(copied: Path, edit: E
         MldrError, match=r"student\.onnx: parity was proven by emulated.*--artifact"
     ):
         open_runtime(bundle, options=RuntimeOptions(threads=1))
-    assert open_runtime(bundle, "onnxruntime-cpu", "fp16").precision == "fp16"
+    assert open_runtime(bundle, "onnxruntime-cpu", "fp16").model.precision == "fp16"
 
 
 @pytest.mark.parametrize(("shift", "holds"), [(0.0, True), (0.19, True), (0.21, False)])
@@ -174,10 +174,10 @@ def test_check_and_serve_let_the_same_golden_logits_pass(
     assert checked["student.onnx golden logits"] is holds
     with open_runtime(bundle, "onnxruntime-cpu", "fp32") as runtime:
         if holds:
-            assert prove_golden(runtime) == pytest.approx(shift, abs=1e-4)
+            assert prove_golden(bundle, runtime) == pytest.approx(shift, abs=1e-4)
         else:
             with pytest.raises(MldrError, match=r"off by 0\.21, allowed 0\.2"):
-                prove_golden(runtime)
+                prove_golden(bundle, runtime)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
