@@ -120,7 +120,7 @@ def build(onnx: Path, name: str, kind: str, precision: str, config: EngineConfig
         plan = build_rtx_plan(
             require_rtx(), onnx, PRECISIONS[precision].computes_in, profile, config, Silent()
         )
-        asked, megabytes = plan.asked.multiplies, len(plan.content) / 1e6
+        asked, megabytes = plan.requested.multiplies, len(plan.content) / 1e6
     except MldrError as error:
         refusal = str(error)
     seconds = time.perf_counter() - begin

@@ -96,9 +96,10 @@ def _fill(
     write_tensors(folder / WEIGHTS, tensors)
     golden = _golden(student, dataset, config.golden)
     save_golden(folder / GOLDEN, golden)
-    held = keep(out, folder, student, config, context.progress)
-    made, unavailable = _artifacts(context, remaining(config, held), dataset.test, record)
-    artifacts = [both[key] for key in KINDS if key in (both := held | made)]
+    copied = keep(out, folder, student, config, context.progress)
+    written, unavailable = _artifacts(context, remaining(config, copied), dataset.test, record)
+    by_key = copied | written
+    artifacts = [by_key[key] for key in KINDS if key in by_key]
     artifacts = _timed(context, artifacts, golden.inputs)
     built, not_built = rtx_engines(context, artifacts)
     chance = _chance(artifacts, dataset.test)
@@ -165,8 +166,8 @@ def _artifacts(
             artifacts[key] = _artifact(context, key, test, record)
         except Unavailable as error:
             missing.setdefault((key[0], str(error)), []).append(key[1])
-    told = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
-    return artifacts, told
+    reasons = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
+    return artifacts, reasons
 
 
 def _artifact(context: ExportContext, key: Key, test: Split, record: QualityRecord) -> Artifact:
@@ -257,9 +258,9 @@ def _manifest(
 
 
 def _circumstances(config: ExportConfig) -> dict[str, Any]:
-    now, available = datetime.datetime.now(datetime.UTC), cores()
+    exported_at, available = datetime.datetime.now(datetime.UTC), cores()
     return {
-        "time": now.isoformat(timespec="seconds"),
+        "time": exported_at.isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -55,8 +55,8 @@ def require_same_function(
         return None
     with torch_reference(student.model) as reference:
         answers = validation_answers(reference, dataset.val, spec, progress)
-    again = None if answers is None else evidence_of(*answers, spec)
-    broken = evidence.contradicted_by(again)
+    repeated = None if answers is None else evidence_of(*answers, spec)
+    broken = evidence.contradicted_by(repeated)
     if broken:
         fed_otherwise = broken[0].kind == "preprocessing"
         cause = (

@@ -106,15 +106,15 @@ class Search:
         config, progress = self.context.config.quantize, self.context.progress
         effects = self._effects(ranges)
         order = sorted(self.layers, key=lambda name: -effects[name])
-        most, count = int(config.max_excluded * len(order)), 1
+        limit, count = int(config.max_excluded * len(order)), 1
         progress.start(f"{self.precision}: leaving layers out", None)
-        while self.reference - top1 > config.target_drop and count <= most:
+        while self.reference - top1 > config.target_drop and count <= limit:
             candidate = self._graph(ranges, set(order[count:]))
             reached = self._top1(candidate)
             progress.advance(1, left_out=f"{count} of {len(order)}", top1=reached)
             if reached > top1:
                 graph, top1, self.excluded = candidate, reached, order[:count]
-            count = 2 * count if 2 * count <= most or count == most else most
+            count = 2 * count if 2 * count <= limit or count == limit else limit
         progress.finish()
         return graph, top1
 
@@ -123,18 +123,18 @@ class Search:
         progress, effects = self.context.progress, {}
         progress.start(f"{self.precision}: effect of each layer", len(self.layers))
         for name in self.layers:
-            with self._runtime(self._graph(ranges, {name}, alone=True)) as runtime:
+            with self._runtime(self._graph(ranges, {name}, isolated=True)) as runtime:
                 logits = self.judge.logits(runtime, len(self.expected))
             effects[name] = _mean_kl(self.expected, logits)
             progress.advance(1)
         progress.finish()
         return effects
 
-    def _graph(self, ranges: Any, chosen: set[str], *, alone: bool = False) -> Any:
+    def _graph(self, ranges: Any, quantised: set[str], *, isolated: bool = False) -> Any:
         family = self.context.student.record.family
-        nodes = sorted(chosen)
-        if not alone:
-            nodes = nodes_to_quantise(self.source, chosen, family, self.scheme)
+        nodes = sorted(quantised)
+        if not isolated:
+            nodes = nodes_to_quantise(self.source, quantised, family, self.scheme)
         graph = qdq(self.path, ranges, nodes, self.scheme, self.context.config.quantize)
         return graph if self.convert is None else self.convert(graph, self.source)
 
@@ -187,5 +187,5 @@ def _mean_kl(expected: Floats, logits: Floats) -> float:
     """Infinite where a logit is not finite, so that such a layer is the first to be left out."""
     if not np.isfinite(logits).all():
         return float("inf")
-    ours, theirs = log_softmax(expected), log_softmax(logits)
-    return float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
+    expected_log, actual_log = log_softmax(expected), log_softmax(logits)
+    return float((np.exp(expected_log) * (expected_log - actual_log)).sum(axis=1).mean())

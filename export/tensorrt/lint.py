@@ -20,7 +20,7 @@ from .differences import NEWEST_OPSET, classic
 from .graph_view import GraphView, named
 from .parse import Parsed, parse
 
-_SHOWN = 5  # findings in the one line of a refusal
+_LISTED = 5  # findings in the one line of a refusal
 Severity = Literal["error", "warning"]
 
 
@@ -72,9 +72,10 @@ class Lint:
     @property
     def refusal(self) -> str:
         """The errors on one line."""
-        shown = "; ".join(f"{f.place}: {f.message}" for f in self.errors[:_SHOWN])
-        more = len(self.errors) - _SHOWN
-        return f"TensorRT cannot take {self.file}: {shown}" + (f"; {more} more" if more > 0 else "")
+        errors = "; ".join(f"{f.place}: {f.message}" for f in self.errors[:_LISTED])
+        unlisted = len(self.errors) - _LISTED
+        further = f"; {unlisted} more" if unlisted > 0 else ""
+        return f"TensorRT cannot take {self.file}: {errors}{further}"
 
 
 def lint_file(path: Path, profile: Profile, *, rtx: bool = False) -> Lint:
@@ -91,15 +92,15 @@ def lint(proto: Any, profile: Profile, file: str, *, rtx: bool = False) -> Lint:
     """
     view = GraphView(proto)
     speaker, parsed = _ask(proto, rtx)
-    found = [] if parsed is None else list(_parser(view, parsed))
-    found += _from(rules.ends(view, profile), "error", view)
-    found += _from(rules.silent(view), "error", view)
+    findings = [] if parsed is None else list(_parser(view, parsed))
+    findings += _from(rules.ends(view, profile), "error", view)
+    findings += _from(rules.silent(view), "error", view)
     if not rtx and (speaker is None or speaker.name != library.CLASSIC):
-        found += _differences(view)
-    found += _from(rules.decomposed_normalisation(view), "warning", view)
-    found += _from(rules.random(view), "warning", view)
+        findings += _differences(view)
+    findings += _from(rules.decomposed_normalisation(view), "warning", view)
+    findings += _from(rules.random(view), "warning", view)
     name = None if parsed is None else str(speaker)
-    return Lint(file, len(view.nodes), tuple(found), name)
+    return Lint(file, len(view.nodes), tuple(findings), name)
 
 
 def _ask(proto: Any, rtx: bool) -> tuple[Library | None, Parsed | None]:
@@ -121,9 +122,9 @@ def _parser(view: GraphView, parsed: Parsed) -> Iterator[LintFinding]:
 
 
 def _from(
-    found: Iterator[rules.Complaint], severity: Severity, view: GraphView
+    complaints: Iterator[rules.Complaint], severity: Severity, view: GraphView
 ) -> list[LintFinding]:
-    return [LintFinding(severity, n, op, text, view.modules.get(n)) for n, op, text in found]
+    return [LintFinding(severity, n, op, text, view.modules.get(n)) for n, op, text in complaints]
 
 
 def _differences(view: GraphView) -> Iterator[LintFinding]:

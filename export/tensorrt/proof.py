@@ -34,7 +34,7 @@ def prove_precision(claimed: str, layers: str, graph: GraphView) -> PrecisionPro
     every: Counter[str] = Counter()
     compute: Counter[str] = Counter()
     for layer in _parsed(layers):
-        kind = taken(layer)
+        kind = input_precision(layer)
         if kind is not None:
             every[kind] += 1
             if multiplies(layer):
@@ -68,11 +68,11 @@ def _objection(claimed: str, compute: Counter[str], expected: float) -> str | No
     return None
 
 
-def taken(layer: dict[str, Any]) -> str | None:
+def input_precision(layer: dict[str, Any]) -> str | None:
     """The narrowest type among the tensors that a layer takes; None: integers, or nothing told."""
     tensors = (tensor for tensor in layer.get("Inputs", []) if isinstance(tensor, dict))
-    told = " ".join(str(tensor[key]) for tensor in tensors for key in _KEYS if key in tensor)
-    return next(reversed(by_width(re.findall(r"[A-Za-z0-9]+", told))), None)
+    text = " ".join(str(tensor[key]) for tensor in tensors for key in _KEYS if key in tensor)
+    return next(reversed(by_width(re.findall(r"[A-Za-z0-9]+", text))), None)
 
 
 def multiplies(layer: dict[str, Any]) -> bool:

@@ -77,7 +77,7 @@ def write_rtx_engine(
         profile=profile,
         source=onnx.name,
         source_sha256=sha256(onnx),
-        asked=plan.asked,
+        asked=plan.requested,
     )
     engine = BuiltEngine(**describe(folder, file).model_dump(), precision=precision, rtx=record)
     progress.note(str(engine))
@@ -98,12 +98,13 @@ def rtx_engine_here(
     library, capabilities = require_rtx(), capabilities_for(precision, config)
     for engine in bundle.manifest.built:
         rtx = engine.rtx
-        same = (engine.precision, rtx.source_sha256) == (precision, source.sha256)
-        if same and (rtx.version, tuple(rtx.capabilities)) == (library.version, capabilities):
+        same_source = (engine.precision, rtx.source_sha256) == (precision, source.sha256)
+        reach = (rtx.version, tuple(rtx.capabilities))
+        if same_source and reach == (library.version, capabilities):
             return engine
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        onnx, most = bundle.file(source), bundle.manifest.max_batch
-        engine = write_rtx_engine(onnx, folder, precision, most, config, progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        onnx, max_batch = bundle.file(source), bundle.manifest.max_batch
+        engine = write_rtx_engine(onnx, folder, precision, max_batch, config, progress)
         add_files(bundle, folder, [engine.file], {"built": [*bundle.manifest.built, engine]})
     return engine

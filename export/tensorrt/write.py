@@ -68,7 +68,7 @@ def write_engine(
         raise
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
         raise Unavailable(graph.with_module(str(error))) from error
-    progress.note(f"engine {precision}: {plan.asked}; chosen by it: {record.proof}")
+    progress.note(f"engine {precision}: {plan.requested}; chosen by it: {record.proof}")
     file, layers = engine_files(machine, precision)
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     write_bytes(folder / file, plan.content)
@@ -105,7 +105,7 @@ def _record(
         source=onnx.name,
         source_sha256=sha256(onnx),
         proof=prove_precision(computes_in, plan.layers, graph),
-        asked=plan.asked,
+        asked=plan.requested,
     )
 
 

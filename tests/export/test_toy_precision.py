@@ -36,7 +36,7 @@ FILE = '''"""int16."""
 import numpy as np
 
 from ...bundle.precisions import PRECISIONS
-from ..context import ArtifactKind, Written
+from ..artifact_kind import ArtifactKind, Written
 from .graph import load_graph, opset_of, save_graph
 from .ranges import largest_magnitudes
 

@@ -27,7 +27,7 @@ from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
 from mldr_deploy.pipeline.phases import _subject
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
-from mldr_deploy.pipeline.summary import _kept
+from mldr_deploy.pipeline.summary import _stored_rows
 from mldr_deploy.pipeline.workspace import workspace
 
 Command = Callable[..., Result]
@@ -156,14 +156,14 @@ def test_only_a_whole_summary_of_the_same_things_is_kept(
 ) -> None:
     summary = json.loads((finished[0] / "summary.json").read_text())
     path = tmp_path / "summary.json"
-    assert _kept(path, summary["measured"]) == ()  # there is none
+    assert _stored_rows(path, summary["measured"]) == ()  # there is none
     path.write_text(json.dumps(summary))
-    kept = _kept(path, summary["measured"])
+    kept = _stored_rows(path, summary["measured"])
     assert [row.top1 for row in kept] == [row["top1"] for row in summary["rows"]]
-    assert _kept(path, "other") == ()
+    assert _stored_rows(path, "other") == ()
     for damaged in ('{"rows": [{}], "measured": "x"}', '{"rows": []}', "[]", "half {"):
         path.write_text(damaged)
-        assert _kept(path, "x") == ()
+        assert _stored_rows(path, "x") == ()
 
 
 @pytest.fixture

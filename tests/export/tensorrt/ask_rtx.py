@@ -67,7 +67,7 @@ def build(folder: str) -> Any:
         precision = _precision(file)
         try:
             plan = build_rtx_plan(require_rtx(), file, precision, PROFILE, CONFIG, Silent())
-            answers[file.stem] = {"bytes": len(plan.content), "asked": plan.asked.multiplies}
+            answers[file.stem] = {"bytes": len(plan.content), "asked": plan.requested.multiplies}
         except MldrError as error:
             answers[file.stem] = {"refusal": str(error)}
     return answers
