@@ -143,7 +143,7 @@ def settle(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
 
     from mldr_deploy.bundle.trained import load_trained, save_trained
     from mldr_deploy.data.loader import EvalBatches
-    from mldr_deploy.export.student import load_student
+    from mldr_deploy.export.trained_student import load_student
 
     student = load_student(candidate["trained"])
     split, spec = candidate["dataset"].train, student.record.preprocessing
@@ -181,8 +181,8 @@ def export(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
     import numpy as np
     import onnx
 
-    from mldr_deploy.export.build import build_bundle
-    from mldr_deploy.export.config import ExportConfig
+    from mldr_deploy.export.build_bundle import build_bundle
+    from mldr_deploy.export.export_config import ExportConfig
 
     watch, config = Stopwatch(), ExportConfig(max_batch=5, threads=1, bisect=False)
     bundle = build_bundle(

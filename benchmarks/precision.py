@@ -31,8 +31,8 @@ from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.console import progress
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import KINDS
 from mldr_deploy.pipeline.artifact_table import artifact_table
 

@@ -32,16 +32,16 @@ from mldr_deploy.bundle.trained import TrainedModel
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.errors import MldrError
+from mldr_deploy.export.artifact_kind import ExportContext
 from mldr_deploy.export.calibration import Calibration, CalibrationConfig
-from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.job import Job
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import KINDS
-from mldr_deploy.export.latency import processor
-from mldr_deploy.export.precision.config import QuantizeConfig
-from mldr_deploy.export.student import Student
-from mldr_deploy.export.tensorrt.config import EngineConfig
+from mldr_deploy.export.measure_latency import processor
+from mldr_deploy.export.precision.precision_config import QuantizeConfig
+from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
+from mldr_deploy.export.trained_student import Student
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.family import family
 from mldr_deploy.models.registry import create_model
@@ -102,11 +102,11 @@ def main() -> None:
 
 def builds(name: str, size: int, folder: Path, config: EngineConfig) -> Iterator[Built]:
     """The student ``name`` in every precision, written to ``folder`` and built."""
-    job = untrained(name, size, folder)
+    context = untrained(name, size, folder)
     for precision in BUILDABLE:
         with contextlib.redirect_stdout(sys.stderr):
-            KINDS["onnx", precision].write(job)
-        yield build(job.onnx(precision), name, job.student.record.family, precision, config)
+            KINDS["onnx", precision].write(context)
+        yield build(context.onnx(precision), name, context.student.record.family, precision, config)
 
 
 def build(onnx: Path, name: str, kind: str, precision: str, config: EngineConfig) -> Built:
@@ -120,14 +120,14 @@ def build(onnx: Path, name: str, kind: str, precision: str, config: EngineConfig
         plan = build_rtx_plan(
             require_rtx(), onnx, PRECISIONS[precision].computes_in, profile, config, Silent()
         )
-        asked, megabytes = plan.asked.multiplies, len(plan.content) / 1e6
+        asked, megabytes = plan.requested.multiplies, len(plan.content) / 1e6
     except MldrError as error:
         refusal = str(error)
     seconds = time.perf_counter() - begin
     return Built(name, kind, precision, found, asked, megabytes, seconds, refusal)
 
 
-def untrained(name: str, size: int, folder: Path) -> Job:
+def untrained(name: str, size: int, folder: Path) -> ExportContext:
     """What the writers of ONNX files take, for a student of random weights and a few digits."""
     torch.manual_seed(0)
     dataset = load_dataset(DataConfig(image_size=size))
@@ -154,7 +154,7 @@ def untrained(name: str, size: int, folder: Path) -> Job:
         ),
     )
     calibration = Calibration(dataset.train, spec, export.calibration)
-    return Job(Student(model, record), folder, export, calibration, dataset.val, Silent())
+    return ExportContext(Student(model, record), folder, export, calibration, dataset.val, Silent())
 
 
 if __name__ == "__main__":

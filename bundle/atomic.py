@@ -73,14 +73,14 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """
     dest = dest.resolve()
     temporary = _begun(dest, replaces)
-    aside = temporary.with_suffix(OLD)
-    _live.update((temporary, aside))
+    replaced = temporary.with_suffix(OLD)
+    _live.update((temporary, replaced))
     try:
         yield temporary
         _swap(temporary, dest, replaces)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        _live.difference_update((temporary, aside))
+        _live.difference_update((temporary, replaced))
 
 
 def require_folder(dest: Path, *, replaces: str) -> None:
@@ -108,34 +108,34 @@ def _stays(dest: Path) -> bool:
 
 
 def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
-    aside = temporary.with_suffix(OLD)
+    replaced = temporary.with_suffix(OLD)
     try:
         _fsync_tree(temporary)
         if temporary.parent == dest:
             put_in_place(temporary, replaces)
-        elif not dest.exists() or _renamed(dest, aside):
+        elif not dest.exists() or _renamed(dest, replaced):
             try:
                 temporary.rename(dest)
             except BaseException:
-                if aside.exists():
-                    aside.rename(dest)
+                if replaced.exists():
+                    replaced.rename(dest)
                 raise
         else:
             _copy_into(dest, temporary, replaces)
         _fsync(temporary.parent)
     except OSError as error:
         raise MldrError(unwritable(dest, error)) from error
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _renamed(dest: Path, aside: Path) -> bool:
+def _renamed(dest: Path, target: Path) -> bool:
     """Rename; False where the system says that ``dest`` has its place.
 
     A folder of the same disk mounted a second time does not look like a mount point, and neither
     does one in a lower layer of a container's image.
     """
     try:
-        dest.rename(aside)
+        dest.rename(target)
     except OSError as error:
         if error.errno in (errno.EBUSY, errno.EXDEV):
             return False

@@ -41,9 +41,9 @@ def student_name(manifest: Manifest) -> str:
 
 def teacher_of(manifest: Manifest) -> dict[str, Any]:
     """What training recorded of the teacher; empty where there was none."""
-    found = _training(manifest).get("teacher")
-    if isinstance(found, dict):
-        return found
+    teacher = _training(manifest).get("teacher")
+    if isinstance(teacher, dict):
+        return teacher
     recipe = _recipe(manifest)
     named = recipe.get("teacher")
     return {"name": named["name"]} if isinstance(named, dict) and "name" in named else {}
@@ -61,22 +61,22 @@ def _head(manifest: Manifest) -> Iterator[str]:
     yield ""
     side = " x ".join(str(n) for n in manifest.preprocessing.size)
     teacher, method = teacher_of(manifest), method_of(manifest)
-    taught = ""
+    lesson = ""
     if teacher and method not in (None, "scratch"):
-        taught = f" It learned from {teacher['name']} by {method}."
+        lesson = f" It learned from {teacher['name']} by {method}."
     yield (
         f"An image classifier with {len(manifest.labels)} classes: {manifest.family}, "
-        f"{manifest.parameters / 1e6:.2f} M parameters, images of {side} pixels.{taught}"
+        f"{manifest.parameters / 1e6:.2f} M parameters, images of {side} pixels.{lesson}"
     )
     yield ""
-    shown = ", ".join(manifest.labels[:_MOST_LABELS])
-    more = len(manifest.labels) - _MOST_LABELS
-    yield f"Classes: {shown}{f' and {more} more (manifest.json)' if more > 0 else ''}."
+    names = ", ".join(manifest.labels[:_MOST_LABELS])
+    unnamed = len(manifest.labels) - _MOST_LABELS
+    yield f"Classes: {names}{f' and {unnamed} more (manifest.json)' if unnamed > 0 else ''}."
     yield ""
 
 
 def _accuracy(manifest: Manifest) -> Iterator[str]:
-    held = [a for a in manifest.artifacts if a.format != ENGINE]
+    artifacts = [a for a in manifest.artifacts if a.format != ENGINE]
     reference = manifest.artifacts[0].parity
     top5 = tells_top5(len(manifest.labels))
     yield "## How good it is"
@@ -98,14 +98,14 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     heads = ["file", "precision", "MB", "top-1 %", "top-5 %", "drop", "agreement %", "parity"]
     if not top5:
         heads.remove("top-5 %")
-    timed = next((a.latency for a in held if a.latency is not None), None)
+    timed = next((a.latency for a in artifacts if a.latency is not None), None)
     if timed is not None:
         heads.append("ms, batch 1")
-    yield from _table(heads, [_row(artifact, timed is not None, top5) for artifact in held])
+    yield from _table(heads, [_row(artifact, timed is not None, top5) for artifact in artifacts])
     if timed is not None:
         yield f"Times on {timed.machine}, {timed.threads} threads, medians."
         yield ""
-    for artifact in held:
+    for artifact in artifacts:
         for failure in artifact.parity.failures:
             yield f"- {artifact.file} FAILED its gate, do not ship it: {failure}"
         if artifact.emulated:
@@ -170,8 +170,8 @@ def _teaching(manifest: Manifest) -> Iterator[str]:
     rows = [("method", method_of(manifest))]
     if teacher:
         size = teacher.get("parameters")
-        told = f"{teacher['name']}{f', {size / 1e6:.2f} M parameters' if size else ''}"
-        rows.append(("teacher", told))
+        described = f"{teacher['name']}{f', {size / 1e6:.2f} M parameters' if size else ''}"
+        rows.append(("teacher", described))
         rows.append(("teacher, validation top-1", _percent(teacher.get("metrics", {}))))
     rows.append(("student, validation top-1", _percent(manifest.metrics)))
     train, optimizer = recipe.get("train", {}), recipe.get("optimizer", {})
@@ -255,8 +255,8 @@ def _origin(manifest: Manifest) -> Iterator[str]:
 
 def _facts(rows: Sequence[tuple[str, object]]) -> Iterator[str]:
     """Names and values; what nobody recorded is left out."""
-    known = [[name, str(value)] for name, value in rows if value is not None]
-    yield from _table(("fact", "value"), known)
+    recorded = [[name, str(value)] for name, value in rows if value is not None]
+    yield from _table(("fact", "value"), recorded)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -284,10 +284,10 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _training(manifest: Manifest) -> dict[str, Any]:
-    found = manifest.provenance.get("training", {})
-    return found if isinstance(found, dict) else {}
+    training = manifest.provenance.get("training", {})
+    return training if isinstance(training, dict) else {}
 
 
 def _recipe(manifest: Manifest) -> dict[str, Any]:
-    found = _training(manifest).get("recipe", {})
-    return found if isinstance(found, dict) else {}
+    recipe = _training(manifest).get("recipe", {})
+    return recipe if isinstance(recipe, dict) else {}

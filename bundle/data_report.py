@@ -64,11 +64,13 @@ class DataReport(BaseModel):
             yield f"{self.contradicted} training images stand twice, under different labels"
 
     def _left_out(self, reason: str, lost: bool) -> str:
-        same = [o for o in self.omissions if (o.reason, o.lost) == (reason, lost)]
-        places = [f"{o.split}/{o.label} {o.count}".replace("/ ", " ") for o in same[:_NAMED]]
-        more = f", {len(same) - _NAMED} more classes" if len(same) > _NAMED else ""
-        total = sum(o.count for o in same)
-        return f"left out: {total} {reason}: {', '.join(places)}{more}; first {same[0].first}"
+        omissions = [o for o in self.omissions if (o.reason, o.lost) == (reason, lost)]
+        places = [f"{o.split}/{o.label} {o.count}".replace("/ ", " ") for o in omissions[:_NAMED]]
+        unnamed = f", {len(omissions) - _NAMED} more classes" if len(omissions) > _NAMED else ""
+        total = sum(o.count for o in omissions)
+        return (
+            f"left out: {total} {reason}: {', '.join(places)}{unnamed}; first {omissions[0].first}"
+        )
 
 
 def data_report_of(manifest: Manifest) -> DataReport:

@@ -117,17 +117,17 @@ class EngineRecord(BaseModel):
         """Why it does not run on ``machine``; None: it does (docs/design.md, section TensorRT)."""
         built = self.machine
         if self.version_compatible:
-            ours, theirs = _version(built.tensorrt), _version(machine.tensorrt)
-            if ours[0] != theirs[0] or theirs < ours:
+            built_with, installed = _version(built.tensorrt), _version(machine.tensorrt)
+            if built_with[0] != installed[0] or installed < built_with:
                 return f"built with TensorRT {built.tensorrt}, here is {machine.tensorrt}"
         elif built.tensorrt != machine.tensorrt:
             return f"built with TensorRT {built.tensorrt}, here is {machine.tensorrt}"
-        same = built.compute_capability == machine.compute_capability
+        same_capability = built.compute_capability == machine.compute_capability
         if self.hardware == "ampere-plus" and _version(machine.compute_capability) >= (8, 0):
             return None
-        if self.hardware == "same-compute-capability" and same:
+        if self.hardware == "same-compute-capability" and same_capability:
             return None
-        if built.gpu == machine.gpu and same:
+        if built.gpu == machine.gpu and same_capability:
             return None
         return f"built for {built.gpu}, here is {machine.gpu}"
 

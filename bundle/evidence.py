@@ -40,37 +40,37 @@ class Evidence(BaseModel):
     loss: float = Field(ge=0, description="Mean cross-entropy with the labels, nats.")
     preprocessing: Preprocessing = Field(description="How the evaluation fed them.")
 
-    def contradicted_by(self, again: Evidence | None) -> list[Contradiction]:
-        """How the same measurement, made ``again``, differs from this one.
+    def contradicted_by(self, repeated: Evidence | None) -> list[Contradiction]:
+        """How ``repeated``, the same measurement made later, differs from this one.
 
         None: it could not be made, for want of images or of finite logits.
         """
-        if again is None:
+        if repeated is None:
             detail = "nothing finite came back from the validation split"
             return [Contradiction("nonfinite", detail)]
         broken = [
             Contradiction(
                 "preprocessing",
-                f"preprocessing.{name} is {_plain(now)} where training evaluated with "
-                f"{_plain(then)}",
+                f"preprocessing.{name} is {_plain(value)} where training evaluated with "
+                f"{_plain(trained_value)}",
             )
-            for name, then in self.preprocessing
-            if (now := getattr(again.preprocessing, name)) != then
+            for name, trained_value in self.preprocessing
+            if (value := getattr(repeated.preprocessing, name)) != trained_value
         ]
-        if again.images != self.images:
-            detail = f"{again.images} validation images where training had {self.images}"
+        if repeated.images != self.images:
+            detail = f"{repeated.images} validation images where training had {self.images}"
             return [*broken, Contradiction("images", detail)]
         allowed = _LOSS[0] * self.loss + _LOSS[1]
-        if abs(again.loss - self.loss) > allowed:
+        if abs(repeated.loss - self.loss) > allowed:
             detail = (
-                f"validation loss {again.loss:.5g} where training recorded {self.loss:.5g} "
-                f"(off by {abs(again.loss - self.loss):.2g}, band {allowed:.2g})"
+                f"validation loss {repeated.loss:.5g} where training recorded {self.loss:.5g} "
+                f"(off by {abs(repeated.loss - self.loss):.2g}, band {allowed:.2g})"
             )
             broken.append(Contradiction("loss", detail))
-        moved = round(abs(again.top1 - self.top1) * self.images / 100)
+        moved = round(abs(repeated.top1 - self.top1) * self.images / 100)
         if moved > _TOP1[0] * self.images + _TOP1[1]:
             detail = (
-                f"validation top-1 {again.top1:.2f} % where training recorded {self.top1:.2f} %"
+                f"validation top-1 {repeated.top1:.2f} % where training recorded {self.top1:.2f} %"
             )
             broken.append(Contradiction("top1", detail))
         return broken

@@ -91,8 +91,8 @@ def make_golden(
     """Golden images from upright RGB ``sources``; ``run`` gives the logits of inputs as fed."""
     pixels = np.stack([to_pixels(source, spec) for source in sources])
     inputs = normalise(pixels, spec)
-    nothing = np.empty((0, 0, 3), np.uint8)
-    small = (s if s.shape[0] * s.shape[1] <= LARGEST_SOURCE else nothing for s in sources)
+    omitted = np.empty((0, 0, 3), np.uint8)
+    small = (s if s.shape[0] * s.shape[1] <= LARGEST_SOURCE else omitted for s in sources)
     probes = preprocess(probe_pictures(pixels), spec)
     return Golden(index, label, pixels, inputs, run(inputs), tuple(classes), probes, tuple(small))
 
@@ -143,8 +143,8 @@ def verify_preprocessing(golden: Golden, spec: Preprocessing, path: Path) -> Non
                 f"{path}: golden image {k} is resized or cropped differently than at export: the "
                 "manifest's preprocessing or this Pillow is not the one it was proven with"
             )
-    again = normalise(golden.pixels, spec)
-    if again.shape != golden.inputs.shape or again.tobytes() != golden.inputs.tobytes():
+    inputs = normalise(golden.pixels, spec)
+    if inputs.shape != golden.inputs.shape or inputs.tobytes() != golden.inputs.tobytes():
         raise MldrError(
             f"{path}: the golden inputs do not follow from the manifest's mean, std and channel "
             "order: export the bundle again"
@@ -163,12 +163,14 @@ def verify_classes(golden: Golden, labels: Sequence[str], path: Path) -> None:
     if tuple(labels) == golden.classes:
         return
     if len(labels) != len(golden.classes):
-        what = f"{len(labels)} labels for {len(golden.classes)} classes"
+        difference = f"{len(labels)} labels for {len(golden.classes)} classes"
     else:
-        at = next(k for k, name in enumerate(golden.classes) if labels[k] != name)
-        what = f"label {at} is {labels[at]!r} where the data set had {golden.classes[at]!r}"
+        index = next(k for k, name in enumerate(golden.classes) if labels[k] != name)
+        difference = (
+            f"label {index} is {labels[index]!r} where the data set had {golden.classes[index]!r}"
+        )
     raise MldrError(
-        f"{path}: the manifest's labels are not the classes of the export ({what}): restore "
+        f"{path}: the manifest's labels are not the classes of the export ({difference}): restore "
         "manifest.json or export the bundle again"
     )
 

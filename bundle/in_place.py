@@ -43,15 +43,15 @@ def put_in_place(coming: Path, marker: str | None) -> None:
     recover(ready, marker)
 
 
-def recover(left: Path, marker: str | None) -> None:
-    """Complete the change that ``left``, a .new folder, stands for, or take back that of an .old.
+def recover(staged: Path, marker: str | None) -> None:
+    """Complete the change of ``staged``, a .new folder, or take back that of an .old folder.
 
-    Both at once stand for a change that is to be completed.
+    Where both folders exist, the change is completed.
     """
-    ready, old = left.with_suffix(NEW), left.with_suffix(OLD)
+    ready, old = staged.with_suffix(NEW), staged.with_suffix(OLD)
     source = ready if ready.is_dir() else old
     for entry in sorted(source.iterdir(), key=lambda entry: entry.name == marker):
-        target = left.parent / entry.name
+        target = staged.parent / entry.name
         if not target.exists():
             os.replace(entry, target)  # noqa: PTH105  a folder is never put into another
     for folder in (ready, old):

@@ -18,7 +18,7 @@ class Kind(Enum):
 
     PICTURE = "picture"
     LOST = "lost"  # a picture is missing because of it
-    OTHER = "other"  # nobody meant it as a picture
+    UNRELATED = "unrelated"  # nobody meant it as a picture
     DEBRIS = "debris"  # a system left it
 
 
@@ -33,7 +33,7 @@ class Verdict:
 
 _PICTURE = Verdict(Kind.PICTURE)
 _DEBRIS = Verdict(Kind.DEBRIS)
-_OTHER = Verdict(Kind.OTHER, "files that are no pictures")
+_UNRELATED = Verdict(Kind.UNRELATED, "files that are no pictures")
 _FALSE = Verdict(Kind.LOST, "files that are called like pictures and are none")
 _EMPTY = Verdict(Kind.LOST, "empty files")
 _LFS = Verdict(Kind.LOST, "Git LFS pointers (fetch with `git lfs pull`)")
@@ -73,7 +73,7 @@ def judge(name: str, head: bytes) -> Verdict:
     """What the file ``name``, whose first `picture.HEAD` bytes are ``head``, is."""
     suffix = _suffix(name)
     if suffix in _PLACEHOLDERS:
-        return _ABSENT if claims_picture(name[: -len(suffix)]) else _OTHER
+        return _ABSENT if claims_picture(name[: -len(suffix)]) else _UNRELATED
     if suffix in _RAWS:  # many are TIFF files whose first picture is a thumbnail
         return _RAW
     if head.startswith(APPLE_DOUBLE):
@@ -92,7 +92,7 @@ def _no_picture(suffix: str, head: bytes) -> Verdict:
     if suffix in _UNREAD:
         return _unread(suffix)
     if suffix not in _READ:
-        return _OTHER
+        return _UNRELATED
     if not head:
         return _EMPTY
     if head.startswith(b"version https://git-lfs"):

@@ -6,7 +6,7 @@ import errno
 import fcntl
 from typing import IO
 
-_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_LOCKED_ERRORS = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 def lock(file: IO[bytes], *, wait: bool = False) -> bool:
@@ -18,5 +18,5 @@ def lock(file: IO[bytes], *, wait: bool = False) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        return error.errno not in _TAKEN
+        return error.errno not in _LOCKED_ERRORS
     return True

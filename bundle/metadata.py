@@ -35,33 +35,33 @@ def pixels_only(data: bytes, form: str) -> tuple[bytes, Blocks]:
     return _STRIPPED[form](data)
 
 
-def has_more_scans(data: bytes, most: int) -> bool:
-    """Whether the JPEG ``data`` has more than ``most`` scans, before anything is decoded.
+def has_more_scans(data: bytes, limit: int) -> bool:
+    """Whether the JPEG ``data`` has more than ``limit`` scans, before anything is decoded.
 
     What follows the picture in the file, a phone's film for example, does not count.
     """
-    if data.count(b"\xff\xda") <= most:  # much faster
+    if data.count(b"\xff\xda") <= limit:  # much faster
         return False
-    return sum(marker == _SOS for marker, _ in _jpeg_segments(data)) > most
+    return sum(marker == _SOS for marker, _ in _jpeg_segments(data)) > limit
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(marker, segment with its marker) up to the end of the first picture."""
-    at = 2
-    while found := _NEXT_MARKER.search(data, at):
-        start, marker = found.start(), data[found.start() + 1]
+    position = 2
+    while match := _NEXT_MARKER.search(data, position):
+        start, marker = match.start(), data[match.start() + 1]
         if marker == _EOI:
             yield marker, data[start : start + 2]
             return
-        at = start + 2 + struct.unpack_from(">H", data, start + 2)[0]
+        position = start + 2 + struct.unpack_from(">H", data, start + 2)[0]
         if marker == _SOS:  # the coded pixels belong to it
-            following = _NEXT_MARKER.search(data, at)
-            at = following.start() if following else len(data)
-        yield marker, data[start:at]
+            following = _NEXT_MARKER.search(data, position)
+            position = following.start() if following else len(data)
+        yield marker, data[start:position]
 
 
 def _jpeg(data: bytes) -> tuple[bytes, Blocks]:
-    kept, blocks = [data[:2]], Blocks()
+    parts, blocks = [data[:2]], Blocks()
     for marker, segment in _jpeg_segments(data):
         content = segment[4:]
         if marker == _APP1 and content.startswith(b"Exif\0\0"):
@@ -72,43 +72,43 @@ def _jpeg(data: bytes) -> tuple[bytes, Blocks]:
         jfif = marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= 14
         adobe = marker == _APP14 and content.startswith(b"Adobe") and len(content) >= 12
         if jfif or adobe or not (_APP0 <= marker <= _APP15 or marker == _COM):
-            kept.append(segment)
-    return b"".join(kept), blocks
+            parts.append(segment)
+    return b"".join(parts), blocks
 
 
 def _png(data: bytes) -> tuple[bytes, Blocks]:
-    kept, blocks = [data[:8]], Blocks()
-    at = 8
-    while at < len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        content = data[at + 8 : at + 8 + length]
+    parts, blocks = [data[:8]], Blocks()
+    position = 8
+    while position < len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        content = data[position + 8 : position + 8 + length]
         if kind in _PIXEL_CHUNKS:
-            kept.append(data[at : at + 12 + length])
+            parts.append(data[position : position + 12 + length])
         elif kind == b"eXIf":
             blocks["exif"] = b"Exif\0\0" + content
         elif kind == b"iTXt" and content.startswith(_XMP_OF_PNG):
             blocks["xmp"] = content.removeprefix(_XMP_OF_PNG).split(b"\0", 2)[-1]
-        at += 12 + length
-    return b"".join(kept), blocks
+        position += 12 + length
+    return b"".join(parts), blocks
 
 
 def _webp(data: bytes) -> tuple[bytes, Blocks]:
     if struct.unpack_from("<I", data, 4)[0] > len(data) - 8:
         raise ValueError("truncated")
-    kept, blocks = [], Blocks()
-    at = 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        content = data[at + 8 : at + 8 + length]
+    parts, blocks = [], Blocks()
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        content = data[position + 8 : position + 8 + length]
         if kind == b"VP8X":
             flags = content[0] & ~sum(_WEBP_METADATA.values())
-            kept.append(data[at : at + 8] + bytes([flags]) + content[1:])
+            parts.append(data[position : position + 8] + bytes([flags]) + content[1:])
         elif kind not in _WEBP_METADATA:
-            kept.append(data[at : at + 8 + length + length % 2])
+            parts.append(data[position : position + 8 + length + length % 2])
         elif kind != b"ICCP":
             blocks[kind.decode().strip().lower()] = content
-        at += 8 + length + length % 2
-    body = b"WEBP" + b"".join(kept)
+        position += 8 + length + length % 2
+    body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body, blocks
 
 
@@ -125,9 +125,9 @@ def _tiff(data: bytes) -> tuple[bytes, Blocks]:
     count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
     first, size = start + (8 if big else 2), 20 if big else 12
     changed = bytearray(data)
-    for at in range(first, first + count * size, size):
-        if struct.unpack_from(order + "H", data, at)[0] not in _PIXEL_TAGS:
-            struct.pack_into(order + "H", changed, at + 2, _UNKNOWN_TYPE)
+    for position in range(first, first + count * size, size):
+        if struct.unpack_from(order + "H", data, position)[0] not in _PIXEL_TAGS:
+            struct.pack_into(order + "H", changed, position + 2, _UNKNOWN_TYPE)
     return bytes(changed), {}
 
 

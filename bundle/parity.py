@@ -2,7 +2,7 @@
 
 See docs/design.md, section Parity.
 
-The measuring lives in ``export/parity.py``; a reader of a bundle needs only these records.
+The measuring lives in ``export/measure_parity.py``; a reader of a bundle needs only these records.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ class ParityResult(BaseModel):
 
         What counts as a tie is left as the gate that was applied has it.
         """
-        tried = [check.max_dlogit or 0.0 for check in self.batches]
-        largest = max([self.max_dlogit, *tried])
+        small_batches = [check.max_dlogit or 0.0 for check in self.batches]
+        largest = max([self.max_dlogit, *small_batches])
         return Gate(
             min_agreement=self.agreement,
             max_dlogit=largest,

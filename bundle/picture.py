@@ -159,10 +159,16 @@ def _require_size(image: ImageFile, limits: Limits) -> None:
         )
     if pixels < 1:
         raise UnfitPicture("undecodable", "an image without pixels")
-    most = limits.slow_pixels
-    if most is not None and pixels > most and image.format == "PPM" and image.tile[0][0] != "raw":
+    slow_limit = limits.slow_pixels
+    if (
+        slow_limit is not None
+        and pixels > slow_limit
+        and image.format == "PPM"
+        and image.tile[0][0] != "raw"
+    ):
         raise UnfitPicture(
-            "pixels", f"a PPM of text or of other than 8 bits, of more than {most} pixels: use PNG"
+            "pixels",
+            f"a PPM of text or of other than 8 bits, of more than {slow_limit} pixels: use PNG",
         )
 
 

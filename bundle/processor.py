@@ -87,8 +87,8 @@ def _groups(root: Path) -> Iterator[Path]:
     """Folders of this process's groups, each with those above it, of both versions."""
     paths = dict(_paths(root))
     for line in _lines(root / "proc/self/mountinfo"):
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = (*rest.split(), "", "", "")[:3]
+        fields, _, file_system = line.partition(" - ")
+        kind, _, options = (*file_system.split(), "", "", "")[:3]
         controller = {"cgroup2": "", "cgroup": "cpu"}.get(kind)
         if controller not in paths or (controller and controller not in options.split(",")):
             continue

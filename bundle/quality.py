@@ -150,12 +150,12 @@ class Answers:
             self.finite = False
             return
         images = np.arange(len(labels))
-        said = logits.argmax(axis=1)
-        columns = [labels, said]
+        answers = logits.argmax(axis=1)
+        columns = [labels, answers]
         for temperature in (1.0, self.temperature):
             shares = softmax(logits, temperature)
             truth = np.maximum(shares[images, labels], np.finfo(np.float64).tiny)
-            columns += [shares[images, said], -np.log(truth)]
+            columns += [shares[images, answers], -np.log(truth)]
         self._rows.append(np.stack(columns, axis=1).astype(np.float64))
 
     def table(self) -> NDArray[np.float64]:
@@ -173,9 +173,9 @@ def quality_of(
     table = answers.table()
     if not answers.finite or not len(table):
         return None
-    truth, said = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
-    right = truth == said
-    classes, confused = _classes(truth, right, labels), _confused(truth, said, labels)
+    truth, named = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
+    right = truth == named
+    classes, confused = _classes(truth, right, labels), _confused(truth, named, labels)
     bins = [reliability(table[:, column], right) for column in (2, 4)]
     trusts = [
         Trust(
@@ -199,7 +199,7 @@ def quality_of(
                 index=int(k),
                 file=file(int(k)),
                 label=labels[truth[k]],
-                said=labels[said[k]],
+                said=labels[named[k]],
                 probability=float(table[k, 4]),
             )
             for k in surest
@@ -248,11 +248,11 @@ def _classes(
 
 
 def _confused(
-    truth: NDArray[np.int64], said: NDArray[np.int64], labels: Sequence[str]
+    truth: NDArray[np.int64], named: NDArray[np.int64], labels: Sequence[str]
 ) -> list[Confusion]:
-    wrong = truth != said
+    wrong = truth != named
     pairs, counts = np.unique(
-        np.stack([truth[wrong], said[wrong]], axis=1), axis=0, return_counts=True
+        np.stack([truth[wrong], named[wrong]], axis=1), axis=0, return_counts=True
     )
     order = np.argsort(-counts, kind="stable")
     return [

@@ -35,8 +35,8 @@ class Bundle:
                 if artifact.status == "failed" and not self.allow_failed:
                     raise MldrError(refusal(self.path, artifact))
                 return artifact
-        held = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts)
-        raise MldrError(f"{self.path} holds no {format} {precision} artifact, only {held}")
+        listed = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts)
+        raise MldrError(f"{self.path} holds no {format} {precision} artifact, only {listed}")
 
     def file(self, entry: FileEntry) -> Path:
         """Where a file of the manifest lies."""
@@ -81,9 +81,9 @@ def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
     if verify:
         for entry in manifest.files:
             _verify_file(bundle.file(entry), entry)
-        golden, where = bundle.golden, bundle.file(manifest.golden)
-        verify_preprocessing(golden, manifest.preprocessing, where)
-        verify_classes(golden, manifest.labels, where)
+        golden, golden_path = bundle.golden, bundle.file(manifest.golden)
+        verify_preprocessing(golden, manifest.preprocessing, golden_path)
+        verify_classes(golden, manifest.labels, golden_path)
     if not allow_failed and all(a.status == "failed" for a in manifest.artifacts):
         raise MldrError(refusal(path, manifest.artifacts[0]))
     if not allow_failed:

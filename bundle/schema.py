@@ -42,5 +42,5 @@ def read_record(path: Path, kind: type[Record], *, newest: int, oldest: int = 1)
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise MldrError(f"{path}: {where}: {first['msg']}: write the folder again") from None
+        field = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise MldrError(f"{path}: {field}: {first['msg']}: write the folder again") from None

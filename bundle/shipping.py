@@ -33,15 +33,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidate to take, and those it was chosen from."""
+    """The best candidate and its rivals."""
 
     best: Timing
-    others: list[Timing]
+    rivals: list[Timing]
 
     @property
     def noisy(self) -> bool:
         """Whether rounds contradict each other so much that another may well be the faster one."""
-        spans = [span for other in self.others for span in _spans(self.best, other)]
+        spans = [span for rival in self.rivals for span in _spans(self.best, rival)]
         return any(low <= 1 and high >= _HIDDEN for low, _, high in spans)
 
 
@@ -151,18 +151,21 @@ def _width(artifact: Artifact) -> int:
 
 
 def _slower(slow: Timing, fast: Timing) -> bool:
-    """Whether ``slow`` is: by 5 % at the median and in nine rounds of ten, for one image and for
-    several. Anything less is inside the noise, or not worth a narrower precision."""
+    """Whether ``slow`` is slower, for one image and for several.
+
+    That is: by 5 % at the median, and in nine rounds of ten. Anything less is inside the noise, or
+    not worth a narrower precision.
+    """
     return all(low > 1 and middle >= _WORTH for low, middle, _ in _spans(slow, fast))
 
 
-def _spans(ours: Timing, theirs: Timing) -> list[tuple[float, float, float]]:
-    """How many times as long ours took, for one image and for several.
+def _spans(timing: Timing, reference: Timing) -> list[tuple[float, float, float]]:
+    """How many times as long as ``reference`` a call took, for one image and for several.
 
     Lowest, median and highest of the rounds, one in ten of which may lie outside on either side.
     """
     spans = []
-    for pair in ((ours.single, theirs.single), (ours.batch, theirs.batch)):
+    for pair in ((timing.single, reference.single), (timing.batch, reference.batch)):
         ratios = sorted(a / b for a, b in zip(*pair, strict=False))
         outside = len(ratios) // _STEADY
         if ratios:
@@ -171,8 +174,8 @@ def _spans(ours: Timing, theirs: Timing) -> list[tuple[float, float, float]]:
 
 
 def _reason(choice: Choice, artifacts: dict[str, Artifact]) -> str:
-    best, others = choice.best, choice.others
-    if not others:
+    best, rivals = choice.best, choice.rivals
+    if not rivals:
         return "the only one that was measured and may be shipped"
 
     def name(timing: Timing) -> str:
@@ -180,13 +183,13 @@ def _reason(choice: Choice, artifacts: dict[str, Artifact]) -> str:
         return precision if timing.runtime == best.runtime else f"{precision} in {timing.runtime}"
 
     speeds = {
-        name(other): _spans(other, best)[0][1]  # times as long as the best
-        for other in sorted(others, key=lambda other: -_width(artifacts[other.file]))
+        name(rival): _spans(rival, best)[0][1]  # times as long as the best
+        for rival in sorted(rivals, key=lambda rival: -_width(artifacts[rival.file]))
     }
     parity = artifacts[best.file].parity
     proof = f"top-1 {-parity.drop:+.2f} points, agreement {parity.agreement:.2f} %"
-    if _width(artifacts[best.file]) < max(_width(artifacts[other.file]) for other in others):
+    if _width(artifacts[best.file]) < max(_width(artifacts[rival.file]) for rival in rivals):
         widest, ratio = next(iter(speeds.items()))
         return f"{ratio:.2f}x as fast as {widest} at batch 1, {proof}"
-    compared = ", ".join(f"{other} {1 / ratio:.2f}x" for other, ratio in speeds.items())
+    compared = ", ".join(f"{rival} {1 / ratio:.2f}x" for rival, ratio in speeds.items())
     return f"nothing that may be shipped is faster beyond noise ({compared} as fast at batch 1)"

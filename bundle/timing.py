@@ -36,8 +36,11 @@ def in_turns(
     begun = time.perf_counter()
     while len(times[0]) < _FEWEST or time.perf_counter() - begun < seconds * len(runners):
         call = calls[len(times[0]) % len(calls)]
-        for runner, own in zip(runners, times, strict=True):
+        for runner, durations in zip(runners, times, strict=True):
             begin = time.perf_counter()
             runner(call)
-            own.append(1000 * (time.perf_counter() - begin) / batch)
-    return [[float(np.median(part)) for part in np.array_split(own, _ROUNDS)] for own in times]
+            durations.append(1000 * (time.perf_counter() - begin) / batch)
+    return [
+        [float(np.median(part)) for part in np.array_split(durations, _ROUNDS)]
+        for durations in times
+    ]

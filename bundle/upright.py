@@ -93,8 +93,8 @@ def _is_deep_tiff(image: TiffImageFile) -> bool:
     bits = max(tags.get(_BITS, (1,)))
     signs = set(tags.get(_SAMPLE_FORMAT, (1,)))
     if bits > 16 or not signs <= _UNSIGNED:
-        what = "float" if _FLOAT in signs else "unsigned" if signs <= _UNSIGNED else "signed"
-        raise MldrError(f"image has {what} {bits}-bit pixels, whose range is undefined: {_REMEDY}")
+        kind = "float" if _FLOAT in signs else "unsigned" if signs <= _UNSIGNED else "signed"
+        raise MldrError(f"image has {kind} {bits}-bit pixels, whose range is undefined: {_REMEDY}")
     uncompressed = tags.get(_COMPRESSION, 1) == 1
     if uncompressed and tags.get(_PHOTOMETRIC) == 6:
         raise MldrError("image is uncompressed YCbCr, which is not read: save it as RGB")
@@ -148,9 +148,9 @@ def _rgb(image: Image.Image, raw_mode: str) -> Image.Image:
         return image
     image = _with_key(image, raw_mode)
     if image.has_transparency_data:
-        seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        paper = Image.new("RGBA", seen.size, "white")
-        return Image.alpha_composite(paper, seen).convert("RGB")
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(paper, rgba).convert("RGB")
     return image.convert("RGB")
 
 

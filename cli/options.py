@@ -106,10 +106,10 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
         restart: bool,
         quiet: bool,
     ) -> None:
-        from ..pipeline.meeting import waiting_told
+        from ..pipeline.meeting import wait_notice
 
         with progress(quiet) as bar, ExitStack() as stack:
-            with waiting_told(device):  # PyTorch takes seconds to load, which count
+            with wait_notice(device):  # PyTorch takes seconds to load, which count
                 from ..pipeline.phases import pipeline
                 from ..pipeline.recipe import load_recipe
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..distill.methods.registry import METHODS
 from ..errors import MldrError
 from ..pipeline.recipe import Recipe, merged
-from ..pipeline.refusal import describe
+from ..pipeline.recipe_error import describe
 from ..pipeline.toml_text import parse_toml
 from ..pipeline.validation import validated
 

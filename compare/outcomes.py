@@ -14,8 +14,8 @@ from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
-from ..export.latency import milliseconds_per_image
-from ..export.student import load_student
+from ..export.measure_latency import milliseconds_per_image
+from ..export.trained_student import load_student
 from ..pipeline.phases import Pipeline
 from ..pipeline.summary import machine
 from ..runtimes.model_file import ModelFile

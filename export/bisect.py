@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..bundle.parity import Fault, Gate
 from ..bundle.preprocess import Floats
 from ..runtimes.runtime import RunError
-from .config import ExportConfig
+from .export_config import ExportConfig
 from .onnx_export import OUTPUT, trace
 from .precision.emulated import emulable
 from .precision.graph import load_graph
@@ -64,9 +64,9 @@ def first_out_of_band(
     proto = onnx.load(str(artifact))
     produced = {name for node in proto.graph.node for name in node.output}
     rounding = emulable(load_graph(artifact))  # 16 bits are really 16 bits there; fp32 is as it is
-    names, seen = sorted(produced & expected.keys()), _dequantised(proto)
-    fetched = _onnx_values(rounding, [seen.get(name, name) for name in names], inputs)
-    actual = {name: fetched[seen.get(name, name)] for name in names}
+    names, read_as = sorted(produced & expected.keys()), _dequantised(proto)
+    fetched = _onnx_values(rounding, [read_as.get(name, name) for name in names], inputs)
+    actual = {name: fetched[read_as.get(name, name)] for name in names}
     for factor in _TIGHTER:
         for node, name in _outputs(proto):
             if name not in actual:
@@ -86,7 +86,7 @@ def first_out_of_band(
                     shape=[*reference.value.shape],
                     difference=difference,
                     allowed=allowed,
-                    suspects=[other.name for other in before][-_LISTED:],
+                    suspects=[source.name for source in before][-_LISTED:],
                     weights=_weights(proto, [*before, node])[-_LISTED:],
                 )
     return None
@@ -137,9 +137,9 @@ def _recorder(program: ExportedProgram) -> Any:
 
 def _arguments(program: ExportedProgram, inputs: Any) -> list[Any]:
     """Weights, buffers and constants in the order in which the graph takes them, and ``inputs``."""
-    held = {**program.constants, **program.state_dict}
+    tensors = {**program.constants, **program.state_dict}
     specs = program.graph_signature.input_specs
-    return [inputs if spec.target is None else held[spec.target] for spec in specs]
+    return [inputs if spec.target is None else tensors[spec.target] for spec in specs]
 
 
 def _onnx_values(proto: Any, names: list[str], inputs: Floats) -> dict[str, NDArray[Any]]:
@@ -201,16 +201,16 @@ def _difference(expected: NDArray[Any], actual: NDArray[Any]) -> float | None:
 
 def _unverified_before(proto: Any, node: Any, verified: Any) -> list[Any]:
     """Nodes that ``node`` depends on through values that nothing was compared with."""
-    producer = {name: other for other, name in _outputs(proto)}
-    waiting, found = list(node.input), set()
+    producer = {name: maker for maker, name in _outputs(proto)}
+    waiting, names = list(node.input), set()
     while waiting:
         name = waiting.pop()
         before = producer.get(name)
-        if before is None or name in verified or before.name in found:
+        if before is None or name in verified or before.name in names:
             continue
-        found.add(before.name)
+        names.add(before.name)
         waiting.extend(before.input)
-    return [other for other in proto.graph.node if other.name in found]
+    return [maker for maker in proto.graph.node if maker.name in names]
 
 
 def _weights(proto: Any, nodes: list[Any]) -> list[str]:

@@ -36,8 +36,8 @@ class Calibration:
         self, train: Split, preprocessing: Preprocessing, config: CalibrationConfig
     ) -> None:
         count = min(config.images, len(train))
-        chosen = np.random.default_rng(config.seed).choice(len(train), count, replace=False)
-        self.rows: NDArray[np.int64] = np.sort(chosen)  # [N] positions in the training split
+        rows = np.random.default_rng(config.seed).choice(len(train), count, replace=False)
+        self.rows: NDArray[np.int64] = np.sort(rows)  # [N] positions in the training split
         self._train, self.preprocessing = train, preprocessing
 
     def __len__(self) -> int:

@@ -134,35 +134,35 @@ def read_graph(path: Path) -> Graph:
 
 def broken(graph: Graph, claims: Claims) -> list[str]:
     """Every claim that the file does not bear out, in words."""
-    found = []
+    breaches = []
     if graph.outside:
         tensor, file = next(iter(graph.outside.items()))
-        found.append(
+        breaches.append(
             f"{len(graph.outside)} tensors ({tensor}, ...) lie outside of the artifact in {file}, "
             "which no hash of the manifest covers"
         )
     if graph.training:
-        found.append(
+        breaches.append(
             f"{', '.join(graph.training[:_LISTED])} compute as in training: they draw random "
             "numbers or take statistics of the batch"
         )
     if claims.opset is not None and graph.opset != claims.opset:
-        found.append(f"the file has opset {graph.opset}, the manifest says {claims.opset}")
-    for what, ports, claimed in (
+        breaches.append(f"the file has opset {graph.opset}, the manifest says {claims.opset}")
+    for end, ports, claimed in (
         ("input", graph.inputs, claims.input),
         ("output", graph.outputs, claims.output),
     ):
         if ports != (claimed,):
-            there = ", ".join(map(str, ports)) or "nothing"
+            actual = ", ".join(map(str, ports)) or "nothing"
             batch = ports[0].shape[:1] if ports else ()
             fixed = f": its batch is fixed at {batch[0]}" if batch and batch[0] else ""
-            found.append(f"the file's {what} is {there}, the manifest says {claimed}{fixed}")
-    return found + _broken_precision(graph, claims)
+            breaches.append(f"the file's {end} is {actual}, the manifest says {claimed}{fixed}")
+    return breaches + _broken_precision(graph, claims)
 
 
 def _broken_precision(graph: Graph, claims: Claims) -> list[str]:
     computes, precision = graph.computes, claims.precision
-    inside = {name for name, found in computes.items() if found == precision}
+    inside = {name for name, computed in computes.items() if computed == precision}
     if not inside:
         tally = ", ".join(f"{n} in {name}" for name, n in sorted(graph.tally().items()))
         return [
@@ -217,21 +217,21 @@ def _computes(proto: Any) -> dict[str, str]:
     types, producer = _types(proto), {}
     for node in proto.graph.node:
         producer.update(dict.fromkeys(node.output, node))
-    found = {}
+    precisions = {}
     for node in proto.graph.node:
         if node.op_type in _INTEGER:
-            found[node.name] = "int8"
+            precisions[node.name] = "int8"
         elif node.op_type in _WEIGHTED:
             operands = [_operand(name, producer, types) for name in node.input[:2]]
-            found[node.name] = next(iter(by_width(operands)), operands[0])
-    return found
+            precisions[node.name] = next(iter(by_width(operands)), operands[0])
+    return precisions
 
 
 def _operand(name: str, producer: dict[str, Any], types: dict[str, str]) -> str:
     """The precision that a value carries: what it was dequantised from, if it was."""
-    here = name
-    while (node := producer.get(here)) is not None and node.op_type in MOVES:
-        here = node.input[0]
+    value = name
+    while (node := producer.get(value)) is not None and node.op_type in MOVES:
+        value = node.input[0]
     if node is not None and node.op_type == "DequantizeLinear":
         return types.get(node.input[0], "unknown")
     return types.get(name, "unknown")

@@ -1,4 +1,4 @@
-"""What an earlier bundle of the same student already holds, so that an export only adds to it."""
+"""Copying artifacts that an earlier bundle of the same student has, so that they stay in it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError
-from .config import ExportConfig
+from .export_config import ExportConfig
 from .kinds import FIRST, KINDS, Key, plan
-from .student import Student
+from .trained_student import Student
 
 
-def remaining(config: ExportConfig, held: dict[Key, Artifact]) -> list[Key]:
-    """What is to be made: all that is asked for by name, and what it is made from unless held."""
+def remaining(config: ExportConfig, copied: dict[Key, Artifact]) -> list[Key]:
+    """The artifacts to write: those that ``config`` names, and sources of theirs not ``copied``."""
     named = {(target, precision) for target in config.targets for precision in config.precisions}
-    return [key for key in plan(config) if key in named or key not in held]
+    return [key for key in plan(config) if key in named or key not in copied]
 
 
 def keep(
@@ -26,10 +26,9 @@ def keep(
 ) -> dict[Key, Artifact]:
     """Copy from the bundle ``out`` to ``folder`` the artifacts that stay as they are.
 
-    They stay when ``out`` is an undamaged bundle of the same weights, preprocessing, data, operator
-    set and largest batch; otherwise the whole bundle is replaced, and a note says why. What is
-    asked for by name is made anew, and so is what failed; engines are left out. ``folder`` must
-    hold the weights.
+    An artifact stays if it passed its gate, is no engine, and ``config`` does not name it. ``out``
+    must be an undamaged bundle of the same weights, preprocessing, data, operator set and largest
+    batch; otherwise nothing is copied, and a note says why. ``folder`` must hold the weights.
     """
     if not (out / FILE).is_file():
         return {}
@@ -38,12 +37,12 @@ def keep(
     except MldrError as error:
         progress.note(f"{out} is replaced as a whole: {error}")
         return {}
-    other = _difference(bundle, folder, student, config)
-    if other is not None:
-        progress.note(f"{out} is replaced as a whole: it was exported with {other}")
+    difference = _difference(bundle, folder, student, config)
+    if difference is not None:
+        progress.note(f"{out} is replaced as a whole: it was exported with {difference}")
         return {}
     named = {(target, precision) for target in config.targets for precision in config.precisions}
-    held = {
+    copied = {
         key: artifact
         for artifact in bundle.manifest.artifacts
         if (key := (artifact.format, artifact.precision)) in KINDS
@@ -51,15 +50,15 @@ def keep(
         and artifact.status == "passed"
         and artifact.engine is None  # belongs to one machine and one ONNX file: built again
     }
-    for artifact in held.values():
+    for artifact in copied.values():
         for entry in (artifact, *artifact.beside):
             (folder / entry.file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(out / entry.file, folder / entry.file)
-    return held
+    return copied
 
 
 def _difference(bundle: Bundle, folder: Path, student: Student, config: ExportConfig) -> str | None:
-    """In what the bundle is not of this export; None: in nothing that matters."""
+    """The first way in which the bundle differs from this export, or None."""
     manifest, record = bundle.manifest, student.record
     first = next((a for a in manifest.artifacts if (a.format, a.precision) == FIRST), None)
     differences = {

@@ -6,8 +6,8 @@ from importlib import import_module
 
 from ..bundle.engine import FORMAT, RTX
 from ..bundle.precisions import PRECISIONS
-from .config import ExportConfig
-from .job import ArtifactKind
+from .artifact_kind import ArtifactKind
+from .export_config import ExportConfig
 from .tensorrt.kind import run, writer
 
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
@@ -40,7 +40,7 @@ def plan(config: ExportConfig) -> list[Key]:
     keys: dict[Key, None] = {FIRST: None}
     for target in config.targets:
         for precision in config.precisions:
-            if target == RTX:  # an engine that was not run is no artifact: tensorrt/built.py
+            if target == RTX:  # an engine that was not run is no artifact: tensorrt/rtx_engines.py
                 keys["onnx", PRECISIONS[precision].built_from] = None
                 continue
             keys["onnx", KINDS[target, precision].source] = None

@@ -25,8 +25,11 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     from ..models import causal_convolution, chunked_scan  # noqa: F401  (they register them)
 
-    ours = torch.ops.mldr_deploy
-    return {ours.chunked_scan.default: _scan, ours.causal_convolution.default: _convolution}
+    operators = torch.ops.mldr_deploy
+    return {
+        operators.chunked_scan.default: _scan,
+        operators.causal_convolution.default: _convolution,
+    }
 
 
 def _convolution(x: Value, weight: Value, bias: Value) -> Value:
@@ -61,11 +64,11 @@ def _scan(
         return _split(op, t, size, 2)
 
     def decays(t: Value) -> list[Value]:
-        return [op.Exp(op.Mul(one, slopes)) for one in positions(op.Reshape(t, by_state))]
+        return [op.Exp(op.Mul(step, slopes)) for step in positions(op.Reshape(t, by_state))]
 
     by_B = positions(chunks(B, groups, states, 1))
-    each = zip(positions(chunks(drives, groups, 1, channels)), by_B, strict=True)
-    local = _walk(op, decays(steps), [op.Mul(u, b) for u, b in each])
+    products = zip(positions(chunks(drives, groups, 1, channels)), by_B, strict=True)
+    local = _walk(op, decays(steps), [op.Mul(u, b) for u, b in products])
     since = decays(sums)
     entering = _entering(op, since[-1], local[-1], count)
     outputs = []
@@ -81,10 +84,10 @@ def _scan(
 
 def _walk(op: Any, decay: Sequence[Value], drive: Sequence[Value]) -> list[Value]:
     """h = decay * h + drive from zero, at every position."""
-    found: list[Value] = []
+    states: list[Value] = []
     for a, u in zip(decay, drive, strict=True):
-        found.append(op.Add(op.Mul(a, found[-1]), u) if found else u)
-    return found
+        states.append(op.Add(op.Mul(a, states[-1]), u) if states else u)
+    return states
 
 
 def _entering(op: Any, total: Value, last: Value, count: int) -> Value:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundle.atomic import write_bytes
 from ..errors import MldrError
-from .config import ExportConfig
+from .export_config import ExportConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,9 +92,9 @@ def _strip(proto: Any) -> None:
         *graph.initializer,
         *proto.functions,
     ]:
-        kept = [(p.key, p.value) for p in item.metadata_props if p.key == _MODULE]
+        modules = [(p.key, p.value) for p in item.metadata_props if p.key == _MODULE]
         del item.metadata_props[:]
-        for key, value in kept:
+        for key, value in modules:
             item.metadata_props.add(key=key, value=value)
         item.doc_string = ""
 

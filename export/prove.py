@@ -18,11 +18,11 @@ from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from ..runtimes.runtime import Predictor, RunError
+from .artifact_kind import ArtifactKind, Written
 from .bisect import bisect
 from .claims import Graph, broken, claims_of, read_graph
-from .config import ExportConfig
-from .job import ArtifactKind, Written
-from .parity import false_colours, measure
+from .export_config import ExportConfig
+from .measure_parity import false_colours, measure
 from .scales import wrong_scales
 from .tensorrt.write import with_proof
 from .torch_reference import torch_reference

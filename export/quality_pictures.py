@@ -12,7 +12,7 @@ from PIL import Image
 from ..bundle.quality import Bin, Mistake, Quality, QualityTables
 
 QUALITY, MISTAKES = "quality.png", "mistakes.png"
-_MOST = 30  # classes in the confusion; of more, those with the most mistakes
+_LARGEST_CONFUSION = 30  # classes in the confusion; of more, those with the most mistakes
 _NUMBERS = 15  # up to so many classes the counts are written
 _COLUMNS = 4
 _LONGEST = 18  # characters of a name
@@ -23,9 +23,9 @@ _INK, _HIT, _MISS = "#1b1f24", "#2a78d6", "#d03b3b"
 def draw_quality(path: Path, quality: Quality, tables: QualityTables) -> None:
     """Confusion on the left, reliability before and after the temperature on the right."""
     figure = _figure(13, 6)
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _confusion(left, tables)
-    _reliability(right, quality, tables)
+    confusion_axes, reliability_axes = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _confusion(confusion_axes, tables)
+    _reliability(reliability_axes, quality, tables)
     _save(figure, path)
 
 
@@ -38,8 +38,8 @@ def draw_mistakes(path: Path, mistakes: Sequence[Mistake], pictures: list[Image.
         place.set_axis_off()
     for place, mistake, picture in zip(axes, mistakes, pictures, strict=False):
         place.imshow(np.asarray(picture), interpolation="nearest")
-        said = f"says {_short(mistake.said)}, {100 * mistake.probability:.0f} %"
-        place.set_title(f"{said}\nlabel {_short(mistake.label)}", fontsize=9, color=_INK)
+        answer = f"says {_short(mistake.said)}, {100 * mistake.probability:.0f} %"
+        place.set_title(f"{answer}\nlabel {_short(mistake.label)}", fontsize=9, color=_INK)
     _save(figure, path)
 
 
@@ -48,8 +48,8 @@ def _confusion(axes: Any, tables: QualityTables) -> None:
     for pair in tables.confused:
         for name in (pair.label, pair.said):
             wrong[name] = wrong.get(name, 0) + pair.images
-    most = {*sorted(wrong, key=lambda name: -wrong[name])[:_MOST]}
-    names = [name for name in wrong if name in most]
+    worst = {*sorted(wrong, key=lambda name: -wrong[name])[:_LARGEST_CONFUSION]}
+    names = [name for name in wrong if name in worst]
     place = {name: k for k, name in enumerate(names)}
     counts = np.zeros((len(names), len(names)))
     for row in tables.classes:
@@ -64,8 +64,8 @@ def _confusion(axes: Any, tables: QualityTables) -> None:
     ticks = [_short(name) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), ticks, fontsize=8)
-    shown = "" if len(names) == len(wrong) else f"; the {len(names)} with the most mistakes"
-    axes.set(xlabel="what the student said", ylabel="label", title=f"confusion{shown}")
+    excerpt = "" if len(names) == len(wrong) else f"; the {len(names)} with the most mistakes"
+    axes.set(xlabel="what the student said", ylabel="label", title=f"confusion{excerpt}")
     if len(names) <= _NUMBERS:
         for (y, x), count in np.ndenumerate(counts):
             if count:

@@ -27,14 +27,14 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Predictor
 from ..runtimes.tensorrt_machine import fitting, this_machine
-from .config import ExportConfig
-from .job import Written
+from .artifact_kind import Written
+from .export_config import ExportConfig
 from .kinds import KINDS
-from .parity import measure
+from .measure_parity import measure
 from .prove import Grounds, on_split, proven
-from .student import bundled_model
-from .tensorrt.config import EngineConfig
+from .tensorrt.engine_config import EngineConfig
 from .tensorrt.write import EngineFiles, write_engine
+from .trained_student import bundled_model
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -58,13 +58,13 @@ def engine_here(
     config, progress = config or EngineConfig(), progress or Silent()
     bundle = open_bundle(path, allow_failed=True)
     machine = this_machine(config.device)
-    held = fitting(bundle.manifest.artifacts, precision, machine)
-    if held is not None:
-        return held
+    present = fitting(bundle.manifest.artifacts, precision, machine)
+    if present is not None:
+        return present
     source = Bundle(path, bundle.manifest).artifact(precision_named(precision).built_from, "onnx")
     progress.note(f"{path} holds no {precision} engine for {machine}: building one")
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         files = write_engine(
             bundle.file(source),
             folder,
@@ -120,9 +120,9 @@ def _on_golden(
 ) -> ParityResult:
     golden = bundle.golden
     gate = source.parity.gate.model_copy(update={"max_dlogit": golden_limit(source.parity)})
-    most = bundle.manifest.max_batch
-    parts = range(0, len(golden), most)
-    batches = [(golden.inputs[k : k + most], golden.label[k : k + most]) for k in parts]
+    size = bundle.manifest.max_batch
+    parts = range(0, len(golden), size)
+    batches = [(golden.inputs[k : k + size], golden.label[k : k + size]) for k in parts]
     # The fp32 ONNX file was proven to give what PyTorch gives.
     exact = Bundle(bundle.path, bundle.manifest).artifact()
     with OnnxRuntimeCpu(ModelFile.of(bundle, exact)) as stand_in:
@@ -133,7 +133,7 @@ def _on_golden(
             samples=len(golden),
             precision=source.precision,
             gate=gate,
-            max_batch=most,
+            max_batch=size,
             progress=progress,
         )
 
@@ -151,8 +151,8 @@ class StoredLogits:
 
     def __call__(self, inputs: Floats) -> Floats:
         stored = [self._logits.get(image.tobytes()) for image in inputs]
-        known = [logits for logits in stored if logits is not None]
-        return np.stack(known) if len(known) == len(inputs) else self._stand_in(inputs)
+        hits = [logits for logits in stored if logits is not None]
+        return np.stack(hits) if len(hits) == len(inputs) else self._stand_in(inputs)
 
 
 def add_files(bundle: Bundle, folder: Path, names: list[str], update: dict[str, list[Any]]) -> None:

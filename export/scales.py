@@ -51,16 +51,16 @@ def wrong_scales(artifact: Path, original: Path, batches: Iterable[Floats]) -> l
     ranges = activation_ranges(quantised)
     produced = {name for node in plain.graph.node for name in node.output}
     produced |= {value.name for value in plain.graph.input}
-    ranges = [found for found in ranges if found.value in produced]
+    ranges = [entry for entry in ranges if entry.value in produced]
     complaints = [*_wrong_weights(quantised, plain), *_wrong_ranges(plain, ranges, batches)]
-    more = len(complaints) - _LISTED
-    return complaints[:_LISTED] + ([f"{more} more scales do not fit"] if more > 0 else [])
+    unlisted = len(complaints) - _LISTED
+    return complaints[:_LISTED] + ([f"{unlisted} more scales do not fit"] if unlisted > 0 else [])
 
 
 def activation_ranges(proto: Any) -> list[Range]:
     """The range of every QuantizeLinear whose input is computed and whose scale is one number."""
     constants = _constants(proto)
-    found = []
+    ranges = []
     for node in proto.graph.node:
         if node.op_type != "QuantizeLinear" or node.input[0] in constants:
             continue
@@ -69,8 +69,8 @@ def activation_ranges(proto: Any) -> list[Range]:
         if scale is None or scale.size != 1 or zero is None:
             continue
         low, high = (scale.item() * (limit - float(zero.item())) for limit in _limits(zero.dtype))
-        found.append(Range(node.name, node.input[0], low, high, scale.item()))
-    return found
+        ranges.append(Range(node.name, node.input[0], low, high, scale.item()))
+    return ranges
 
 
 def _limits(code: Any) -> tuple[float, float]:
@@ -96,32 +96,32 @@ def _wrong_ranges(plain: Any, ranges: list[Range], batches: Iterable[Floats]) ->
         largest = np.maximum(largest, np.array(values[0::2], np.float64))
         cut += len(batch) * np.array(values[1::2], np.float64)
         images += len(batch)
-    told, shared = [], dict.fromkeys(map(_bounds, ranges), 0.0)
-    for found, peak in zip(ranges, largest, strict=True):
-        shared[_bounds(found)] = max(shared[_bounds(found)], peak)
-    for found, peak, share in zip(ranges, largest, cut / max(images, 1), strict=True):
+    complaints, shared = [], dict.fromkeys(map(_bounds, ranges), 0.0)
+    for entry, peak in zip(ranges, largest, strict=True):
+        shared[_bounds(entry)] = max(shared[_bounds(entry)], peak)
+    for entry, peak, share in zip(ranges, largest, cut / max(images, 1), strict=True):
         if share > _CUT:
-            told.append(
-                f"the scale of {found.node} cuts off {100 * share:.0f} % of {found.value} on the "
-                f"calibration images: its range ends at {found.reach:.3g}, they reach {peak:.3g}"
+            complaints.append(
+                f"the scale of {entry.node} cuts off {100 * share:.0f} % of {entry.value} on the "
+                f"calibration images: its range ends at {entry.reach:.3g}, they reach {peak:.3g}"
             )
-        elif found.reach > _BEYOND * shared[_bounds(found)]:
-            told.append(
-                f"the scale of {found.node} is not of the calibration images: its range ends at "
-                f"{found.reach:.3g}, {found.value} reaches {peak:.3g} there"
+        elif entry.reach > _BEYOND * shared[_bounds(entry)]:
+            complaints.append(
+                f"the scale of {entry.node} is not of the calibration images: its range ends at "
+                f"{entry.reach:.3g}, {entry.value} reaches {peak:.3g} there"
             )
-    return told
+    return complaints
 
 
-def _bounds(found: Range) -> tuple[float, float]:
+def _bounds(entry: Range) -> tuple[float, float]:
     """Equal for values that share a scale, as what pooling takes and gives do."""
-    return found.lowest, found.highest
+    return entry.lowest, entry.highest
 
 
 def _wrong_weights(quantised: Any, plain: Any) -> list[str]:
     """Dequantised weights that are not the fp32 ones to the nearest step, matched by name."""
     codes, weights = _constants(quantised), _constants(plain)
-    told = []
+    complaints = []
     for node in quantised.graph.node:
         if node.op_type != "DequantizeLinear" or node.input[0] not in codes:
             continue
@@ -134,14 +134,14 @@ def _wrong_weights(quantised: Any, plain: Any) -> list[str]:
         steps = _along(scale, axis, code.ndim)
         zero = codes.get(node.input[2]) if len(node.input) > 2 else None
         offset = 0.0 if zero is None else _along(zero, axis, code.ndim).astype(np.float64)
-        again = (code.astype(np.float64) - offset) * steps
-        worst = float((np.abs(again - weight) / steps).max(initial=0.0))
+        restored = (code.astype(np.float64) - offset) * steps
+        worst = float((np.abs(restored - weight) / steps).max(initial=0.0))
         if worst > _STEP:
-            told.append(
+            complaints.append(
                 f"the scale of {node.name} does not give back the weights: "
                 f"{node.input[0]} is off by {worst:.3g} steps"
             )
-    return told
+    return complaints
 
 
 def _along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
@@ -163,18 +163,18 @@ def _measuring(plain: Any, ranges: list[Range]) -> Any:
     wide.CopyFrom(plain)
     graph = wide.graph
     del graph.output[:]
-    for k, found in enumerate(ranges):
+    for k, entry in enumerate(ranges):
         name = f"range{k}"
-        slack = found.step / 2  # what is rounded to the last step is not cut off
-        bounds = {f"{name}/low": found.lowest - slack, f"{name}/high": found.highest + slack}
+        slack = entry.step / 2  # what is rounded to the last step is not cut off
+        bounds = {f"{name}/low": entry.lowest - slack, f"{name}/high": entry.highest + slack}
         for key, bound in bounds.items():
             graph.initializer.append(numpy_helper.from_array(np.array(bound, np.float32), key))
         graph.node.extend(
             [
-                helper.make_node("Abs", [found.value], [f"{name}/abs"]),
+                helper.make_node("Abs", [entry.value], [f"{name}/abs"]),
                 helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/peak"], keepdims=0),
-                helper.make_node("Clip", [found.value, *bounds], [f"{name}/held"]),
-                helper.make_node("Equal", [found.value, f"{name}/held"], [f"{name}/equal"]),
+                helper.make_node("Clip", [entry.value, *bounds], [f"{name}/held"]),
+                helper.make_node("Equal", [entry.value, f"{name}/held"], [f"{name}/equal"]),
                 helper.make_node("Not", [f"{name}/equal"], [f"{name}/beyond"]),
                 helper.make_node(
                     "Cast", [f"{name}/beyond"], [f"{name}/flags"], to=onnx.TensorProto.FLOAT

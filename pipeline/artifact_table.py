@@ -56,15 +56,15 @@ def _cells(artifact: Artifact, fp32: Artifact | None) -> list[str]:
 
 
 def _notes(artifact: Artifact) -> list[str]:
-    found = []
+    notes = []
     if artifact.islands:
-        found.append(f"{len(artifact.islands)} nodes in fp32")
+        notes.append(f"{len(artifact.islands)} nodes in fp32")
     if artifact.quantization is not None:
         record = artifact.quantization
-        found.append(f"{record.method}, {record.calibration_images} images")
+        notes.append(f"{record.method}, {record.calibration_images} images")
         if record.excluded:
             every = len(record.quantised) + len(record.excluded)
-            found.append(f"{len(record.excluded)} of {every} layers in fp32")
+            notes.append(f"{len(record.excluded)} of {every} layers in fp32")
     if artifact.emulated:
-        found.append("proven by emulation")
-    return found
+        notes.append("proven by emulation")
+    return notes

@@ -11,8 +11,8 @@ from ..bundle.progress import Progress
 from ..bundle.reader import open_bundle
 from ..errors import MldrError
 from ..export.rebuild_engine import engine_here
-from ..export.tensorrt.built import rtx_engine_here
-from ..export.tensorrt.config import EngineConfig
+from ..export.tensorrt.engine_config import EngineConfig
+from ..export.tensorrt.rtx_engines import rtx_engine_here
 from ..export.tensorrt.write import engine_of
 from .validation import validated
 
@@ -41,8 +41,10 @@ def build_engines(
         dataset = recorded_dataset(manifest.data, source, root, progress=progress)
         if manifest.labels != [*dataset.classes]:
             raise MldrError(f"{dataset.source} has other classes than {path}: give its data set")
-    wanted = precisions or tuple(_buildable(manifest.artifacts))
-    return [engine_here(path, p, config, dataset=dataset, progress=progress) for p in wanted]
+    engine_precisions = precisions or tuple(_buildable(manifest.artifacts))
+    return [
+        engine_here(path, p, config, dataset=dataset, progress=progress) for p in engine_precisions
+    ]
 
 
 def build_rtx_engines(
@@ -54,15 +56,15 @@ def build_rtx_engines(
     installed or refuses a graph.
     """
     config = validated(EngineConfig, settings, "engine")
-    for key, what in (("hardware", "none"), ("version_compatible", False)):
-        if getattr(config, key) != what:
+    for key, fixed_value in (("hardware", "none"), ("version_compatible", False)):
+        if getattr(config, key) != fixed_value:
             raise MldrError(
                 f"TensorRT-RTX engines know no {key}: they run on the compute capabilities that "
                 "they are built for (--capabilities), with the version that built them"
             )
     manifest = open_bundle(path, allow_failed=True).manifest
-    asked_for = precisions or tuple(_buildable(manifest.artifacts))
-    return [rtx_engine_here(path, p, config, progress) for p in asked_for]
+    engine_precisions = precisions or tuple(_buildable(manifest.artifacts))
+    return [rtx_engine_here(path, p, config, progress) for p in engine_precisions]
 
 
 def ready_to_serve(path: Path, runtime: str, artifact: str | None, *, progress: Progress) -> None:
@@ -74,9 +76,9 @@ def ready_to_serve(path: Path, runtime: str, artifact: str | None, *, progress: 
     if runtime != FORMAT:
         return
     manifest = open_bundle(path, allow_failed=True).manifest
-    held = [a for a in manifest.artifacts if artifact in (None, a.precision, a.file)]
-    engines = [a.precision for a in held if a.format == FORMAT]
-    for precision in dict.fromkeys(engines or _buildable(held)[-1:]):
+    matching = [a for a in manifest.artifacts if artifact in (None, a.precision, a.file)]
+    engines = [a.precision for a in matching if a.format == FORMAT]
+    for precision in dict.fromkeys(engines or _buildable(matching)[-1:]):
         engine_here(path, precision, progress=progress)
 
 

@@ -101,8 +101,8 @@ class Environment:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types; an extra carries its install command when something is missing."""
         plain = asdict(self)
-        for extra, shown in zip(self.extras, plain["extras"], strict=True):
-            shown["install"] = extra.install if extra.missing else None
+        for extra, fields in zip(self.extras, plain["extras"], strict=True):
+            fields["install"] = extra.install if extra.missing else None
         return plain
 
 
@@ -120,7 +120,7 @@ def inspect_environment() -> Environment:
         devices += _accelerators()
     except (ImportError, OSError, RuntimeError) as error:
         problems.append(f"torch cannot be used: {error}")
-    root, found, complaint = _data_sets()
+    root, data_sets, complaint = _data_sets()
     problems += [complaint] if complaint else []
     return Environment(
         python=platform.python_version(),
@@ -129,7 +129,7 @@ def inspect_environment() -> Environment:
         devices=devices,
         extras=tuple(_extra(name) for name in EXTRAS),
         data_root=root,
-        data_sets=found,
+        data_sets=data_sets,
         tensorrt=_tensorrt(),
         problems=tuple(problems),
     )
@@ -153,14 +153,14 @@ def _cpu() -> Device:
 def _accelerators() -> tuple[Device, ...]:
     import torch
 
-    found = []
+    devices = []
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         name = f"{about.name}, compute capability {about.major}.{about.minor}"
-        found.append(Device(f"cuda:{index}", name, round(about.total_memory / 2**30, 1)))
+        devices.append(Device(f"cuda:{index}", name, round(about.total_memory / 2**30, 1)))
     if torch.backends.mps.is_available():
-        found.append(Device("mps", "Apple GPU"))
-    return tuple(found)
+        devices.append(Device("mps", "Apple GPU"))
+    return tuple(devices)
 
 
 def _tensorrt() -> str:
@@ -178,8 +178,8 @@ def _data_sets() -> tuple[str, dict[str, str | None], str | None]:
         root = data_root(None)
     except MldrError as error:
         root, complaint = cache_folder(), str(error)
-    found: dict[str, str | None] = {"digits": "embedded"}
+    places: dict[str, str | None] = {"digits": "embedded"}
     for name, marks in _DATA_SETS.items():
-        there = [root / mark for mark in marks if Path(root / mark).exists()]
-        found[name] = str(there[0]) if there else None
-    return str(root), found, complaint
+        existing = [root / mark for mark in marks if Path(root / mark).exists()]
+        places[name] = str(existing[0]) if existing else None
+    return str(root), places, complaint

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from ..bundle.processor import usable_cores
 from ..errors import Unavailable
 
-SECONDS = 5.0  # until it is said who is waited for
+SECONDS = 5.0  # before a message says which processes are awaited
 
-# What says how many and which, in the order in which Accelerate looks.
+# Variables that state the number of processes and this one's, in the order that Accelerate reads.
 _SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-_OTHERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_ADDRESS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOCAL_SIZE = (
     "LOCAL_WORLD_SIZE",
     "MPI_LOCALNRANKS",
@@ -51,7 +51,7 @@ class Meeting:
 
 def remedy() -> str:
     """How to train with one process where nobody else is to come."""
-    present = [name for name in (*_SIZE, *_RANK, *_OTHERS) if name in os.environ]
+    present = [name for name in (*_SIZE, *_RANK, *_ADDRESS) if name in os.environ]
     return f"for one process alone: unset {' '.join(present)}"
 
 
@@ -85,7 +85,7 @@ def peer_threads() -> int:
 
 
 @contextmanager
-def waiting_told(device: str) -> Iterator[None]:
+def wait_notice(device: str) -> Iterator[None]:
     """Say on standard error who is waited for, where the block lasts longer than a few seconds.
 
     Ctrl-C ends the process at once meanwhile: PyTorch's own waiting would not listen to it.
@@ -96,8 +96,8 @@ def waiting_told(device: str) -> Iterator[None]:
     if awaited is None:
         yield
         return
-    told = f"{awaited}; Ctrl-C stops"
-    timer = threading.Timer(SECONDS, lambda: print(told, file=sys.stderr, flush=True))
+    message = f"{awaited}; Ctrl-C stops"
+    timer = threading.Timer(SECONDS, lambda: print(message, file=sys.stderr, flush=True))
     timer.daemon = True
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_DFL) if is_main else None

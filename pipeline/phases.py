@@ -32,9 +32,9 @@ from ..distill.task import Teacher
 from ..distill.teacher import load_teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
-from ..export.build import build_bundle
+from ..export.build_bundle import build_bundle
 from ..models.published_weights import require_published
-from .meeting import meeting, peer_threads, waiting_told
+from .meeting import meeting, peer_threads, wait_notice
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
 from .workspace import Workspace, flat, workspace
@@ -90,18 +90,18 @@ class Pipeline:
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
         require_published(recipe.student)
-        taught = needs_teacher(recipe.method)
-        if taught:
+        has_teacher = needs_teacher(recipe.method)
+        if has_teacher:
             assert recipe.teacher is not None
             if not (recipe.teacher.is_trained_here and self.space.trained("teacher")):
                 require_published(recipe.teacher.model)
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
             run.check_pair(phase, recipe.student, teacher, recipe.method, recipe.training, side)
-        folder = self.teacher() if taught else None
+        folder = self.teacher() if has_teacher else None
 
         def distill(phase: Phase) -> Path:
-            teacher = self.worthy_teacher(folder) if taught else None
+            teacher = self.worthy_teacher(folder) if has_teacher else None
             if folder is not None:
                 provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
                 phase = replace(phase, provenance=provenance)
@@ -143,15 +143,15 @@ class Pipeline:
         return load_teacher(model, self.phase("teacher"), order)
 
     def worthy_teacher(self, trained: Path | None) -> Teacher:
-        """The same, known to be better than chance and to mean the data's classes.
+        """The teacher, checked: it is better than chance and means the data's classes.
 
-        Raises MldrError where it is not, with what mends it.
+        Raises MldrError, with the remedy, where it is not.
         """
         config = self.recipe.teacher
         assert config is not None
         teacher = self.load_teacher(trained)
-        who = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
-        require_worth(teacher, who, trained, self.phase("teacher"))
+        description = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
+        require_worth(teacher, description, trained, self.phase("teacher"))
         return teacher
 
     def phase(self, name: str) -> Phase:
@@ -174,7 +174,7 @@ class Pipeline:
     def _train(self, phase: str, work: Callable[[Phase], Path]) -> Path:
         if (finished := self.space.trained(phase)) is not None:
             return self._skip(phase, finished)
-        self.progress.note(f"{phase}: {_who(self.recipe, phase)}")
+        self.progress.note(f"{phase}: {_subject(self.recipe, phase)}")
         self._noted.add(phase)
         return work(self.phase(phase))
 
@@ -239,15 +239,15 @@ def pipeline(
 def _accelerator(device: str) -> Accelerator:
     device = device.strip().lower()
     kind = device.partition(":")[0]
-    there = {
+    available = {
         "auto": True,
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if kind not in there:
+    if kind not in available:
         raise MldrError(f"--device {device}: allowed are auto, cpu, cuda, cuda:N and mps")
-    if not there[kind]:
+    if not available[kind]:
         raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
@@ -255,7 +255,7 @@ def _accelerator(device: str) -> Accelerator:
         # Accelerate would count the machine's cores, whatever a quota grants, and print a warning.
         os.environ["OMP_NUM_THREADS"] = str(peer_threads())
         torch.set_num_threads(peer_threads())
-    with waiting_told(device):
+    with wait_notice(device):
         try:
             return Accelerator(cpu=kind == "cpu")
         except (ValueError, RuntimeError) as error:
@@ -276,7 +276,7 @@ def _teacher_record(folder: Path) -> dict[str, Any]:
     }
 
 
-def _who(recipe: Recipe, phase: str) -> str:
+def _subject(recipe: Recipe, phase: str) -> str:
     if phase == "teacher":
         assert recipe.teacher is not None
         return f"{recipe.teacher.name} on labels, {_length(recipe.teacher.train)}"
@@ -292,9 +292,9 @@ def _length(train: TrainConfig) -> str:
 
 def _matters(phase: str, key: str) -> bool:
     """Whether a recipe's key has a say in what a phase trains."""
-    head, _, rest = key.partition(".")
+    head, _, data_key = key.partition(".")
     if head == "data":
-        return rest not in _INDIFFERENT_DATA
+        return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"
     return teaching if phase == "teacher" else head not in ("name", "description", "export")
 

@@ -19,7 +19,7 @@ def commit() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "-C", str(root), *arguments],
         capture_output=True,
         encoding="utf-8",
@@ -27,4 +27,4 @@ def _git(root: Path, *arguments: str) -> str:
         check=True,
         timeout=10,
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()

@@ -17,10 +17,10 @@ from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
 from ..distill.phase import Training
 from ..errors import MldrError
-from ..export.config import ExportConfig
+from ..export.export_config import ExportConfig
 from ..models.class_order import ClassOrder
 from ..models.config import ModelConfig
-from .refusal import describe
+from .recipe_error import describe
 from .toml_text import parse_toml
 
 
@@ -143,13 +143,13 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
         MldrError: no such recipe, bad TOML, an unknown key, a wrong type or an impossible value;
             with the key's full name, the value and what is allowed.
     """
-    table, where = _table(recipe, ())
+    table, origin = _table(recipe, ())
     for override in overrides:
         _apply(table, override)
     try:
         return Recipe(**table)
     except ValidationError as error:
-        raise MldrError(f"{where}: {describe(error, Recipe)}") from error
+        raise MldrError(f"{origin}: {describe(error, Recipe)}") from error
 
 
 def is_idle(recipe: Recipe, key: str) -> bool:
@@ -157,9 +157,9 @@ def is_idle(recipe: Recipe, key: str) -> bool:
 
     Such a key has no say in what comes out; there are more of them with every new method.
     """
-    head, _, rest = key.partition(".")
+    head, _, method_key = key.partition(".")
     used = ("name", table_of(recipe.method.name))
-    return head == "method" and rest.partition(".")[0] not in used
+    return head == "method" and method_key.partition(".")[0] not in used
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -169,18 +169,20 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _table(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """A recipe's table with what it extends underneath, and what to call it in messages."""
-    data, where = _read(recipe)
-    if where in above:
-        raise MldrError(f"{above[0]} extends itself, by way of {where}")
-    table = parse_toml(data, where)
+    data, origin = _read(recipe)
+    if origin in above:
+        raise MldrError(f"{above[0]} extends itself, by way of {origin}")
+    table = parse_toml(data, origin)
     base = table.pop("extends", None)
     if base is None:
-        return table, where
+        return table, origin
     if not isinstance(base, str):
-        raise MldrError(f"{where}: extends = {base!r} is not allowed: give a recipe's name or file")
+        raise MldrError(
+            f"{origin}: extends = {base!r} is not allowed: give a recipe's name or file"
+        )
     if base.endswith(".toml"):
         base = str(Path(recipe).parent / base)
-    return _over(_table(base, (*above, where))[0], table), where
+    return _over(_table(base, (*above, origin))[0], table), origin
 
 
 def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -188,8 +190,8 @@ def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in table.items():
         under = result.get(key)
-        both = isinstance(under, dict) and isinstance(value, dict) and key != "options"
-        result[key] = _over(under, value) if both else value  # type: ignore[arg-type]
+        nested = isinstance(under, dict) and isinstance(value, dict) and key != "options"
+        result[key] = _over(under, value) if nested else value  # type: ignore[arg-type]
     return result
 
 

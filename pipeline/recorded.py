@@ -40,7 +40,7 @@ def recorded_config(recorded: dict[str, Any], source: str | None, root: Path | N
         settings |= {"source": source, "root": None, "image_column": None, "label_column": None}
     if root is not None:
         settings["root"] = str(root)
-    elif (there := settings.get("root")) and not Path(there).expanduser().is_dir():
+    elif (recorded_root := settings.get("root")) and not Path(recorded_root).expanduser().is_dir():
         settings["root"] = None  # of the machine that recorded it
     return validated(DataConfig, settings, "data")
 

@@ -8,9 +8,9 @@ from typing import Any
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import load_trained
-from ..export.build import build_bundle
-from ..export.check import CheckResult, check_bundle
-from ..export.config import ExportConfig
+from ..export.build_bundle import build_bundle
+from ..export.export_config import ExportConfig
+from ..export.recheck import CheckResult, check_bundle
 from .recorded import recorded_dataset
 from .validation import validated
 

@@ -31,9 +31,9 @@ from ..distill.phase import identity_of
 from ..distill.task import Teacher
 from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
-from ..export.latency import milliseconds_per_image
-from ..export.student import bundled_model
+from ..export.measure_latency import milliseconds_per_image
 from ..export.torch_reference import torch_reference
+from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
 from .phases import Pipeline
 
@@ -142,7 +142,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
     """The table, kept as summary.json; what that has of the same bundle is not measured again."""
     manifest, space = bundle.manifest, pipeline.space
     measured = _measured(pipeline, bundle)
-    rows = _kept(space.out / FILE, measured)
+    rows = _stored_rows(space.out / FILE, measured)
     if rows:
         pipeline.progress.note(f"table: already there, {space.out / FILE}")
     else:
@@ -191,11 +191,13 @@ def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
     )
 
 
-def _kept(path: Path, measured: str) -> tuple[SummaryRow, ...]:
+def _stored_rows(path: Path, measured: str) -> tuple[SummaryRow, ...]:
     """The rows of a summary.json of the same things; none where it is not one."""
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(SummaryRow(**row) for row in there["rows"] if there["measured"] == measured)
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(
+            SummaryRow(**row) for row in summary["rows"] if summary["measured"] == measured
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
@@ -297,6 +299,6 @@ def machine() -> str:
     return f"{processor()}, {torch.get_num_threads()} threads{limit}, PyTorch {torch.__version__}"
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def _duration(total: float) -> str:
+    minutes, seconds = divmod(round(total), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

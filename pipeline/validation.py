@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import MldrError
-from .refusal import describe
+from .recipe_error import describe
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -112,14 +112,14 @@ class Workspace:
             table = parse_toml(path.read_bytes(), str(path))
         except (OSError, MldrError) as error:
             return f"what lies in {self.out} is not known to be of this recipe ({error})"
-        there, here = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
-        for key in sorted(there.keys() | here.keys()):
+        stored, current = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
+        for key in sorted(stored.keys() | current.keys()):
             idle = is_idle(self.recipe, key) or (key.startswith("export.") and not self.bundle())
             indifferent = key in _INDIFFERENT or idle
-            if not indifferent and there.get(key) != here.get(key):
+            if not indifferent and stored.get(key) != current.get(key):
                 return (
-                    f"{self.out} holds a run with {key} = {there.get(key, 'unset')}, not "
-                    f"{here.get(key, 'unset')}"
+                    f"{self.out} holds a run with {key} = {stored.get(key, 'unset')}, not "
+                    f"{current.get(key, 'unset')}"
                 )
         return None
 
@@ -157,8 +157,8 @@ def workspace(
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, with dotted keys."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in table.items():
         name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
+        entries |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return entries

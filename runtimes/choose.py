@@ -52,19 +52,19 @@ def open_runtime(
     """
     options = options or RuntimeOptions()
     if runtime == AUTO:
-        tried = candidates(bundle, artifact)
+        contenders = candidates(bundle, artifact)
     else:
         kind = runtime_kind(runtime)
         if reason := kind.missing():
             raise Unavailable(reason)
-        tried = list(_pairs(bundle, artifact, [kind]))
-    if not tried:
-        raise MldrError(_nothing(bundle, artifact, runtime))
+        contenders = list(_pairs(bundle, artifact, [kind]))
+    if not contenders:
+        raise MldrError(_no_candidate(bundle, artifact, runtime))
     if artifact is None:
-        tried = _unnamed(bundle, tried)
-    only = len(tried) == 1 and runtime != AUTO
-    chosen = tried[0] if only else fastest(bundle, tried, options, progress)
-    return chosen.kind.create(bundle, chosen.artifact, options)
+        contenders = _unnamed(bundle, contenders)
+    only = len(contenders) == 1 and runtime != AUTO
+    candidate = contenders[0] if only else fastest(bundle, contenders, options, progress)
+    return candidate.kind.create(bundle, candidate.artifact, options)
 
 
 def require_name(runtime: str) -> None:
@@ -97,25 +97,25 @@ _fastest: dict[tuple[str, str, str, RuntimeOptions], Candidate] = {}
 
 def fastest(
     bundle: Bundle,
-    tried: list[Candidate],
+    contenders: list[Candidate],
     options: RuntimeOptions,
     progress: Progress | None = None,
 ) -> Candidate:
-    """What ``choose`` takes of them by calls on the golden images; kept for the process.
+    """The candidate that ``choose`` takes by calls on the golden images; remembered by the process.
 
-    One whose logits on the golden images are beyond the limit on *this* machine is left out:
-    the manifest's proof was made with ONNX Runtime, perhaps elsewhere. Raises MldrError when none
-    is left.
+    A candidate whose logits on the golden images are beyond the limit on *this* machine is left
+    out: the manifest's proof was made with ONNX Runtime, perhaps elsewhere. Raises MldrError when
+    no candidate is left.
     """
     digests = " ".join(entry.sha256 for entry in bundle.manifest.files)
-    names = " ".join(candidate.name for candidate in tried)
+    names = " ".join(candidate.name for candidate in contenders)
     key = (str(bundle.path.resolve()), digests, names, options)
     if key in _fastest:
         return _fastest[key]
     progress = progress or Silent()
     loaded: list[tuple[Candidate, Runtime]] = []
     with ExitStack() as stack:
-        for candidate in tried:
+        for candidate in contenders:
             try:
                 runtime = candidate.kind.create(bundle, candidate.artifact, options)
                 prove_golden(bundle, stack.enter_context(runtime))
@@ -127,11 +127,11 @@ def fastest(
                 f"nothing on this machine runs {bundle.path} as it was exported (tried {names}): "
                 "see `mldr-deploy doctor`"
             )
-        _fastest[key] = _chosen(bundle, loaded, progress)
+        _fastest[key] = _fastest_loaded(bundle, loaded, progress)
     return _fastest[key]
 
 
-def _chosen(
+def _fastest_loaded(
     bundle: Bundle, loaded: list[tuple[Candidate, Runtime]], progress: Progress
 ) -> Candidate:
     """By calls in turns with one golden image, and with as many as the bundle takes."""
@@ -139,9 +139,9 @@ def _chosen(
         return loaded[0][0]
     runtimes, images = [runtime for _, runtime in loaded], bundle.golden.inputs
     sizes = (1, min(len(images), bundle.manifest.max_batch))
-    alone, together = (in_turns(runtimes, images, size, seconds=_SECONDS / 2) for size in sizes)
+    singles, batches = (in_turns(runtimes, images, size, seconds=_SECONDS / 2) for size in sizes)
     timings: list[Timing] = []
-    for (candidate, runtime), single, batch in zip(loaded, alone, together, strict=True):
+    for (candidate, runtime), single, batch in zip(loaded, singles, batches, strict=True):
         assert runtime.model.artifact is not None  # weights are no candidate beside others
         timings.append(Timing(runtime.model.artifact.file, candidate.kind.name, single, batch))
         progress.note(f"auto: {candidate.name}: {statistics.median(single):.2f} ms")
@@ -165,8 +165,8 @@ def prove_golden(bundle: Bundle, runtime: Runtime) -> float:
 
 
 def _golden_logits(bundle: Bundle, runtime: Runtime) -> np.ndarray:
-    inputs, most = bundle.golden.inputs, bundle.manifest.max_batch
-    parts = [runtime(inputs[k : k + most]) for k in range(0, len(inputs), most)]
+    inputs, size = bundle.golden.inputs, bundle.manifest.max_batch
+    parts = [runtime(inputs[k : k + size]) for k in range(0, len(inputs), size)]
     return np.concatenate(parts)
 
 
@@ -174,45 +174,53 @@ def _pairs(bundle: Bundle, artifact: str | None, kinds: list[RuntimeKind]) -> It
     for kind in kinds:
         if not kind.formats and artifact is None:
             yield Candidate(kind, None)
-        for held in _artifacts(bundle, artifact):
-            if kind.runs(held):
-                yield Candidate(kind, held)
+        for entry in _artifacts(bundle, artifact):
+            if kind.runs(entry):
+                yield Candidate(kind, entry)
 
 
-def _artifacts(bundle: Bundle, wanted: str | None) -> list[Artifact]:
-    """The artifacts that may be run and match ``wanted``; a failed one named outright raises."""
-    held = bundle.manifest.artifacts
-    matching = [a for a in held if wanted in (None, a.precision, a.file)]
-    if wanted is not None and not matching:
-        listed = ", ".join(f"{a.precision} ({a.file})" for a in held)
-        raise MldrError(f"{bundle.path} holds no artifact {wanted!r}; it holds {listed}")
+def _artifacts(bundle: Bundle, name: str | None) -> list[Artifact]:
+    """The artifacts that may be run and match ``name``. Raises MldrError for a failed one."""
+    artifacts = bundle.manifest.artifacts
+    matching = [a for a in artifacts if name in (None, a.precision, a.file)]
+    if name is not None and not matching:
+        listed = ", ".join(f"{a.precision} ({a.file})" for a in artifacts)
+        raise MldrError(f"{bundle.path} holds no artifact {name!r}; it holds {listed}")
     passed = [a for a in matching if bundle.allow_failed or a.status == "passed"]
     if not passed:
         raise MldrError(refusal(bundle.path, matching[0]))
     return passed
 
 
-def _unnamed(bundle: Bundle, tried: list[Candidate]) -> list[Candidate]:
-    """Those of ``tried`` that may run without being named: what may be shipped, and weights.
+def _unnamed(bundle: Bundle, contenders: list[Candidate]) -> list[Candidate]:
+    """The ``contenders`` that may run without being named: what may be shipped, and weights.
 
-    Where failed ones are allowed and there is nothing else, all. Raises MldrError for none.
+    Where there are none and failed artifacts are allowed, all. Raises MldrError for none.
     """
     manifest = bundle.manifest
     fit = shippable(manifest)
-    usual = [one for one in tried if one.artifact is None or one.artifact.file in fit]
+    usual = [
+        candidate
+        for candidate in contenders
+        if candidate.artifact is None or candidate.artifact.file in fit
+    ]
     if usual or bundle.allow_failed:
-        return usual or tried
-    objections = (objection(manifest, one.artifact) for one in tried if one.artifact is not None)
+        return usual or contenders
+    objections = (
+        objection(manifest, candidate.artifact)
+        for candidate in contenders
+        if candidate.artifact is not None
+    )
     reasons = "; ".join(dict.fromkeys(filter(None, objections)))
     raise MldrError(f"{bundle.path}: {reasons}: name it by --artifact to run it all the same")
 
 
 def not_computed(artifact: Artifact) -> str | None:
     """Why none of this machine's runtimes may run ``artifact``, if its precision is the reason."""
-    here = [kind for kind in RUNTIMES.values() if kind.missing() is None]
-    if any(kind.runs(artifact) for kind in here):
+    available = [kind for kind in RUNTIMES.values() if kind.missing() is None]
+    if any(kind.runs(artifact) for kind in available):
         return None
-    lacking = [kind.name for kind in here if kind.lacks(artifact.precision)]
+    lacking = [kind.name for kind in available if kind.lacks(artifact.precision)]
     if not lacking:
         return None
     return (
@@ -221,14 +229,15 @@ def not_computed(artifact: Artifact) -> str | None:
     )
 
 
-def _nothing(bundle: Bundle, artifact: str | None, runtime: str) -> str:
-    reasons = [not_computed(held) for held in _artifacts(bundle, artifact)]
+def _no_candidate(bundle: Bundle, artifact: str | None, runtime: str) -> str:
+    reasons = [not_computed(entry) for entry in _artifacts(bundle, artifact)]
     if reasons and reasons[0] is not None and None not in reasons:
         return f"{bundle.path}: {reasons[0]}"
-    formats = sorted({held.format for held in bundle.manifest.artifacts})
-    what = f"artifact {artifact!r}" if artifact else f"artifacts ({', '.join(formats)})"
+    formats = sorted({entry.format for entry in bundle.manifest.artifacts})
+    subject = f"artifact {artifact!r}" if artifact else f"artifacts ({', '.join(formats)})"
     if runtime == AUTO:
         return (
-            f"no runtime on this machine runs the {what} of {bundle.path}: see mldr-deploy doctor"
+            f"no runtime on this machine runs the {subject} of {bundle.path}: see mldr-deploy "
+            "doctor"
         )
-    return f"runtime {runtime} does not run the {what} of {bundle.path}: choose --runtime auto"
+    return f"runtime {runtime} does not run the {subject} of {bundle.path}: choose --runtime auto"

@@ -55,7 +55,7 @@ def use(device: int) -> None:
     _checked(runtime.cudaSetDevice(device))
 
 
-class Memory:
+class DeviceMemory:
     """Bytes on the GPU, until ``free``."""
 
     def __init__(self, size: int) -> None:
@@ -112,14 +112,14 @@ class Stream:
         """The stream's address."""
         return int(self._stream)
 
-    def to_device(self, target: Memory, source: NDArray[np.float32]) -> None:
+    def to_device(self, target: DeviceMemory, source: NDArray[np.float32]) -> None:
         """Enqueue a copy of ``source``, contiguous and pinned, to the GPU."""
         from cuda.bindings import runtime
 
         kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(target.address, source.ctypes.data, source.nbytes, kind)
 
-    def to_host(self, target: NDArray[np.float32], source: Memory) -> None:
+    def to_host(self, target: NDArray[np.float32], source: DeviceMemory) -> None:
         """Enqueue a copy from the GPU into ``target``, contiguous and pinned."""
         from cuda.bindings import runtime
 
@@ -137,7 +137,7 @@ class Stream:
 
         _checked(runtime.cudaStreamSynchronize(self._stream))
 
-    def record(self, work: Callable[[], None]) -> Graph:
+    def record(self, work: Callable[[], None]) -> CudaGraph:
         """Record what ``work`` enqueues instead of running it. Raises CudaError if it cannot be."""
         from cuda.bindings import runtime
 
@@ -150,11 +150,11 @@ class Stream:
             raise
         graph = _checked(runtime.cudaStreamEndCapture(self._stream))
         try:
-            return Graph(_checked(runtime.cudaGraphInstantiate(graph, 0)))
+            return CudaGraph(_checked(runtime.cudaGraphInstantiate(graph, 0)))
         finally:
             _checked(runtime.cudaGraphDestroy(graph))
 
-    def replay(self, graph: Graph) -> None:
+    def replay(self, graph: CudaGraph) -> None:
         """Enqueue a recorded graph."""
         from cuda.bindings import runtime
 
@@ -169,7 +169,7 @@ class Stream:
             self._stream = None
 
 
-class Graph:
+class CudaGraph:
     """Recorded work, ready to be replayed."""
 
     def __init__(self, executable: Any) -> None:
@@ -188,8 +188,8 @@ def _checked(result: tuple[Any, ...]) -> Any:
     """The result of a call, without its error code; CudaError where there was one."""
     from cuda.bindings import runtime
 
-    error, *rest = result
+    error, *values = result
     if error != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(error)
         raise CudaError(f"CUDA: {text.decode() if isinstance(text, bytes) else text}")
-    return rest[0] if rest else None
+    return values[0] if values else None

@@ -67,6 +67,6 @@ class ModelFile:
 def _rebuilt(bundle: Bundle) -> nn.Module:
     from ..models.rebuild import rebuild
 
-    manifest, where = bundle.manifest, str(bundle.path)
+    manifest, source = bundle.manifest, str(bundle.path)
     classes, size = len(manifest.labels), manifest.image_size
-    return rebuild(manifest.model, classes, size, bundle.weights(), where)
+    return rebuild(manifest.model, classes, size, bundle.weights(), source)

@@ -28,7 +28,7 @@ from .tensorrt_machine import this_machine
 if TYPE_CHECKING:
     import tensorrt as trt
 
-Resource = TypeVar("Resource", cuda.Memory, cuda.Pinned, cuda.Stream)
+Resource = TypeVar("Resource", cuda.DeviceMemory, cuda.Pinned, cuda.Stream)
 _MOST_PREPARED = 16  # batch sizes with a context and a graph; the least recent makes room
 
 
@@ -37,7 +37,7 @@ class _Prepared:
     """One batch size, ready to run."""
 
     context: trt.IExecutionContext
-    graph: cuda.Graph | None  # None: this engine's work cannot be recorded
+    graph: cuda.CudaGraph | None  # None: this engine's work cannot be recorded
 
 
 class TensorRt(Runtime):
@@ -55,7 +55,7 @@ class TensorRt(Runtime):
         self._engine: Any = None
         self._runtime: Any = None
         self._logger: Any = None
-        self._resources: list[cuda.Memory | cuda.Pinned | cuda.Stream] = []
+        self._resources: list[cuda.DeviceMemory | cuda.Pinned | cuda.Stream] = []
         self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
 
     def load(self) -> None:
@@ -98,25 +98,25 @@ class TensorRt(Runtime):
             raise RunError(f"{self.file} does not load: {complaint(self._logger)}")
         self._engine = engine
         self._input, self._output = _ends(engine, self.file)
-        least, _, most = engine.get_tensor_profile_shape(self._input, 0)
-        self._image = tuple(int(side) for side in most)[1:]
-        self.min_batch, self.max_batch = int(least[0]), int(most[0])
+        smallest, _, largest = engine.get_tensor_profile_shape(self._input, 0)
+        self._image = tuple(int(side) for side in largest)[1:]
+        self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
         classes = int(tuple(engine.get_tensor_shape(self._output))[-1])
         self._allocate(classes, int(engine.device_memory_size_v2))
 
     def _allocate(self, classes: int, scratch: int) -> None:
         inputs, logits = (self.max_batch, *self._image), (self.max_batch, classes)
-        self._stream = self._own(cuda.Stream())
+        self._stream = self._register(cuda.Stream())
         self._inputs, self._logits = (
-            self._own(cuda.Pinned(inputs)),
-            self._own(cuda.Pinned(logits)),
+            self._register(cuda.Pinned(inputs)),
+            self._register(cuda.Pinned(logits)),
         )
-        self._inputs_there = self._own(cuda.Memory(self._inputs.array.nbytes))
-        self._logits_there = self._own(cuda.Memory(self._logits.array.nbytes))
-        self._scratch = self._own(cuda.Memory(scratch))
+        self._device_inputs = self._register(cuda.DeviceMemory(self._inputs.array.nbytes))
+        self._device_logits = self._register(cuda.DeviceMemory(self._logits.array.nbytes))
+        self._scratch = self._register(cuda.DeviceMemory(scratch))
         self._fed = 0
 
-    def _own(self, resource: Resource) -> Resource:
+    def _register(self, resource: Resource) -> Resource:
         self._resources.append(resource)
         return resource
 
@@ -166,7 +166,7 @@ class TensorRt(Runtime):
             )
         pinned = self._inputs.array[:batch]
         np.copyto(pinned, inputs)
-        self._stream.to_device(self._inputs_there, pinned)
+        self._stream.to_device(self._device_inputs, pinned)
         self._fed = batch
 
     def _compute(self) -> None:
@@ -181,7 +181,7 @@ class TensorRt(Runtime):
 
     def _fetch(self) -> None:
         self._require_loaded(self._engine)
-        self._stream.to_host(self._logits.array[: self._fed], self._logits_there)
+        self._stream.to_host(self._logits.array[: self._fed], self._device_logits)
 
     def _prepare(self, batch: int) -> _Prepared:
         if batch in self._prepared:
@@ -214,8 +214,8 @@ class TensorRt(Runtime):
         context.set_device_memory(self._scratch.address, self._scratch.size)
         accepted = (
             context.set_input_shape(self._input, (batch, *self._image))
-            and context.set_tensor_address(self._input, self._inputs_there.address)
-            and context.set_tensor_address(self._output, self._logits_there.address)
+            and context.set_tensor_address(self._input, self._device_inputs.address)
+            and context.set_tensor_address(self._output, self._device_logits.address)
         )
         if not accepted:
             raise RunError(f"{self.file} refuses {batch} images: {complaint(self._logger)}")

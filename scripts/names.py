@@ -36,6 +36,7 @@ VAGUE = frozenset(WORDS.split())
 EXCEPTIONS = {
     "left": {  # an edge of a box, beside top, right and bottom
         "bundle/preprocess.py",
+        "bundle/standalone.py",
         "data/augment.py",
         "data/crops.py",
         "data/erasing.py",

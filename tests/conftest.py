@@ -58,7 +58,7 @@ def write_bundle(folder: Path) -> None:
     """A bundle of a tiny untrained student: real ONNX, real weights, drawn images."""
     import torch
 
-    from mldr_deploy.export.config import ExportConfig
+    from mldr_deploy.export.export_config import ExportConfig
     from mldr_deploy.export.onnx_export import export_onnx
     from mldr_deploy.models.config import ModelConfig
     from mldr_deploy.models.registry import create_model

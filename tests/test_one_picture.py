@@ -34,9 +34,9 @@ from mldr_deploy.demo.config import DemoConfig
 from mldr_deploy.demo.look import Viewer
 from mldr_deploy.demo.scoring import score
 from mldr_deploy.demo.student import Student
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..job import in_onnx_runtime
+from ..artifact_kind import in_onnx_runtime
 from .half import half_kind
 from .islands import ElementType
 

@@ -52,9 +52,9 @@ def to_fp8(proto: Any, source: Any) -> Any:
             along = [-1 if k == axis else 1 for k in range(original.ndim)]
             scaled = original / (scale.reshape(along) if scale.ndim else scale)
             weight.CopyFrom(_fp8(np.clip(scaled, -LARGEST, LARGEST), weight.name))
-    kept = [v for v in graph.value_info if v.type.tensor_type.elem_type != TensorProto.INT8]
+    value_info = [v for v in graph.value_info if v.type.tensor_type.elem_type != TensorProto.INT8]
     del graph.value_info[:]
-    graph.value_info.extend(kept)
+    graph.value_info.extend(value_info)
     return proto
 
 

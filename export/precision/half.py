@@ -15,7 +15,7 @@ import numpy as np
 from ...bundle.manifest import Island
 from ...bundle.precisions import PRECISIONS
 from ...errors import MldrError
-from ..job import ArtifactKind, Job, Runs, Written
+from ..artifact_kind import ArtifactKind, ExportContext, Runs, Written
 from .emulated import emulating
 from .graph import element_types, load_graph, opset_of, save_graph
 from .islands import ElementType, islands
@@ -29,22 +29,22 @@ _ALWAYS_FLOAT = {"Resize": (1, 2)}  # inputs that are fp32 by the standard (roi,
 def half_kind(element: ElementType, opset: int = 1, itself: Runs | None = None) -> ArtifactKind:
     """The kind of ``element``, in the operator set ``opset`` at least; ``itself`` as there."""
 
-    def write(job: Job) -> Written:
-        return _write(job, _in_opset(load_graph(job.onnx()), opset), element)
+    def write(context: ExportContext) -> Written:
+        return _write(context, _in_opset(load_graph(context.onnx()), opset), element)
 
     return ArtifactKind(write, emulating, emulated=True, itself=itself)
 
 
-def _write(job: Job, proto: Any, kind: ElementType) -> Written:
+def _write(context: ExportContext, proto: Any, kind: ElementType) -> Written:
     from onnx import TensorProto
 
     row = PRECISIONS[kind.name]
-    batches, total = job.calibration.batches(_BATCH), len(job.calibration)
-    largest = largest_magnitudes(proto, batches, total, job.progress)
-    kept = islands(proto, largest, kind, job.config.islands)
-    half = to_half(proto, TensorProto.DataType.Value(row.onnx), set(kept))
-    save_graph(half, job.onnx(kind.name))
-    notes = tuple(Island(node=name, reason=reason) for name, reason in kept.items())
+    batches, total = context.calibration.batches(_BATCH), len(context.calibration)
+    largest = largest_magnitudes(proto, batches, total, context.progress)
+    reasons = islands(proto, largest, kind, context.config.islands)
+    half = to_half(proto, TensorProto.DataType.Value(row.onnx), set(reasons))
+    save_graph(half, context.onnx(kind.name))
+    notes = tuple(Island(node=name, reason=reason) for name, reason in reasons.items())
     return Written(row.file, opset=opset_of(proto), islands=notes)
 
 
@@ -103,17 +103,17 @@ class _Conversion:
         del self.graph.value_info[:]  # of the fp32 graph; the new types are inferred from the new
 
     def _convert(self, node: Any, outputs: set[str]) -> None:
-        wanted = self.float if node.name in self.islands else self.element
+        node_type = self.float if node.name in self.islands else self.element
         fixed = _ALWAYS_FLOAT.get(node.op_type, ())
         for position, name in enumerate(node.input):
             if name in self.floats and node.op_type not in _ANY_TYPE:
-                kind = self.float if position in fixed else wanted
+                kind = self.float if position in fixed else node_type
                 node.input[position] = self._in_type(name, kind)
-        if wanted == self.element:
+        if node_type == self.element:
             self._attributes(node)
         self.nodes.append(node)
         for position, name in enumerate(node.output):
-            if name not in self.floats or wanted == self.float:
+            if name not in self.floats or node_type == self.float:
                 continue
             if name in outputs:  # the graph still gives it in fp32
                 node.output[position] = low = f"{name}/half"
@@ -158,7 +158,7 @@ class _Conversion:
 
     def _finish_constants(self) -> None:
         """Each constant in the types that are read; under its own name if there is just one."""
-        kept = [t for t in self.graph.initializer if t.name not in self.constants]
+        initializers = [t for t in self.graph.initializer if t.name not in self.constants]
         renamed = {}
         for name, tensor in self.constants.items():
             read = [kind for kind in (self.float, self.element) if (name, kind) in self.copies]
@@ -167,9 +167,9 @@ class _Conversion:
                 version.name = copy = self.copies[name, kind]
                 if len(read) == 1:
                     version.name = renamed[copy] = name
-                kept.append(version)
+                initializers.append(version)
         del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        self.graph.initializer.extend(initializers)
         for node in self.graph.node:
             for position, name in enumerate(node.input):
                 node.input[position] = renamed.get(name, name)

@@ -70,12 +70,12 @@ def islands(
     - for a significand of 8 bits: it is a reduction, or one step of a normalisation or softmax.
     """
     scalars, counts = _scalars(proto), _reduced_counts(proto)
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for node in proto.graph.node:
         reason = _reason(node, largest, scalars, counts, kind, config.margin)
         if reason is not None:
-            found[node.name] = reason
-    return found
+            reasons[node.name] = reason
+    return reasons
 
 
 def _reason(
@@ -116,11 +116,11 @@ def _scalars(proto: Any) -> dict[str, float]:
     """Magnitudes of float constants of one element."""
     from onnx import TensorProto, numpy_helper
 
-    found = {}
+    magnitudes = {}
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) == 1:
-            found[tensor.name] = abs(float(numpy_helper.to_array(tensor).item()))
-    return found
+            magnitudes[tensor.name] = abs(float(numpy_helper.to_array(tensor).item()))
+    return magnitudes
 
 
 def _reduced_counts(proto: Any) -> dict[str, int]:
@@ -133,7 +133,7 @@ def _reduced_counts(proto: Any) -> dict[str, int]:
         for value in [*graph.input, *graph.value_info]
     }
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    found = {}
+    counts = {}
     for node in graph.node:
         shape = shapes.get(node.input[0]) if node.input and node.op_type in _SUMMING else None
         if not shape:
@@ -143,5 +143,5 @@ def _reduced_counts(proto: Any) -> dict[str, int]:
             axes = np.atleast_1d(constants[node.input[1]])
         if axes is not None:
             sizes = [shape[int(axis)] for axis in axes]
-            found[node.name] = max(math.prod(sizes), 1)
-    return found
+            counts[node.name] = max(math.prod(sizes), 1)
+    return counts

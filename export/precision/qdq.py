@@ -25,8 +25,8 @@ from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..claims import MOVES
-from .config import QuantizeConfig
 from .graph import load_graph
+from .precision_config import QuantizeConfig
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What a CPU computes on integers between two convolutions; LayerNorm, Softmax and GELU never.
@@ -94,41 +94,44 @@ def layers(proto: Any, family: str) -> list[str]:
     return [n.name for n in proto.graph.node if n.op_type in weighted and n.input[1] in constants]
 
 
-def nodes_to_quantise(proto: Any, chosen: set[str], family: str, scheme: Scheme) -> list[str]:
-    """The ``chosen`` layers and, in an affine CNN, what lies between them.
+def nodes_to_quantise(proto: Any, quantised: set[str], family: str, scheme: Scheme) -> list[str]:
+    """The ``quantised`` layers and, in an affine CNN, what lies between them.
 
     What a layer that was not chosen gives is read in float, so the node behind it is left too, as
     is what a product of two activations (attention in a CNN) reads.
     """
     if family != "cnn" or scheme.symmetric:
-        return sorted(chosen)
-    own = set(layers(proto, family))
+        return sorted(quantised)
+    weighted = set(layers(proto, family))
     from_left = {
-        name for node in proto.graph.node if node.name in own - chosen for name in node.output
+        name
+        for node in proto.graph.node
+        if node.name in weighted - quantised
+        for name in node.output
     }
-    multiplied = _feeding_products(proto, own)
+    multiplied = _feeding_products(proto, weighted)
     between = {
         node.name
         for node in proto.graph.node
         if node.op_type in _BETWEEN and not from_left & set(node.input)
     }
-    return sorted(chosen | between - multiplied)
+    return sorted(quantised | between - multiplied)
 
 
-def _feeding_products(proto: Any, own: set[str]) -> set[str]:
+def _feeding_products(proto: Any, weighted: set[str]) -> set[str]:
     """Nodes whose results reach a product of two activations with nothing but moves between."""
     producer = {name: node for node in proto.graph.node for name in node.output}
-    found = set()
+    feeding = set()
     for product in proto.graph.node:
-        if product.op_type not in _WEIGHTED or product.name in own:
+        if product.op_type not in _WEIGHTED or product.name in weighted:
             continue
         for name in product.input:
             while (node := producer.get(name)) is not None:
-                found.add(node.name)
+                feeding.add(node.name)
                 if node.op_type not in MOVES:
                     break
                 name = node.input[0]
-    return found
+    return feeding
 
 
 def calibrate(

@@ -25,7 +25,7 @@ def largest_magnitudes(
     """
     from onnx import TensorProto, numpy_helper
 
-    found = {
+    magnitudes = {
         t.name: _peak(numpy_helper.to_array(t))
         for t in proto.graph.initializer
         if t.data_type == TensorProto.FLOAT
@@ -35,21 +35,23 @@ def largest_magnitudes(
     names = [n for n in produced if types.get(n) == TensorProto.FLOAT]
     names += [value.name for value in proto.graph.input if types[value.name] == TensorProto.FLOAT]
     session = _session(proto, names)
-    found |= dict.fromkeys(names, 0.0)
+    magnitudes |= dict.fromkeys(names, 0.0)
     progress.start("measuring ranges", total)
     for batch in batches:
         peaks = session.run(None, {session.get_inputs()[0].name: batch})
         for name, peak in zip(names, peaks, strict=True):
-            found[name] = max(found[name], float(peak)) if np.isfinite(peak) else float("inf")
+            magnitudes[name] = (
+                max(magnitudes[name], float(peak)) if np.isfinite(peak) else float("inf")
+            )
         progress.advance(len(batch))
     progress.finish()
-    for name, peak in found.items():
+    for name, peak in magnitudes.items():
         if not np.isfinite(peak):
             raise MldrError(
                 f"{name} of the fp32 graph is NaN or infinite on a training image: lower "
                 "precisions cannot mend that; train again"
             )
-    return found
+    return magnitudes
 
 
 def _session(proto: Any, names: list[str]) -> Any:

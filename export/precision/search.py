@@ -16,8 +16,8 @@ from ...errors import MldrError
 from ...runtimes.model_file import ModelFile
 from ...runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ...runtimes.runtime import Runtime, RuntimeOptions
-from ..job import ArtifactKind, Job, Written
-from ..parity import log_softmax
+from ..artifact_kind import ArtifactKind, ExportContext, Written
+from ..measure_parity import log_softmax
 from .graph import load_graph, opset_of, save_graph
 from .judge import Judge
 from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
@@ -32,18 +32,24 @@ class Search:
     """One quantised artifact in the making; ``folder`` is for what only the search needs."""
 
     def __init__(
-        self, job: Job, precision: str, scheme: Scheme, folder: Path, convert: Convert | None
+        self,
+        context: ExportContext,
+        precision: str,
+        scheme: Scheme,
+        folder: Path,
+        convert: Convert | None,
     ) -> None:
-        self.job, self.precision, self.scheme, self.convert = job, precision, scheme, convert
-        self.path = prepared(job.onnx(), folder)
+        self.context, self.precision = context, precision
+        self.scheme, self.convert = scheme, convert
+        self.path = prepared(context.onnx(), folder)
         self.source = load_graph(self.path)
-        self.layers = layers(self.source, job.student.record.family)
+        self.layers = layers(self.source, context.student.record.family)
         if not self.layers:
-            raise MldrError(f"{job.onnx()} has no layer with constant weights to quantise")
-        config = job.config.quantize
-        self.judge = Judge(job.validation, job.preprocessing, config.validation_images)
+            raise MldrError(f"{context.onnx()} has no layer with constant weights to quantise")
+        config = context.config.quantize
+        self.judge = Judge(context.validation, context.preprocessing, config.validation_images)
         with OnnxRuntimeCpu(
-            ModelFile(job.onnx()), RuntimeOptions(threads=job.config.threads)
+            ModelFile(context.onnx()), RuntimeOptions(threads=context.config.threads)
         ) as runtime:
             self.reference = self.judge.top1(runtime)
             self.expected = self.judge.logits(runtime, config.effect_images)
@@ -57,7 +63,7 @@ class Search:
         each layer alone is measured, and the most sensitive ones are left out, twice as many each
         time, until the target is met or the budget is spent.
         """
-        job, config = self.job, self.job.config.quantize
+        context, config = self.context, self.context.config.quantize
         method, ranges = self._best_method()
         top1 = max(trial.top1 for trial in self.trials)
         graph = self._graph(ranges, set(self.layers))
@@ -69,8 +75,8 @@ class Search:
             activations=self.scheme.activations,
             method=method,
             trials=self.trials,
-            calibration_images=len(job.calibration),
-            calibration_seed=job.config.calibration.seed,
+            calibration_images=len(context.calibration),
+            calibration_seed=context.config.calibration.seed,
             validation_images=len(self.judge),
             reference_top1=self.reference,
             top1=top1,
@@ -79,15 +85,17 @@ class Search:
         )
 
     def _best_method(self) -> tuple[str, Any]:
-        job, config = self.job, self.job.config.quantize
+        context, config = self.context, self.context.config.quantize
         best: tuple[str, Any] | None = None
         for method in config.methods:
-            job.progress.start(f"{self.precision}: calibrating, {method}", len(job.calibration))
-            batches = job.calibration.batches(_BATCH)
-            ranges = calibrate(self.path, batches, method, self.scheme, config, job.progress)
+            context.progress.start(
+                f"{self.precision}: calibrating, {method}", len(context.calibration)
+            )
+            batches = context.calibration.batches(_BATCH)
+            ranges = calibrate(self.path, batches, method, self.scheme, config, context.progress)
             top1 = self._top1(self._graph(ranges, set(self.layers)))
-            job.progress.advance(0, top1=top1)
-            job.progress.finish()
+            context.progress.advance(0, top1=top1)
+            context.progress.finish()
             if not self.trials or top1 > max(trial.top1 for trial in self.trials):
                 best = method, ranges
             self.trials.append(Trial(method=method, top1=top1))
@@ -95,45 +103,45 @@ class Search:
         return best
 
     def _leave_out(self, ranges: Any, graph: Any, top1: float) -> tuple[Any, float]:
-        config, progress = self.job.config.quantize, self.job.progress
+        config, progress = self.context.config.quantize, self.context.progress
         effects = self._effects(ranges)
         order = sorted(self.layers, key=lambda name: -effects[name])
-        most, count = int(config.max_excluded * len(order)), 1
+        limit, count = int(config.max_excluded * len(order)), 1
         progress.start(f"{self.precision}: leaving layers out", None)
-        while self.reference - top1 > config.target_drop and count <= most:
+        while self.reference - top1 > config.target_drop and count <= limit:
             candidate = self._graph(ranges, set(order[count:]))
             reached = self._top1(candidate)
             progress.advance(1, left_out=f"{count} of {len(order)}", top1=reached)
             if reached > top1:
                 graph, top1, self.excluded = candidate, reached, order[:count]
-            count = 2 * count if 2 * count <= most or count == most else most
+            count = 2 * count if 2 * count <= limit or count == limit else limit
         progress.finish()
         return graph, top1
 
     def _effects(self, ranges: Any) -> dict[str, float]:
         """Mean KL(fp32 || quantised) of the softmax with one layer quantised, by layer; nats."""
-        progress, effects = self.job.progress, {}
+        progress, effects = self.context.progress, {}
         progress.start(f"{self.precision}: effect of each layer", len(self.layers))
         for name in self.layers:
-            with self._runtime(self._graph(ranges, {name}, alone=True)) as runtime:
+            with self._runtime(self._graph(ranges, {name}, isolated=True)) as runtime:
                 logits = self.judge.logits(runtime, len(self.expected))
             effects[name] = _mean_kl(self.expected, logits)
             progress.advance(1)
         progress.finish()
         return effects
 
-    def _graph(self, ranges: Any, chosen: set[str], *, alone: bool = False) -> Any:
-        family = self.job.student.record.family
-        nodes = sorted(chosen)
-        if not alone:
-            nodes = nodes_to_quantise(self.source, chosen, family, self.scheme)
-        graph = qdq(self.path, ranges, nodes, self.scheme, self.job.config.quantize)
+    def _graph(self, ranges: Any, quantised: set[str], *, isolated: bool = False) -> Any:
+        family = self.context.student.record.family
+        nodes = sorted(quantised)
+        if not isolated:
+            nodes = nodes_to_quantise(self.source, quantised, family, self.scheme)
+        graph = qdq(self.path, ranges, nodes, self.scheme, self.context.config.quantize)
         return graph if self.convert is None else self.convert(graph, self.source)
 
     def _runtime(self, graph: Any) -> Runtime:
         content = bytes(graph.SerializeToString())
-        model = ModelFile(self.job.onnx(self.precision), content=content)
-        threads, fusions = self.job.config.threads, self.convert is None
+        model = ModelFile(self.context.onnx(self.precision), content=content)
+        threads, fusions = self.context.config.threads, self.convert is None
         return OnnxRuntimeCpu(model, RuntimeOptions(threads=threads, fusions=fusions))
 
     def _top1(self, graph: Any) -> float:
@@ -142,21 +150,21 @@ class Search:
 
 
 def search(
-    job: Job, precision: str, scheme: Scheme, convert: Convert | None = None
+    context: ExportContext, precision: str, scheme: Scheme, convert: Convert | None = None
 ) -> tuple[Any, Quantization]:
     """``Search.carry_out``. Raises MldrError where images to calibrate or to judge are missing."""
-    if not len(job.calibration):
+    if not len(context.calibration):
         raise MldrError(
             f"{precision} needs training images to measure activations and the training split is "
             "empty: give the data set that the student was trained on"
         )
-    if not len(job.validation):
+    if not len(context.validation):
         raise MldrError(
             f"{precision} is chosen by validation accuracy and the data set has no validation "
             "split (data.val_fraction is 0): train with one, or export fp16"
         )
-    with tempfile.TemporaryDirectory(dir=job.folder, prefix=".calibrating-") as folder:
-        return Search(job, precision, scheme, Path(folder), convert).carry_out()
+    with tempfile.TemporaryDirectory(dir=context.folder, prefix=".calibrating-") as folder:
+        return Search(context, precision, scheme, Path(folder), convert).carry_out()
 
 
 def quantised_kind(
@@ -167,9 +175,9 @@ def quantised_kind(
     Writing raises MldrError without images to calibrate on or to judge by.
     """
 
-    def write(job: Job) -> Written:
-        proto, record = search(job, precision, scheme, convert)
-        save_graph(proto, job.onnx(precision))
+    def write(context: ExportContext) -> Written:
+        proto, record = search(context, precision, scheme, convert)
+        save_graph(proto, context.onnx(precision))
         return Written(PRECISIONS[precision].file, opset=opset_of(proto), quantization=record)
 
     return ArtifactKind(write, **run)
@@ -179,5 +187,5 @@ def _mean_kl(expected: Floats, logits: Floats) -> float:
     """Infinite where a logit is not finite, so that such a layer is the first to be left out."""
     if not np.isfinite(logits).all():
         return float("inf")
-    ours, theirs = log_softmax(expected), log_softmax(logits)
-    return float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean())
+    expected_log, actual_log = log_softmax(expected), log_softmax(logits)
+    return float((np.exp(expected_log) * (expected_log - actual_log)).sum(axis=1).mean())

@@ -21,8 +21,8 @@ from ...runtimes.engine_loading import load_engine
 from ...runtimes.tensorrt_library import CLASSIC, Library
 from ...runtimes.tensorrt_logger import complaint, quiet_logger
 from . import timing_cache
-from .asked import asked_precision
-from .config import EngineConfig
+from .asked_precision import asked_precision
+from .engine_config import EngineConfig
 from .monitor import build_monitor
 from .parse import Parsed, new_builder, parse_with
 
@@ -36,7 +36,7 @@ class Plan:
 
     content: bytes
     layers: str
-    asked: AskedPrecision
+    requested: AskedPrecision
 
 
 def build_plan(
@@ -60,7 +60,7 @@ def build_plan(
     if builder is None:
         raise Unavailable(f"TensorRT finds no usable GPU: {complaint(logger)}")
     parsed = accepted(library, parse_with(library, builder, logger, onnx.read_bytes()), onnx.name)
-    asked = asked_precision(precision, parsed.network)
+    requested = asked_precision(precision, parsed.network)
     settings = common_settings(library, builder, config)
     _reach(settings, config)
     file = timing_cache.cache_file(machine) if config.timing_cache else None
@@ -68,7 +68,7 @@ def build_plan(
     plan = serialised(library, parsed, settings, profile, onnx.name, progress)
     if file is not None:
         timing_cache.store(settings, file)
-    return Plan(plan, _layers(plan, logger, config, onnx), asked)
+    return Plan(plan, _layers(plan, logger, config, onnx), requested)
 
 
 def accepted(library: Library, parsed: Parsed, file: str) -> Parsed:
@@ -135,7 +135,7 @@ def _stdout_for_results() -> Iterator[None]:
     """What the library's own code prints to standard output goes to standard error instead."""
     sys.stdout.flush()
     try:
-        kept = os.dup(1)
+        descriptor = os.dup(1)
         os.dup2(2, 1)
     except OSError:  # a service without standard streams
         yield
@@ -143,8 +143,8 @@ def _stdout_for_results() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
 
 
 def _profile(
@@ -154,8 +154,8 @@ def _profile(
     for k in range(network.num_inputs):
         tensor: trt.ITensor = network.get_input(k)
         image = tuple(tensor.shape)[1:]
-        least, tuned, most = ((b, *image) for b in (profile.min, profile.opt, profile.max))
-        shapes.set_shape(tensor.name, least, tuned, most)
+        smallest, tuned, largest = ((b, *image) for b in (profile.min, profile.opt, profile.max))
+        shapes.set_shape(tensor.name, smallest, tuned, largest)
     return shapes
 
 

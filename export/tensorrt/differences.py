@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .graph import GraphView, attribute
+from .graph_view import GraphView, attribute
 
 NEWEST_OPSET = 24
 # By type of an operator's main input: operators that RTX builds and classic TensorRT does not list.

@@ -10,22 +10,22 @@ from ...bundle.precisions import PRECISIONS
 from ...runtimes.model_file import ModelFile
 from ...runtimes.runtime import Runtime
 from ...runtimes.tensorrt import TensorRt
-from ..job import Job, Written
+from ..artifact_kind import ExportContext, Written
 from .write import write_engine
 
 
-def writer(precision: str) -> Callable[[Job], Written]:
+def writer(precision: str) -> Callable[[ExportContext], Written]:
     """Writes the engine of ``precision`` from the bundle's ONNX file."""
 
-    def write(job: Job) -> Written:
-        config = job.config
+    def write(context: ExportContext) -> Written:
+        config = context.config
         files = write_engine(
-            job.onnx(PRECISIONS[precision].built_from),
-            job.folder,
+            context.onnx(PRECISIONS[precision].built_from),
+            context.folder,
             precision,
             config.max_batch,
             config.engine,
-            job.progress,
+            context.progress,
         )
         return Written(files.plan, engine=files.record, beside=(files.layers,))
 

@@ -17,15 +17,15 @@ from ...runtimes import tensorrt_library as library
 from ...runtimes.tensorrt_library import RTX_INSTALL, Library
 from . import rules
 from .differences import NEWEST_OPSET, classic
-from .graph import GraphView, named
+from .graph_view import GraphView, named
 from .parse import Parsed, parse
 
-_SHOWN = 5  # findings in the one line of a refusal
+_LISTED = 5  # findings in the one line of a refusal
 Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One thing about one node (or the graph): an error keeps the engine from being built."""
 
     severity: Severity
@@ -50,11 +50,11 @@ class Lint:
 
     file: str
     nodes: int
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     parser: str | None  # whose parser spoke, name and version; None: no library is here
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[LintFinding]:
         """What TensorRT would refuse."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
@@ -72,9 +72,10 @@ class Lint:
     @property
     def refusal(self) -> str:
         """The errors on one line."""
-        shown = "; ".join(f"{f.place}: {f.message}" for f in self.errors[:_SHOWN])
-        more = len(self.errors) - _SHOWN
-        return f"TensorRT cannot take {self.file}: {shown}" + (f"; {more} more" if more > 0 else "")
+        errors = "; ".join(f"{f.place}: {f.message}" for f in self.errors[:_LISTED])
+        unlisted = len(self.errors) - _LISTED
+        further = f"; {unlisted} more" if unlisted > 0 else ""
+        return f"TensorRT cannot take {self.file}: {errors}{further}"
 
 
 def lint_file(path: Path, profile: Profile, *, rtx: bool = False) -> Lint:
@@ -91,15 +92,15 @@ def lint(proto: Any, profile: Profile, file: str, *, rtx: bool = False) -> Lint:
     """
     view = GraphView(proto)
     speaker, parsed = _ask(proto, rtx)
-    found = [] if parsed is None else list(_parser(view, parsed))
-    found += _from(rules.ends(view, profile), "error", view)
-    found += _from(rules.silent(view), "error", view)
+    findings = [] if parsed is None else list(_parser(view, parsed))
+    findings += _from(rules.ends(view, profile), "error", view)
+    findings += _from(rules.silent(view), "error", view)
     if not rtx and (speaker is None or speaker.name != library.CLASSIC):
-        found += _differences(view)
-    found += _from(rules.decomposed_normalisation(view), "warning", view)
-    found += _from(rules.random(view), "warning", view)
+        findings += _differences(view)
+    findings += _from(rules.decomposed_normalisation(view), "warning", view)
+    findings += _from(rules.random(view), "warning", view)
     name = None if parsed is None else str(speaker)
-    return Lint(file, len(view.nodes), tuple(found), name)
+    return Lint(file, len(view.nodes), tuple(findings), name)
 
 
 def _ask(proto: Any, rtx: bool) -> tuple[Library | None, Parsed | None]:
@@ -112,22 +113,24 @@ def _ask(proto: Any, rtx: bool) -> tuple[Library | None, Parsed | None]:
     return None, None
 
 
-def _parser(view: GraphView, parsed: Parsed) -> Iterator[Finding]:
+def _parser(view: GraphView, parsed: Parsed) -> Iterator[LintFinding]:
     for refusal in parsed.refusals:
         module = view.modules.get(refusal.node)
-        yield Finding("error", refusal.node, refusal.operator, refusal.reason, module)
+        yield LintFinding("error", refusal.node, refusal.operator, refusal.reason, module)
     for warning in parsed.warnings:
-        yield Finding("warning", "(the model)", "Graph", warning[:300])
+        yield LintFinding("warning", "(the model)", "Graph", warning[:300])
 
 
-def _from(found: Iterator[rules.Complaint], severity: Severity, view: GraphView) -> list[Finding]:
-    return [Finding(severity, n, op, text, view.modules.get(n)) for n, op, text in found]
+def _from(
+    complaints: Iterator[rules.Complaint], severity: Severity, view: GraphView
+) -> list[LintFinding]:
+    return [LintFinding(severity, n, op, text, view.modules.get(n)) for n, op, text in complaints]
 
 
-def _differences(view: GraphView) -> Iterator[Finding]:
+def _differences(view: GraphView) -> Iterator[LintFinding]:
     if view.opset > NEWEST_OPSET:
         text = f"opset {view.opset}, classic TensorRT takes up to {NEWEST_OPSET}"
-        yield Finding("error", "(the model)", "Graph", text)
+        yield LintFinding("error", "(the model)", "Graph", text)
     for node, text in classic(view):
         name = named(node)
-        yield Finding("error", name, node.op_type, text, view.modules.get(name))
+        yield LintFinding("error", name, node.op_type, text, view.modules.get(name))

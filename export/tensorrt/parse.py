@@ -63,8 +63,8 @@ def parse(library: Library, onnx: bytes) -> Parsed | None:
     """The network of the model ``onnx``, as the library's parser makes it; None: no builder."""
     trt = library.trt
     logger = quiet_logger(trt)
-    made = new_builder(library, logger)
-    return None if made is None else parse_with(library, made, logger, onnx)
+    builder = new_builder(library, logger)
+    return None if builder is None else parse_with(library, builder, logger, onnx)
 
 
 def parse_with(library: Library, builder: trt.Builder, logger: Any, onnx: bytes) -> Parsed:

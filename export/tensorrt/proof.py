@@ -19,7 +19,7 @@ from typing import Any
 from ...bundle.engine import PrecisionProof
 from ...bundle.precisions import by_width, precision_of_type
 from ...errors import MldrError
-from .graph import GraphView
+from .graph_view import GraphView
 
 _KEYS = ("DataType", "Datatype", "Format/Datatype", "Format")
 _MULTIPLIES = re.compile(
@@ -34,7 +34,7 @@ def prove_precision(claimed: str, layers: str, graph: GraphView) -> PrecisionPro
     every: Counter[str] = Counter()
     compute: Counter[str] = Counter()
     for layer in _parsed(layers):
-        kind = taken(layer)
+        kind = input_precision(layer)
         if kind is not None:
             every[kind] += 1
             if multiplies(layer):
@@ -68,11 +68,11 @@ def _objection(claimed: str, compute: Counter[str], expected: float) -> str | No
     return None
 
 
-def taken(layer: dict[str, Any]) -> str | None:
+def input_precision(layer: dict[str, Any]) -> str | None:
     """The narrowest type among the tensors that a layer takes; None: integers, or nothing told."""
     tensors = (tensor for tensor in layer.get("Inputs", []) if isinstance(tensor, dict))
-    told = " ".join(str(tensor[key]) for tensor in tensors for key in _KEYS if key in tensor)
-    return next(reversed(by_width(re.findall(r"[A-Za-z0-9]+", told))), None)
+    text = " ".join(str(tensor[key]) for tensor in tensors for key in _KEYS if key in tensor)
+    return next(reversed(by_width(re.findall(r"[A-Za-z0-9]+", text))), None)
 
 
 def multiplies(layer: dict[str, Any]) -> bool:

@@ -15,9 +15,9 @@ from ...bundle.precisions import precision_named
 from ...bundle.progress import Progress
 from ...errors import MldrError
 from ...runtimes.tensorrt_library import Library
-from .asked import asked_precision
+from .asked_precision import asked_precision
 from .builder import accepted, common_settings, serialised
-from .config import EngineConfig
+from .engine_config import EngineConfig
 from .parse import parse
 
 
@@ -27,7 +27,7 @@ class RtxPlan:
 
     content: bytes
     capabilities: tuple[str, ...]
-    asked: AskedPrecision
+    requested: AskedPrecision
 
 
 def build_rtx_plan(
@@ -43,15 +43,15 @@ def build_rtx_plan(
     Raises MldrError with TensorRT-RTX's reason when it refuses.
     """
     capabilities = capabilities_for(precision, config)
-    made = parse(library, onnx.read_bytes())
-    if made is None:
+    parsed = parse(library, onnx.read_bytes())
+    if parsed is None:
         raise MldrError(f"{library} gives no builder on this machine")
-    parsed = accepted(library, made, onnx.name)
-    asked = asked_precision(precision, parsed.network)
+    parsed = accepted(library, parsed, onnx.name)
+    requested = asked_precision(precision, parsed.network)
     settings = common_settings(library, parsed.builder, config)
     _for_capabilities(library, settings, capabilities)
     plan = serialised(library, parsed, settings, profile, onnx.name, progress)
-    return RtxPlan(plan, capabilities, asked)
+    return RtxPlan(plan, capabilities, requested)
 
 
 def capabilities_for(precision: str, config: EngineConfig) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ def capabilities_for(precision: str, config: EngineConfig) -> tuple[str, ...]:
 
 
 def _for_capabilities(library: Library, settings: Any, capabilities: tuple[str, ...]) -> None:
-    known = library.trt.ComputeCapability.__members__
+    members = library.trt.ComputeCapability.__members__
     settings.num_compute_capabilities = len(capabilities)
     for k, capability in enumerate(capabilities):
         name = f"SM{capability.replace('.', '')}"
-        if name not in known:
+        if name not in members:
             raise MldrError(f"{library} builds for no compute capability {capability}")
-        settings.set_compute_capability(known[name], k)
+        settings.set_compute_capability(members[name], k)

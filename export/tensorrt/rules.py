@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...bundle.engine import Profile
-from .graph import GraphView, named
+from .graph_view import GraphView, named
 
 Complaint = tuple[str, str, str]
 
@@ -56,14 +56,14 @@ def decomposed_normalisation(view: GraphView) -> Iterator[Complaint]:
             continue
         first, second = node.input[:2]
         ways = [(first, second)] if node.op_type == "Div" else [(first, second), (second, first)]
-        for taken, root in ways:
+        for operand, root in ways:
             square = _squared(view, root)
             if square is None:
                 continue
-            if _is_centred(view, taken):
+            if _is_centred(view, operand):
                 text = "a LayerNormalization in pieces: export it as one node (opset 17 or newer)"
                 yield named(node), node.op_type, text
-            elif taken == square and view.types.get(square) == "FLOAT16":
+            elif operand == square and view.types.get(square) == "FLOAT16":
                 text = "an RMSNormalization in pieces in fp16: its square overflows beyond 255"
                 yield named(node), node.op_type, text
 

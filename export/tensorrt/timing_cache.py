@@ -47,9 +47,9 @@ def store(config: trt.IBuilderConfig, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_file():
-            theirs: trt.ITimingCache = config.create_timing_cache(file.read_bytes())
-            if theirs is not None:
-                cache.combine(theirs, ignore_mismatch=False)
+            stored: trt.ITimingCache = config.create_timing_cache(file.read_bytes())
+            if stored is not None:
+                cache.combine(stored, ignore_mismatch=False)
         write_bytes(file, bytes(cache.serialize()))
     except (OSError, MldrError):
         return  # a read-only home, a full disk: the next build measures again

@@ -13,8 +13,8 @@ from ...bundle.progress import Progress
 from ...errors import MldrError, Unavailable
 from ...runtimes.tensorrt_machine import this_machine
 from .builder import Plan, build_plan
-from .config import EngineConfig
-from .graph import GraphView
+from .engine_config import EngineConfig
+from .graph_view import GraphView
 from .lint import lint
 from .proof import prove_precision
 
@@ -68,7 +68,7 @@ def write_engine(
         raise
     except MldrError as error:  # the ONNX files are good without it, so the export goes on
         raise Unavailable(graph.with_module(str(error))) from error
-    progress.note(f"engine {precision}: {plan.asked}; chosen by it: {record.proof}")
+    progress.note(f"engine {precision}: {plan.requested}; chosen by it: {record.proof}")
     file, layers = engine_files(machine, precision)
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     write_bytes(folder / file, plan.content)
@@ -105,7 +105,7 @@ def _record(
         source=onnx.name,
         source_sha256=sha256(onnx),
         proof=prove_precision(computes_in, plan.layers, graph),
-        asked=plan.asked,
+        asked=plan.requested,
     )
 
 

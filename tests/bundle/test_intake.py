@@ -123,7 +123,7 @@ def test_a_format_without_its_plug_in_is_a_loss_that_names_it(
     ],
 )
 def test_what_lies_beside_pictures_is_no_loss(name: str, head: bytes) -> None:
-    assert judge(name, head).kind is Kind.OTHER and not claims_picture(name)
+    assert judge(name, head).kind is Kind.UNRELATED and not claims_picture(name)
 
 
 def test_a_resource_fork_is_debris_whatever_its_name() -> None:

@@ -135,8 +135,8 @@ def test_a_real_group_s_quota_is_seen() -> None:
 def test_every_part_asks_the_same_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A quota of one core is what every part goes by, whatever this machine has."""
     from mldr_deploy.cli.process import respect_quota
-    from mldr_deploy.export.build import _circumstances
-    from mldr_deploy.export.config import ExportConfig
+    from mldr_deploy.export.build_bundle import _circumstances
+    from mldr_deploy.export.export_config import ExportConfig
     from mldr_deploy.pipeline.environment import _cpu
     from mldr_deploy.pipeline.summary import machine as run_machine
     from mldr_deploy.profiler.machine import this_machine

@@ -19,7 +19,7 @@ from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.export.bisect import TorchValue, bisect, first_out_of_band, torch_values
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.gates import Gates
 from mldr_deploy.export.onnx_export import export_onnx
 from mldr_deploy.export.prove import prove

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
 from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model

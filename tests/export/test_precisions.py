@@ -16,9 +16,9 @@ from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained, save_trained
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import kinds
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
 
 ALL = ["fp32", "fp16", "bf16", "int8", "int8-symmetric", "fp8"]
@@ -92,7 +92,7 @@ def test_the_table_has_them_all_and_says_what_to_ship(every_precision: Bundle) -
 def test_an_export_adds_to_a_bundle_of_the_same_student(
     run: Any, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def again(job: object) -> None:
+    def again(context: object) -> None:
         raise AssertionError("fp32 is there")
 
     first = kinds.KINDS[kinds.FIRST]

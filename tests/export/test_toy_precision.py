@@ -19,7 +19,7 @@ import pytest
 from onnx import numpy_helper
 
 from mldr_deploy.bundle.reader import open_bundle
-from mldr_deploy.export.check import check_bundle
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.export.scales import activation_ranges
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
@@ -36,16 +36,16 @@ FILE = '''"""int16."""
 import numpy as np
 
 from ...bundle.precisions import PRECISIONS
-from ..job import ArtifactKind, Written
+from ..artifact_kind import ArtifactKind, Written
 from .graph import load_graph, opset_of, save_graph
 from .ranges import largest_magnitudes
 
 
-def _write(job):
+def _write(context):
     from onnx import helper, numpy_helper
 
-    proto, images = load_graph(job.onnx()), job.calibration
-    largest = largest_magnitudes(proto, images.batches(16), len(images), job.progress)
+    proto, images = load_graph(context.onnx()), context.calibration
+    largest = largest_magnitudes(proto, images.batches(16), len(images), context.progress)
     nodes = []
     for node in proto.graph.node:
         for k, name in enumerate(node.input[:2]):
@@ -63,7 +63,7 @@ def _write(job):
         node.name = node.name or f"round {k}"
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    save_graph(proto, job.onnx("int16"))
+    save_graph(proto, context.onnx("int16"))
     return Written(PRECISIONS["int16"].file, opset=opset_of(proto))
 
 
@@ -77,8 +77,8 @@ from mldr_deploy.bundle.precisions import by_width, precision_of_type
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.cli import main
 from mldr_deploy.export.claims import read_graph
-from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.job import Job
+from mldr_deploy.export.export_config import ExportConfig
+from mldr_deploy.export.artifact_kind import ExportContext
 from mldr_deploy.export.kinds import KINDS, plan
 from mldr_deploy.export.tensorrt.write import engine_of
 from mldr_deploy.runtimes.runtime_kinds import RUNTIMES
@@ -87,8 +87,8 @@ folder = pathlib.Path(sys.argv[1])
 config = ExportConfig(precisions=["int16"], opset=21)
 images = np.load(folder / "images.npy")
 calibration = type("Images", (), {"__len__": lambda _: len(images), "batches": lambda *_: [images]})
-job = Job(None, folder, config, calibration(), None, Silent())
-written = KINDS["onnx", "int16"].write(job)
+context = ExportContext(None, folder, config, calibration(), None, Silent())
+written = KINDS["onnx", "int16"].write(context)
 print(json.dumps({
     "plan": plan(config),
     "gate": config.gates.of("int16").model_dump(exclude_defaults=True),

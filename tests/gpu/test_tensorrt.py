@@ -16,8 +16,8 @@ from mldr_deploy.bundle.engine import EngineRecord, Profile
 from mldr_deploy.bundle.manifest import Runnable
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.export.tensorrt.builder import build_plan
-from mldr_deploy.export.tensorrt.config import EngineConfig
-from mldr_deploy.export.tensorrt.graph import GraphView
+from mldr_deploy.export.tensorrt.engine_config import EngineConfig
+from mldr_deploy.export.tensorrt.graph_view import GraphView
 from mldr_deploy.export.tensorrt.proof import prove_precision
 from mldr_deploy.export.tensorrt.timing_cache import cache_file
 from mldr_deploy.runtimes import tensorrt_machine as machine

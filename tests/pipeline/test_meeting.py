@@ -14,10 +14,10 @@ import pytest
 
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.pipeline import meeting as subject
-from mldr_deploy.pipeline.meeting import meeting, waiting_told
+from mldr_deploy.pipeline.meeting import meeting, wait_notice
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = (*subject._SIZE, *subject._RANK, *subject._LOCAL_SIZE, *subject._OTHERS)
+NAMES = (*subject._SIZE, *subject._RANK, *subject._LOCAL_SIZE, *subject._ADDRESS)
 MET = {"WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "29611"}
 
 
@@ -115,7 +115,7 @@ def test_waiting_is_told_once_and_ctrl_c_ends_it(environment: pytest.MonkeyPatch
     told, before = Told(), signal.getsignal(signal.SIGINT)
     environment.setattr(sys, "stderr", told)
     environment.setattr(subject, "SECONDS", 0.0)
-    with waiting_told("cpu"), waiting_told("cpu"):
+    with wait_notice("cpu"), wait_notice("cpu"):
         assert told.arrived.wait(60)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is before
@@ -126,7 +126,7 @@ def test_waiting_is_told_once_and_ctrl_c_ends_it(environment: pytest.MonkeyPatch
 def test_nothing_is_told_of_a_process_on_its_own(environment: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
     environment.setattr(threading, "Timer", None)
-    with waiting_told("cpu"):
+    with wait_notice("cpu"):
         assert signal.getsignal(signal.SIGINT) is before
 
 

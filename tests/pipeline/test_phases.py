@@ -25,9 +25,9 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.data.config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
-from mldr_deploy.pipeline.phases import _who
+from mldr_deploy.pipeline.phases import _subject
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
-from mldr_deploy.pipeline.summary import _kept
+from mldr_deploy.pipeline.summary import _stored_rows
 from mldr_deploy.pipeline.workspace import workspace
 
 Command = Callable[..., Result]
@@ -156,14 +156,14 @@ def test_only_a_whole_summary_of_the_same_things_is_kept(
 ) -> None:
     summary = json.loads((finished[0] / "summary.json").read_text())
     path = tmp_path / "summary.json"
-    assert _kept(path, summary["measured"]) == ()  # there is none
+    assert _stored_rows(path, summary["measured"]) == ()  # there is none
     path.write_text(json.dumps(summary))
-    kept = _kept(path, summary["measured"])
+    kept = _stored_rows(path, summary["measured"])
     assert [row.top1 for row in kept] == [row["top1"] for row in summary["rows"]]
-    assert _kept(path, "other") == ()
+    assert _stored_rows(path, "other") == ()
     for damaged in ('{"rows": [{}], "measured": "x"}', '{"rows": []}', "[]", "half {"):
         path.write_text(damaged)
-        assert _kept(path, "x") == ()
+        assert _stored_rows(path, "x") == ()
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_a_student_that_learned_nothing_is_marked_and_refused(
 ) -> None:
     """Its count of hits is set: an untrained network may be lucky."""
     chance = Chance(images=359, hits=37, largest=37)
-    monkeypatch.setattr("mldr_deploy.export.build._chance", lambda *_: chance)
+    monkeypatch.setattr("mldr_deploy.export.build_bundle._chance", lambda *_: chance)
     settings = ["method.name=scratch", "train.epochs=1"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     result = command("distill-and-export", tmp_path, *chosen)
@@ -386,11 +386,13 @@ def test_a_teacher_of_other_labels_is_refused(
 
 def test_a_stage_says_what_it_trains_and_for_how_long() -> None:
     photos = load_recipe("photos", ["train.epochs=6", "teacher.train.head_views=3"])
-    assert _who(photos, "teacher") == "tf_efficientnet_lite2 on labels, its head alone on 3 views"
+    assert (
+        _subject(photos, "teacher") == "tf_efficientnet_lite2 on labels, its head alone on 3 views"
+    )
     from_teacher = "tf_efficientnet_lite0 from tf_efficientnet_lite2 by kd"
     length = "its head alone on 2 views, then 6 epochs"
-    assert _who(photos, "student") == f"{from_teacher}, {length}"
-    assert _who(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
+    assert _subject(photos, "student") == f"{from_teacher}, {length}"
+    assert _subject(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from mldr_deploy.export.latency import milliseconds_per_image
+from mldr_deploy.export.measure_latency import milliseconds_per_image
 from mldr_deploy.export.torch_reference import torch_reference
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu

@@ -18,7 +18,7 @@ from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.shipping import recommended
 from mldr_deploy.demo.student import Student
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export.check import check_bundle
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import Accuracy, Closed, Entry, Round

@@ -20,10 +20,10 @@ from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import bisect, kinds
-from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export.artifact_kind import ExportContext, Written
+from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.calibration import Calibration
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.job import Job, Written
+from mldr_deploy.export.recheck import check_bundle
 
 from .injure import Injury
 from .subjects import Subject, Tensors
@@ -106,9 +106,9 @@ def in_calibration(images: Callable[[Preprocessing, int], Floats], precision: st
         key = ("onnx", precision)
         kind = kinds.KINDS[key]
 
-        def write(job: Job) -> Written:
+        def write(context: ExportContext) -> Written:
             with mock.patch.object(Calibration, "batches", measured):
-                return kind.write(job)
+                return kind.write(context)
 
         instead = {key: dataclasses.replace(kind, write=write)}
         with written(case.healthy, {}), mock.patch.dict(kinds.KINDS, instead):
@@ -161,11 +161,11 @@ def written(healthy: Bundle, changes: dict[str, Callable[[Path], None]]) -> Iter
     PyTorch's trace is kept too: it is the student's, which no fault of an artifact touches.
     """
 
-    def writer(precision: str) -> Callable[[Job], Written]:
+    def writer(precision: str) -> Callable[[ExportContext], Written]:
         artifact = healthy.artifact(precision)
 
-        def write(job: Job) -> Written:
-            path = job.folder / artifact.file
+        def write(context: ExportContext) -> Written:
+            path = context.folder / artifact.file
             shutil.copyfile(healthy.file(artifact), path)
             changes.get(precision, lambda _: None)(path)
             return Written(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mldr_deploy.data.config import DataConfig
-from mldr_deploy.export.check import check_bundle
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.models.config import ModelConfig
 
 from .subjects import CNN, HALF, INT8, VIM, VIT, Recipe, train

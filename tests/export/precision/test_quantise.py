@@ -15,13 +15,13 @@ from onnx import TensorProto, numpy_helper
 
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.errors import MldrError
+from mldr_deploy.export.artifact_kind import ExportContext
 from mldr_deploy.export.calibration import Calibration
-from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.job import Job
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.precision import search as searching
-from mldr_deploy.export.precision.config import QuantizeConfig
 from mldr_deploy.export.precision.fp8 import to_fp8
 from mldr_deploy.export.precision.graph import load_graph
+from mldr_deploy.export.precision.precision_config import QuantizeConfig
 from mldr_deploy.export.precision.qdq import (
     AFFINE,
     SYMMETRIC,
@@ -32,7 +32,7 @@ from mldr_deploy.export.precision.qdq import (
     qdq,
 )
 from mldr_deploy.export.precision.search import Search, search
-from mldr_deploy.export.student import Student
+from mldr_deploy.export.trained_student import Student
 
 RNG = np.random.default_rng(0)
 CONFIG = QuantizeConfig()
@@ -195,7 +195,7 @@ def test_what_a_product_of_two_activations_reads_is_left_in_float() -> None:
     assert found == ["conv", "relu"]
 
 
-def job(run: Any, folder: Path, **changes: Any) -> Job:
+def export_context(run: Any, folder: Path, **changes: Any) -> ExportContext:
     config = ExportConfig(
         max_batch=32,
         calibration={"images": 32},
@@ -203,14 +203,14 @@ def job(run: Any, folder: Path, **changes: Any) -> Job:
     )
     calibration = Calibration(run.dataset.train, run.record.preprocessing, config.calibration)
     student = Student(run.model, run.record)
-    return Job(student, folder, config, calibration, run.dataset.val, Silent())
+    return ExportContext(student, folder, config, calibration, run.dataset.val, Silent())
 
 
 @pytest.fixture
 def making(run: Any, exported: Any, tmp_path: Path) -> Any:
     """A bundle being written, with its fp32 file."""
     (tmp_path / "student.onnx").write_bytes((exported.path / "student.onnx").read_bytes())
-    return lambda **changes: job(run, tmp_path, **changes)
+    return lambda **changes: export_context(run, tmp_path, **changes)
 
 
 def test_the_best_method_on_validation_is_kept_and_all_are_recorded(

@@ -17,8 +17,8 @@ from typing import Any
 from mldr_deploy.bundle.engine import Profile
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export.tensorrt.asked import asked_precision
-from mldr_deploy.export.tensorrt.config import EngineConfig
+from mldr_deploy.export.tensorrt.asked_precision import asked_precision
+from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.parse import parse
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
@@ -67,7 +67,7 @@ def build(folder: str) -> Any:
         precision = _precision(file)
         try:
             plan = build_rtx_plan(require_rtx(), file, precision, PROFILE, CONFIG, Silent())
-            answers[file.stem] = {"bytes": len(plan.content), "asked": plan.asked.multiplies}
+            answers[file.stem] = {"bytes": len(plan.content), "asked": plan.requested.multiplies}
         except MldrError as error:
             answers[file.stem] = {"refusal": str(error)}
     return answers

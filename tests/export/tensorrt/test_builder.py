@@ -15,7 +15,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export.tensorrt.builder import Plan, build_plan
-from mldr_deploy.export.tensorrt.config import EngineConfig
+from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.export.tensorrt.timing_cache import cache_file
 from mldr_deploy.runtimes.tensorrt_machine import this_machine
 

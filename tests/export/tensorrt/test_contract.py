@@ -154,7 +154,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.runtimes import cuda
 from mldr_deploy.runtimes import tensorrt_logger as logger
 from mldr_deploy.errors import Unavailable
-from mldr_deploy.export.tensorrt import builder, config, monitor
+from mldr_deploy.export.tensorrt import builder, engine_config, monitor
 
 quiet = logger.quiet_logger(tensorrt_bindings)
 quiet.log(tensorrt_bindings.ILogger.Severity.ERROR, "a\\n b")
@@ -168,7 +168,12 @@ version = tensorrt_bindings.__version__
 here = Machine(gpu="g", compute_capability="8.9", tensorrt=version, driver="1")
 try:
     builder.build_plan(
-        Path("x.onnx"), "fp32", Profile(min=1, opt=1, max=2), here, config.EngineConfig(), Silent()
+        Path("x.onnx"),
+        "fp32",
+        Profile(min=1, opt=1, max=2),
+        here,
+        engine_config.EngineConfig(),
+        Silent(),
     )
 except Unavailable as error:
     print(error)

@@ -17,7 +17,7 @@ import real
 from mldr_deploy.export.precision.bf16 import BF16
 from mldr_deploy.export.precision.islands import _NEVER
 from mldr_deploy.export.tensorrt.differences import LACKS
-from mldr_deploy.export.tensorrt.graph import GraphView
+from mldr_deploy.export.tensorrt.graph_view import GraphView
 from mldr_deploy.export.tensorrt.rules import silent
 
 # The matrix lists them and RTX refuses them. Nothing is to be done: its parser says so itself.

@@ -17,10 +17,10 @@ from mldr_deploy.bundle import atomic
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import rebuild_engine
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.rebuild_engine import engine_here
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.tensorrt import TensorRt
 
@@ -262,20 +262,15 @@ def test_golden_images_are_held_against_pytorchs_own_logits(exported: Bundle) ->
     asked: list[int] = []
 
     class StandIn:
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
         def __call__(self, inputs: Any) -> Any:
             asked.append(len(inputs))
             return np.zeros((len(inputs), 10), np.float32)
 
     golden = exported.golden
-    with rebuild_engine.StoredLogits(golden, StandIn()) as reference:
-        assert np.array_equal(reference(golden.inputs[3:5]), golden.logits[3:5])
-        assert asked == []
-        assert not reference(1 - golden.inputs[:2]).any() and asked == [2]
+    reference = rebuild_engine.StoredLogits(golden, StandIn())
+    assert np.array_equal(reference(golden.inputs[3:5]), golden.logits[3:5])
+    assert asked == []
+    assert not reference(1 - golden.inputs[:2]).any() and asked == [2]
 
 
 def test_an_export_over_a_bundle_with_engines(bundle: Bundle, run: Any, trt: Any) -> None:

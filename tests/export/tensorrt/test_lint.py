@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from mldr_deploy.bundle.engine import Profile
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
-from mldr_deploy.export.tensorrt.graph import GraphView
+from mldr_deploy.export.tensorrt.graph_view import GraphView
 from mldr_deploy.export.tensorrt.lint import lint
 from mldr_deploy.export.tensorrt.rules import decomposed_normalisation
 

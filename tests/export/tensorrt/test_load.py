@@ -49,8 +49,8 @@ WAYS = {
         "TensorRt(ModelFile(Path('e.plan'), listed)).load()"
     ),
     "inspector": (
-        "from mldr_deploy.export.tensorrt import builder, config\n"
-        "builder._layers(b'x', 0, config.EngineConfig(), Path('m.onnx'))"
+        "from mldr_deploy.export.tensorrt import builder, engine_config\n"
+        "builder._layers(b'x', 0, engine_config.EngineConfig(), Path('m.onnx'))"
     ),
     "this_machine": (
         "from mldr_deploy.runtimes.tensorrt_machine import this_machine\nthis_machine()"

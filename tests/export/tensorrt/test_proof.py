@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export.tensorrt.graph import GraphView
+from mldr_deploy.export.tensorrt.graph_view import GraphView
 from mldr_deploy.export.tensorrt.proof import (
     graph_precisions,
+    input_precision,
     multiplies,
     prove_precision,
-    taken,
 )
 
 
@@ -123,7 +123,7 @@ def test_quantised_products_are_those_between_dequantisers() -> None:
 )
 def test_types_as_the_inspector_writes_them(told: str, kind: str | None) -> None:
     for key in ("Format/Datatype", "DataType"):
-        assert taken({"Inputs": [{"Name": "t", key: told}]}) == kind
+        assert input_precision({"Inputs": [{"Name": "t", key: told}]}) == kind
 
 
 @pytest.mark.parametrize(

@@ -131,13 +131,13 @@ def test_a_student_of_each_family_in_every_precision(
     monkeypatch.syspath_prepend(BENCHMARKS)
     import rtx_builds
 
-    job = rtx_builds.untrained(name, 32, tmp_path)
+    context = rtx_builds.untrained(name, 32, tmp_path)
     for precision in PRECISIONS:
-        rtx_builds.KINDS["onnx", precision].write(job)
+        rtx_builds.KINDS["onnx", precision].write(context)
     answers = real.ask(command, tmp_path)
     assert len(answers) == len(PRECISIONS)
     for precision in PRECISIONS:
-        answer = answers[Path(job.onnx(precision)).stem]
+        answer = answers[Path(context.onnx(precision)).stem]
         claimed = precision.removesuffix("-symmetric")
         assert not answer.get("refusal") and not answer.get("refusals"), answer
         share = answer["asked"].get(claimed, 0) / sum(answer["asked"].values())
@@ -152,14 +152,17 @@ def test_bf16_of_mobilenetv3_holds_by_emulation(
     monkeypatch.syspath_prepend(BENCHMARKS)
     import rtx_builds
 
-    job = rtx_builds.untrained("mobilenetv3_small_050", 32, tmp_path)
-    rtx_builds.KINDS["onnx", "fp32"].write(job)
-    written = rtx_builds.KINDS["onnx", "bf16"].write(job)
+    context = rtx_builds.untrained("mobilenetv3_small_050", 32, tmp_path)
+    rtx_builds.KINDS["onnx", "fp32"].write(context)
+    written = rtx_builds.KINDS["onnx", "bf16"].write(context)
     hard = [island for island in written.islands if "HardSwish has no bf16 form" in island.reason]
-    proto = onnx.load(job.onnx())
+    proto = onnx.load(context.onnx())
     assert len(hard) == sum(node.op_type == "HardSwish" for node in proto.graph.node) > 10
-    images = next(job.calibration.batches(8))
-    with OnnxRuntimeCpu(ModelFile(job.onnx())) as exact, emulated(job.onnx("bf16")) as rounded:
+    images = next(context.calibration.batches(8))
+    with (
+        OnnxRuntimeCpu(ModelFile(context.onnx())) as exact,
+        emulated(context.onnx("bf16")) as rounded,
+    ):
         expected, logits = exact(images), rounded(images)
     np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
     assert 0 < np.abs(logits - expected).max() < 0.1 * expected.std()

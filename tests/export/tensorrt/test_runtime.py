@@ -16,7 +16,7 @@ from mldr_deploy.bundle.manifest import Runnable
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.export.tensorrt.builder import build_plan
-from mldr_deploy.export.tensorrt.config import EngineConfig
+from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError, RuntimeOptions
 from mldr_deploy.runtimes.tensorrt import TensorRt

@@ -52,10 +52,10 @@ def measure(
     first = next(stream, None)
     if first is None or samples < 1:
         raise MldrError("parity needs test images and the split is empty: choose another data set")
-    tried = [_try_batch(reference, artifact, first[0], size) for size in (1, 2, max_batch)]
+    batch_checks = [_try_batch(reference, artifact, first[0], size) for size in (1, 2, max_batch)]
     tally = Tally(samples, gate)
     probed: dict[str, float] = {}
-    if all(check.error is None for check in tried):
+    if all(check.error is None for check in batch_checks):
         probed = _steadiness(artifact, first[0])
         probed["colour_dlogit"] = _off_colour(reference, artifact, first[0])
         progress.start(f"parity {precision}", samples)
@@ -66,14 +66,14 @@ def measure(
                 record(logits, labels)
             progress.advance(len(labels))
         progress.finish()
-    return tally.result(precision, tried, probed)
+    return tally.result(precision, batch_checks, probed)
 
 
 class Tally:
     """The running sums of a comparison. ``samples`` is N, known from the start."""
 
     def __init__(self, samples: int, gate: Gate) -> None:
-        self.samples, self.gate, self.seen = samples, gate, 0
+        self.samples, self.gate, self.count = samples, gate, 0
         self.top1 = np.zeros(2, np.int64)  # reference, artifact
         self.top5 = np.zeros(2, np.int64)
         self.nonfinite = np.zeros(2, np.int64)
@@ -92,19 +92,19 @@ class Tally:
                 "this is another model's artifact"
             )
         self.classes = reference.shape[1]
-        both = (reference, artifact)
-        finite = [_finite(logits) for logits in both]
-        right = [(_first(x) == labels) & f for x, f in zip(both, finite, strict=True)]
+        pair = (reference, artifact)
+        finite = [_finite(logits) for logits in pair]
+        right = [(_first(x) == labels) & f for x, f in zip(pair, finite, strict=True)]
         self.top1 += [int(r.sum()) for r in right]
         self.top5 += [
-            int((_within_top5(x, labels) & f).sum()) for x, f in zip(both, finite, strict=True)
+            int((_within_top5(x, labels) & f).sum()) for x, f in zip(pair, finite, strict=True)
         ]
-        self.nonfinite += [int((~np.isfinite(x)).sum()) for x in both]
+        self.nonfinite += [int((~np.isfinite(x)).sum()) for x in pair]
         self.lost += int((right[0] & ~right[1]).sum())
         self.gained += int((~right[0] & right[1]).sum())
         self._agree(reference, artifact, finite[0] & finite[1])
         self._differ(reference, artifact, finite[0] & finite[1])
-        self.seen += len(labels)
+        self.count += len(labels)
 
     def _agree(self, reference: Floats, artifact: Floats, finite: NDArray[np.bool_]) -> None:
         """A swap of two classes needs a gap of at most twice the difference of a logit.
@@ -112,19 +112,19 @@ class Tally:
         So a disagreement is a tie when the student's own gap is within twice what the gate allows:
         judged by the *measured* difference instead, every disagreement would be one.
         """
-        ours, theirs = _first(reference), _first(artifact)
-        rows = np.arange(len(ours))
-        other = (ours != theirs) | ~finite
-        gap = reference[rows, ours] - reference[rows, theirs]
-        self.disagreements += int(other.sum())
-        self.ties += int((other & finite & (gap <= 2 * (self.gate.max_dlogit or 0.0))).sum())
+        expected, actual = _first(reference), _first(artifact)
+        rows = np.arange(len(expected))
+        disagrees = (expected != actual) | ~finite
+        gap = reference[rows, expected] - reference[rows, actual]
+        self.disagreements += int(disagrees.sum())
+        self.ties += int((disagrees & finite & (gap <= 2 * (self.gate.max_dlogit or 0.0))).sum())
 
     def _differ(self, reference: Floats, artifact: Floats, finite: NDArray[np.bool_]) -> None:
         classes = reference.shape[1]
         total = self.samples * classes
         keep = total - math.ceil(0.99 * total) + 1  # nearest rank: the keep-th largest is the p99
         if not finite.all() and self.worst != math.inf:  # NaN is worse than any difference
-            self.worst, self.worst_index = math.inf, self.seen + int(np.argmin(finite))
+            self.worst, self.worst_index = math.inf, self.count + int(np.argmin(finite))
         if not finite.any():
             return
         self.largest = max(self.largest, float(np.abs(reference[finite]).max()))
@@ -132,28 +132,28 @@ class Tally:
         worst = difference.max(axis=1)
         if self.worst is None or worst.max() > self.worst:
             self.worst = float(worst.max())
-            self.worst_index = self.seen + int(np.flatnonzero(finite)[worst.argmax()])
+            self.worst_index = self.count + int(np.flatnonzero(finite)[worst.argmax()])
         top = np.concatenate([self._top, difference.ravel()])
         self._top = np.partition(top, len(top) - keep)[-keep:] if len(top) > keep else top
-        ours, theirs = log_softmax(reference[finite]), log_softmax(artifact[finite])
-        self.kl += float((np.exp(ours) * (ours - theirs)).sum())
+        expected, actual = log_softmax(reference[finite]), log_softmax(artifact[finite])
+        self.kl += float((np.exp(expected) * (expected - actual)).sum())
         self.compared += int(finite.sum())
 
     def result(
-        self, precision: str, tried: list[BatchCheck], probed: dict[str, float]
+        self, precision: str, batch_checks: list[BatchCheck], probed: dict[str, float]
     ) -> ParityResult:
         """The record, held against the gate."""
-        if self.seen not in (0, self.samples):
-            raise MldrError(f"{self.seen} test images came where {self.samples} were announced")
-        seen, compared = max(self.seen, 1), max(self.compared, 1)
+        if self.count not in (0, self.samples):
+            raise MldrError(f"{self.count} test images came where {self.samples} were announced")
+        count, compared = max(self.count, 1), max(self.compared, 1)
         accuracy = [
-            Accuracy(top1=100 * int(a) / seen, top5=100 * int(b) / seen)
+            Accuracy(top1=100 * int(a) / count, top5=100 * int(b) / count)
             for a, b in zip(self.top1, self.top5, strict=True)
         ]
         ordered = np.sort(self._top)
         measured = ParityResult(
             precision=precision,
-            samples=self.seen,
+            samples=self.count,
             classes=self.classes,
             reference=accuracy[0],
             artifact=accuracy[1],
@@ -170,7 +170,7 @@ class Tally:
             largest_logit=self.largest,
             **probed,
             worst_index=self.worst_index,
-            batches=tried,
+            batches=batch_checks,
             gate=self.gate,
             failures=[],
         )
@@ -238,14 +238,14 @@ def _unsteady(measured: ParityResult) -> list[str]:
 
 def _steadiness(artifact: Predictor, inputs: Floats) -> dict[str, float]:
     """Largest finite differences of the same images run twice, and one by one."""
-    few = inputs[:_STEADY]
-    together = artifact(few)
-    again, alone = (
-        artifact(few),
-        np.concatenate([artifact(few[i : i + 1]) for i in range(len(few))]),
+    sample = inputs[:_STEADY]
+    logits = artifact(sample)
+    repeated, singly = (
+        artifact(sample),
+        np.concatenate([artifact(sample[i : i + 1]) for i in range(len(sample))]),
     )
     with np.errstate(invalid="ignore"):
-        differences = {"repeat_dlogit": again - together, "batch_dlogit": alone - together}
+        differences = {"repeat_dlogit": repeated - logits, "batch_dlogit": singly - logits}
     return {
         name: float(np.abs(np.where(np.isfinite(value), value, 0)).max())
         for name, value in differences.items()
@@ -259,9 +259,9 @@ def false_colours(inputs: Floats) -> Floats:
 
 def _off_colour(reference: Predictor, artifact: Predictor, inputs: Floats) -> float:
     """Largest finite difference from the student on a few images in false colours."""
-    few = false_colours(inputs[:_STEADY])
+    sample = false_colours(inputs[:_STEADY])
     with np.errstate(invalid="ignore"):
-        difference = np.abs(reference(few) - artifact(few))
+        difference = np.abs(reference(sample) - artifact(sample))
     return float(difference[np.isfinite(difference)].max(initial=0.0))
 
 
@@ -272,19 +272,19 @@ def _try_batch(reference: Predictor, artifact: Predictor, inputs: Floats, size: 
         logits = artifact(batch)
     except RunError as error:
         return BatchCheck(batch=size, max_dlogit=None, error=str(error))
-    ours = reference(batch)
-    if logits.shape != ours.shape:
-        error_text = f"batch {size}: logits {logits.shape} where PyTorch gives {ours.shape}"
+    expected = reference(batch)
+    if logits.shape != expected.shape:
+        error_text = f"batch {size}: logits {logits.shape} where PyTorch gives {expected.shape}"
         return BatchCheck(batch=size, max_dlogit=None, error=error_text)
     with np.errstate(invalid="ignore"):
-        difference = np.abs(ours - logits)
+        difference = np.abs(expected - logits)
     finite = bool(np.isfinite(difference).all())
     return BatchCheck(batch=size, max_dlogit=float(difference.max()) if finite else None)
 
 
-def _chain(first: tuple[Floats, Labels], rest: Iterator[tuple[Floats, Labels]]) -> Batches:
+def _chain(first: tuple[Floats, Labels], following: Iterator[tuple[Floats, Labels]]) -> Batches:
     yield first
-    yield from rest
+    yield from following
 
 
 def _first(logits: Floats) -> Labels:
@@ -299,9 +299,9 @@ def _finite(logits: Floats) -> NDArray[np.bool_]:
 
 def _within_top5(logits: Floats, labels: Labels) -> NDArray[np.bool_]:
     """Whether fewer than five classes rank before the label (equal logits: lower index first)."""
-    own = logits[np.arange(len(labels)), labels][:, None]
+    label_logit = logits[np.arange(len(labels)), labels][:, None]
     before = np.arange(logits.shape[1])[None] < labels[:, None]
-    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    rank = ((logits > label_logit) | ((logits == label_logit) & before)).sum(axis=1)
     return np.asarray(rank < 5)
 
 

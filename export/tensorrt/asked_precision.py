@@ -23,15 +23,15 @@ _MOVES = ("SHUFFLE", "IDENTITY")  # layers that hand on values as they are
 
 def asked_precision(claimed: str, network: trt.INetworkDefinition) -> AskedPrecision:
     """Count the products of ``network`` by type. Raises MldrError where none is in ``claimed``."""
-    makers = {name: k for k in range(network.num_layers) for name in _made(network.get_layer(k))}
+    makers = {name: k for k in range(network.num_layers) for name in _outputs(network.get_layer(k))}
     counted = Counter(_products(network, makers))
-    asked = AskedPrecision(claimed=claimed, multiplies=dict(counted.most_common()))
+    record = AskedPrecision(claimed=claimed, multiplies=dict(counted.most_common()))
     if counted and claimed not in counted:
-        raise MldrError(f"no product of the network is in {claimed} ({asked})")
-    return asked
+        raise MldrError(f"no product of the network is in {claimed} ({record})")
+    return record
 
 
-def _made(layer: trt.ILayer) -> Iterator[str]:
+def _outputs(layer: trt.ILayer) -> Iterator[str]:
     """Names of the tensors that ``layer`` gives."""
     for k in range(layer.num_outputs):
         tensor: trt.ITensor = layer.get_output(k)
@@ -42,10 +42,10 @@ def _products(network: trt.INetworkDefinition, makers: dict[str, int]) -> Iterat
     for k in range(network.num_layers):
         layer: trt.ILayer = network.get_layer(k)
         if layer.type.name in _PRODUCTS:
-            yield _taken(layer, network, makers)
+            yield _input_type(layer, network, makers)
 
 
-def _taken(layer: trt.ILayer, network: trt.INetworkDefinition, makers: dict[str, int]) -> str:
+def _input_type(layer: trt.ILayer, network: trt.INetworkDefinition, makers: dict[str, int]) -> str:
     """The type that a product takes: that of its quantised inputs, where all are dequantised."""
     quantised = {
         _quantised(layer.get_input(k), network, makers) for k in range(min(layer.num_inputs, 2))

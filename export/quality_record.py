@@ -12,7 +12,7 @@ from ..bundle.atomic import write_json
 from ..bundle.preprocess import Floats
 from ..bundle.quality import FILE, Answers, Quality, quality_of
 from ..bundle.temperature import fit_temperature
-from .job import Job
+from .artifact_kind import ExportContext
 from .quality_pictures import MISTAKES, QUALITY, draw_mistakes, draw_quality
 from .torch_reference import torch_reference
 
@@ -41,30 +41,32 @@ class QualityRecord:
         """What takes each batch of the student's test logits; None where they are known."""
         return None if self.answers.images else self.answers.add
 
-    def written(self, job: Job, test: Split, labels: list[str]) -> tuple[Quality | None, list[str]]:
-        """The summary, and the files that were written beside it into the job's folder."""
+    def written(
+        self, context: ExportContext, test: Split, labels: list[str]
+    ) -> tuple[Quality | None, list[str]]:
+        """The summary, and the files that were written beside it into ``context.folder``."""
         if not self.answers.images:
-            self._measure(job, test)
+            self._measure(context, test)
         measured = quality_of(self.answers, labels, test.name, self.fitted_on)
         if measured is None:
             return None, []
         quality, tables = measured
-        write_json(job.folder / FILE, tables.model_dump(mode="json"))
-        draw_quality(job.folder / QUALITY, quality, tables)
+        write_json(context.folder / FILE, tables.model_dump(mode="json"))
+        draw_quality(context.folder / QUALITY, quality, tables)
         files = [FILE, QUALITY]
         if quality.mistakes:
             pictures = [test.image(mistake.index) for mistake in quality.mistakes]
-            draw_mistakes(job.folder / MISTAKES, quality.mistakes, pictures)
+            draw_mistakes(context.folder / MISTAKES, quality.mistakes, pictures)
             files.append(MISTAKES)
         return quality, files
 
-    def _measure(self, job: Job, test: Split) -> None:
+    def _measure(self, context: ExportContext, test: Split) -> None:
         """A pass of its own, where no artifact was measured: all were kept, or none runs."""
         from ..data.loader import EvalBatches
 
-        job.progress.start("quality", len(test))
-        with torch_reference(job.student.model) as student:
-            for inputs, labels in EvalBatches(test, job.preprocessing, _BATCH, "cpu"):
+        context.progress.start("quality", len(test))
+        with torch_reference(context.student.model) as student:
+            for inputs, labels in EvalBatches(test, context.preprocessing, _BATCH, "cpu"):
                 self.answers.add(student(inputs.numpy()), labels.numpy())
-                job.progress.advance(len(labels))
-        job.progress.finish()
+                context.progress.advance(len(labels))
+        context.progress.finish()

@@ -16,16 +16,18 @@ from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
 from ...errors import MldrError, Unavailable
 from ...runtimes.tensorrt_library import require_rtx
-from ..job import Job
+from ..artifact_kind import ExportContext
 from ..rebuild_engine import add_files
-from .config import EngineConfig
+from .engine_config import EngineConfig
 from .rtx import build_rtx_plan, capabilities_for
 from .write import linted, profile_for
 
 
-def rtx_engines(job: Job, artifacts: list[Artifact]) -> tuple[list[BuiltEngine], list[str]]:
+def rtx_engines(
+    context: ExportContext, artifacts: list[Artifact]
+) -> tuple[list[BuiltEngine], list[str]]:
     """The engines that the export asks for, and why some of them are not there."""
-    config = job.config
+    config = context.config
     if RTX not in config.targets:
         return [], []
     engines: list[BuiltEngine] = []
@@ -34,11 +36,11 @@ def rtx_engines(job: Job, artifacts: list[Artifact]) -> tuple[list[BuiltEngine],
     for precision in config.precisions:
         try:
             source = PRECISIONS[precision].built_from
-            onnx = job.onnx(source)
+            onnx = context.onnx(source)
             if source not in passed:
                 raise Unavailable(f"{onnx.name} did not pass its gate")
             engine = write_rtx_engine(
-                onnx, job.folder, precision, config.max_batch, config.engine, job.progress
+                onnx, context.folder, precision, config.max_batch, config.engine, context.progress
             )
             engines.append(engine)
         except Unavailable as error:
@@ -75,7 +77,7 @@ def write_rtx_engine(
         profile=profile,
         source=onnx.name,
         source_sha256=sha256(onnx),
-        asked=plan.asked,
+        asked=plan.requested,
     )
     engine = BuiltEngine(**describe(folder, file).model_dump(), precision=precision, rtx=record)
     progress.note(str(engine))
@@ -96,12 +98,13 @@ def rtx_engine_here(
     library, capabilities = require_rtx(), capabilities_for(precision, config)
     for engine in bundle.manifest.built:
         rtx = engine.rtx
-        same = (engine.precision, rtx.source_sha256) == (precision, source.sha256)
-        if same and (rtx.version, tuple(rtx.capabilities)) == (library.version, capabilities):
+        same_source = (engine.precision, rtx.source_sha256) == (precision, source.sha256)
+        reach = (rtx.version, tuple(rtx.capabilities))
+        if same_source and reach == (library.version, capabilities):
             return engine
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        onnx, most = bundle.file(source), bundle.manifest.max_batch
-        engine = write_rtx_engine(onnx, folder, precision, most, config, progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        onnx, max_batch = bundle.file(source), bundle.manifest.max_batch
+        engine = write_rtx_engine(onnx, folder, precision, max_batch, config, progress)
         add_files(bundle, folder, [engine.file], {"built": [*bundle.manifest.built, engine]})
     return engine

@@ -36,8 +36,8 @@ def bundled_model(bundle: Bundle) -> nn.Module:
     from ..models.rebuild import rebuild
 
     manifest = bundle.manifest
-    classes, where = len(manifest.labels), str(bundle.path)
-    return rebuild(manifest.model, classes, manifest.image_size, bundle.weights(), where)
+    classes, source = len(manifest.labels), str(bundle.path)
+    return rebuild(manifest.model, classes, manifest.image_size, bundle.weights(), source)
 
 
 def first_difference(labels: Sequence[str], classes: Sequence[str], source: str) -> str:
@@ -47,5 +47,5 @@ def first_difference(labels: Sequence[str], classes: Sequence[str], source: str)
             f"{len(labels)} classes are known ({labels[0]}, ...) where {source} has "
             f"{len(classes)} ({classes[0]}, ...)"
         )
-    at = next(k for k, name in enumerate(classes) if labels[k] != name)
-    return f"class {at} is called {labels[at]!r} and is {classes[at]!r} in {source}"
+    index = next(k for k, name in enumerate(classes) if labels[k] != name)
+    return f"class {index} is called {labels[index]!r} and is {classes[index]!r} in {source}"

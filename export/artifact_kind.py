@@ -1,4 +1,4 @@
-"""A kind of artifact: what its writer is given, what it tells of its file, and what runs that."""
+"""A kind of artifact: what its writer takes, what it says of its file, and what runs the file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .calibration import Calibration
-from .config import ExportConfig
-from .student import Student
+from .export_config import ExportConfig
+from .trained_student import Student
 
 if TYPE_CHECKING:
     from ..data.split import Split
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportContext:
     """Everything that an artifact may be made from.
 
     ``folder`` is the bundle as far as it is written: the fp32 ONNX file is always there first, and
@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """One file in ``Job.folder``; what is said of it here goes into the manifest."""
+    """One file in ``ExportContext.folder``; what is said of it here goes into the manifest."""
 
     file: str
     opset: int | None = None
@@ -77,7 +77,7 @@ class ArtifactKind:
     ``source``: the ONNX precision that it is made from, which is then written before it.
     """
 
-    write: Callable[[Job], Written]
+    write: Callable[[ExportContext], Written]
     run: Runs = in_onnx_runtime  # for proofs
     source: str = "fp32"
     runtime: str = "ONNX Runtime"

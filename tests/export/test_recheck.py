@@ -17,8 +17,8 @@ from mldr_deploy.bundle.golden import load_golden, save_golden
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.data.split import Split
 from mldr_deploy.errors import MldrError
-from mldr_deploy.export import check
-from mldr_deploy.export.check import CheckResult, check_bundle
+from mldr_deploy.export import recheck
+from mldr_deploy.export.recheck import CheckResult, check_bundle
 
 
 def holds(result: CheckResult) -> dict[str, bool | None]:
@@ -87,7 +87,7 @@ def test_without_torch_the_rest_is_proven(
     def no_torch(name: str) -> None:
         assert name == "torch"
 
-    monkeypatch.setattr(check, "find_spec", no_torch)
+    monkeypatch.setattr(recheck, "find_spec", no_torch)
     result = check_bundle(exported.path, dataset=run.dataset)
     assert result
     assert holds(result)["weights"] is None and holds(result)["student.onnx parity"] is None

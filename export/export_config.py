@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ..bundle.precisions import PRECISIONS, listed
 from .calibration import CalibrationConfig
 from .gates import Gates
-from .precision.config import QuantizeConfig
 from .precision.islands import IslandConfig
-from .tensorrt.config import EngineConfig
+from .precision.precision_config import QuantizeConfig
+from .tensorrt.engine_config import EngineConfig
 
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 

@@ -17,18 +17,18 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     failures: dict[tuple[str, ...], list[ErrorDetails]] = {}  # a union fails once a member
     for failure in error.errors(include_url=False):
         failures.setdefault(_key(root, failure), []).append(failure)
-    path, same = next(iter(failures.items()))
-    first, key = same[0], ".".join(path)
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    path, member_failures = next(iter(failures.items()))
+    first, key = member_failures[0], ".".join(path)
+    further = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_allowed_keys(root, path)}{more}"
+        return f"unknown key {key}; {_allowed_keys(root, path)}{further}"
     if first["type"] == "missing":
-        return f"{key} is missing{more}"
-    told = [failure["msg"].removeprefix("Value error, ") for failure in same]
+        return f"{key} is missing{further}"
+    messages = [failure["msg"].removeprefix("Value error, ") for failure in member_failures]
     if not path:
-        return f"{told[0]}{more}"
-    allowed = ", or ".join(f"{text[:1].lower()}{text[1:]}" for text in told)
-    return f"{key} = {first['input']!r} is not allowed: {allowed}{more}"
+        return f"{messages[0]}{further}"
+    allowed = ", or ".join(f"{text[:1].lower()}{text[1:]}" for text in messages)
+    return f"{key} = {first['input']!r} is not allowed: {allowed}{further}"
 
 
 def _key(root: type[BaseModel], failure: ErrorDetails) -> tuple[str, ...]:

@@ -28,19 +28,19 @@ from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Runtime
+from .artifact_kind import ExportContext
 from .calibration import Calibration
-from .config import ExportConfig
-from .evidence import require_same_data, require_same_function
-from .job import Job
+from .export_config import ExportConfig
 from .keep import keep, remaining
 from .kinds import KINDS, Key
-from .latency import latencies
+from .measure_latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import on_split, proven
-from .quality import QualityRecord
-from .student import Student, load_student
-from .tensorrt.built import rtx_engines
+from .quality_record import QualityRecord
+from .tensorrt.rtx_engines import rtx_engines
 from .torch_reference import torch_reference
+from .trained_student import Student, load_student
+from .training_evidence import require_same_data, require_same_function
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -76,31 +76,36 @@ def build_bundle(
     record = QualityRecord(require_same_function(student, dataset, trained, progress))
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
-            job = _job(student, folder, config, dataset, progress)
-            _fill(job, record, out, dataset, provenance or {})
+            context = _context(student, folder, config, dataset, progress)
+            _fill(context, record, out, dataset, provenance or {})
         except OSError as error:
             raise MldrError(unwritable(out, error)) from error
     return open_bundle(out, allow_failed=True)
 
 
 def _fill(
-    job: Job, record: QualityRecord, out: Path, dataset: Dataset, provenance: dict[str, Any]
+    context: ExportContext,
+    record: QualityRecord,
+    out: Path,
+    dataset: Dataset,
+    provenance: dict[str, Any],
 ) -> None:
-    """Everything that a bundle holds, into the empty folder of the job."""
-    folder, student, config = job.folder, job.student, job.config
+    """Everything that a bundle holds, into the empty folder of ``context``."""
+    folder, student, config = context.folder, context.student, context.config
     tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
     write_tensors(folder / WEIGHTS, tensors)
     golden = _golden(student, dataset, config.golden)
     save_golden(folder / GOLDEN, golden)
-    held = keep(out, folder, student, config, job.progress)
-    made, unavailable = _artifacts(job, remaining(config, held), dataset.test, record)
-    artifacts = [both[key] for key in KINDS if key in (both := held | made)]
-    artifacts = _timed(job, artifacts, golden.inputs)
-    built, not_built = rtx_engines(job, artifacts)
+    copied = keep(out, folder, student, config, context.progress)
+    written, unavailable = _artifacts(context, remaining(config, copied), dataset.test, record)
+    by_key = copied | written
+    artifacts = [by_key[key] for key in KINDS if key in by_key]
+    artifacts = _timed(context, artifacts, golden.inputs)
+    built, not_built = rtx_engines(context, artifacts)
     chance = _chance(artifacts, dataset.test)
-    manifest = _manifest(job, artifacts, [*unavailable, *not_built], chance, provenance)
+    manifest = _manifest(context, artifacts, [*unavailable, *not_built], chance, provenance)
     manifest = manifest.model_copy(
-        update={"built": built, **_quality(job, record, dataset.test, manifest.labels)}
+        update={"built": built, **_quality(context, record, dataset.test, manifest.labels)}
     )
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
@@ -109,26 +114,28 @@ def _fill(
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def _quality(job: Job, record: QualityRecord, test: Split, labels: list[str]) -> dict[str, Any]:
+def _quality(
+    context: ExportContext, record: QualityRecord, test: Split, labels: list[str]
+) -> dict[str, Any]:
     """What the manifest says of the student's quality and of its temperature."""
-    quality, files = record.written(job, test, labels)
+    quality, files = record.written(context, test, labels)
     return {
         "temperature": record.answers.temperature,
         "quality": quality,
-        "quality_files": [describe(job.folder, file) for file in files],
+        "quality_files": [describe(context.folder, file) for file in files],
     }
 
 
-def _timed(job: Job, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
+def _timed(context: ExportContext, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
     """The artifacts with their latencies, where there are several that run here."""
-    config, runners = job.config, dict[str, Runtime]()
+    config, runners = context.config, dict[str, Runtime]()
     for artifact in artifacts:
         timed = KINDS[artifact.format, artifact.precision].timed
         if timed is not None:
-            runners[artifact.file] = timed(job.folder, artifact, config.threads)
+            runners[artifact.file] = timed(context.folder, artifact, config.threads)
     if len(runners) < 2 or not config.latency_seconds:
         return artifacts
-    job.progress.start("latency", None)
+    context.progress.start("latency", None)
     measured = latencies(
         runners,
         images,
@@ -136,58 +143,58 @@ def _timed(job: Job, artifacts: list[Artifact], images: Floats) -> list[Artifact
         seconds=config.latency_seconds,
         threads=config.threads,
     )
-    job.progress.finish()
+    context.progress.finish()
     return [a.model_copy(update={"latency": measured.get(a.file)}) for a in artifacts]
 
 
-def _job(
+def _context(
     student: Student, folder: Path, config: ExportConfig, dataset: Dataset, progress: Progress
-) -> Job:
+) -> ExportContext:
     preprocessing = student.record.preprocessing
     calibration = Calibration(dataset.train, preprocessing, config.calibration)
-    return Job(student, folder, config, calibration, dataset.val, progress)
+    return ExportContext(student, folder, config, calibration, dataset.val, progress)
 
 
 def _artifacts(
-    job: Job, keys: list[Key], test: Split, record: QualityRecord
+    context: ExportContext, keys: list[Key], test: Split, record: QualityRecord
 ) -> tuple[dict[Key, Artifact], list[str]]:
     """The artifacts ``keys``, and why some of them are not there."""
     artifacts: dict[Key, Artifact] = {}
     missing: dict[tuple[str, str], list[str]] = {}  # precisions by target and reason
     for key in keys:
         try:
-            artifacts[key] = _artifact(job, key, test, record)
+            artifacts[key] = _artifact(context, key, test, record)
         except Unavailable as error:
             missing.setdefault((key[0], str(error)), []).append(key[1])
-    told = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
-    return artifacts, told
+    reasons = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
+    return artifacts, reasons
 
 
-def _artifact(job: Job, key: Key, test: Split, record: QualityRecord) -> Artifact:
+def _artifact(context: ExportContext, key: Key, test: Split, record: QualityRecord) -> Artifact:
     """Write one artifact, measure it on the whole test split, and look into a failure."""
-    (target, precision), kind, config = key, KINDS[key], job.config
-    job.progress.start(f"export {target} {precision}", None)
-    written = kind.write(job)
-    job.progress.finish()
+    (target, precision), kind, config = key, KINDS[key], context.config
+    context.progress.start(f"export {target} {precision}", None)
+    written = kind.write(context)
+    context.progress.finish()
     grounds = on_split(
-        job.student.model,
+        context.student.model,
         test,
-        job.preprocessing,
+        context.preprocessing,
         config,
-        ends=_ends(job),
+        ends=_ends(context),
         precision=precision,
         gate=config.gates.of(precision),
-        images=job.calibration.batches(_BATCH),
-        progress=job.progress,
+        images=context.calibration.batches(_BATCH),
+        progress=context.progress,
         record=record.recorder(),
     )
-    return proven(job.folder, key, written, kind, grounds)
+    return proven(context.folder, key, written, kind, grounds)
 
 
-def _ends(job: Job) -> tuple[TensorSpec, TensorSpec]:
+def _ends(context: ExportContext) -> tuple[TensorSpec, TensorSpec]:
     """Input and output of every artifact."""
-    images: list[int | str] = ["batch", 3, *job.preprocessing.size]
-    logits: list[int | str] = ["batch", job.student.record.num_classes]
+    images: list[int | str] = ["batch", 3, *context.preprocessing.size]
+    logits: list[int | str] = ["batch", context.student.record.num_classes]
     return (
         TensorSpec(name=INPUT, dtype="float32", shape=images),
         TensorSpec(name=OUTPUT, dtype="float32", shape=logits),
@@ -219,13 +226,14 @@ def _chance(artifacts: list[Artifact], test: Split) -> Chance:
 
 
 def _manifest(
-    job: Job,
+    context: ExportContext,
     artifacts: list[Artifact],
     unavailable: list[str],
     chance: Chance,
     provenance: dict[str, Any],
 ) -> Manifest:
-    record, folder, config, ends = job.student.record, job.folder, job.config, _ends(job)
+    record, folder, config = context.student.record, context.folder, context.config
+    ends = _ends(context)
     return Manifest(
         labels=record.classes,
         input=ends[0],
@@ -250,9 +258,9 @@ def _manifest(
 
 
 def _circumstances(config: ExportConfig) -> dict[str, Any]:
-    now, available = datetime.datetime.now(datetime.UTC), cores()
+    exported_at, available = datetime.datetime.now(datetime.UTC), cores()
     return {
-        "time": now.isoformat(timespec="seconds"),
+        "time": exported_at.isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -14,7 +14,7 @@ from sklearn.metrics import top_k_accuracy_score
 from mldr_deploy.bundle.parity import Gate, ParityResult
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.gates import Gates
-from mldr_deploy.export.parity import measure
+from mldr_deploy.export.measure_parity import measure
 from mldr_deploy.runtimes.runtime import RunError
 
 LOOSE = Gate()

@@ -21,14 +21,14 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
+from .artifact_kind import ArtifactKind, Written
 from .calibration import Calibration, CalibrationConfig
-from .config import ExportConfig
-from .evidence import evidence_of, validation_answers
-from .job import ArtifactKind, Written
+from .export_config import ExportConfig
 from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
-from .student import bundled_model, first_difference
 from .torch_reference import torch_reference
+from .trained_student import bundled_model, first_difference
+from .training_evidence import evidence_of, validation_answers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,8 +109,8 @@ def check_bundle(
     for artifact in bundle.manifest.artifacts:
         kind = KINDS.get((artifact.format, artifact.precision))
         if kind is None:
-            what = f"{artifact.format} {artifact.precision}"
-            findings.append(Finding(artifact.file, None, f"{what} is not known here"))
+            kind_name = f"{artifact.format} {artifact.precision}"
+            findings.append(Finding(artifact.file, None, f"{kind_name} is not known here"))
             continue
         try:
             proof = prove_artifact(
@@ -127,8 +127,8 @@ def check_bundle(
         if proof.parity is not None:
             parity[artifact.file] = proof.parity
         elif proof.error is None:
-            why = "no data set given" if dataset is None else "torch is not installed"
-            findings.append(Finding(f"{artifact.file} parity", None, why))
+            reason = "no data set given" if dataset is None else "torch is not installed"
+            findings.append(Finding(f"{artifact.file} parity", None, reason))
         if proof.fault is not None:
             faults[artifact.file] = proof.fault
     findings += [Finding(engine.file, None, engine.status) for engine in bundle.manifest.built]
@@ -146,8 +146,8 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
         return Finding("golden pixels", None, f"{dataset.source} is not the data of the export")
     for k, index in enumerate(golden.index):
         pixels = to_pixels(dataset.test.image(int(index)), manifest.preprocessing)
-        same = np.array_equal(pixels, golden.pixels[k])
-        if not same or dataset.test.labels[index] != golden.label[k]:
+        same_pixels = np.array_equal(pixels, golden.pixels[k])
+        if not same_pixels or dataset.test.labels[index] != golden.label[k]:
             return Finding("golden pixels", False, f"test image {index} is another one now")
     return Finding("golden pixels", True, f"as preprocessed from {dataset.source}")
 
@@ -179,8 +179,8 @@ def _validation(
     if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
         return [Finding(subject, None, "the data of the training are not given")]
     answers = validation_answers(reference, dataset.val, manifest.preprocessing, progress)
-    again = None if answers is None else evidence_of(*answers, manifest.preprocessing)
-    broken = evidence.contradicted_by(again)
+    repeated = None if answers is None else evidence_of(*answers, manifest.preprocessing)
+    broken = evidence.contradicted_by(repeated)
     detail = f"validation loss {evidence.loss:.4f} and top-1 {evidence.top1:.2f} % as in training"
     findings = [Finding(subject, not broken, "; ".join(map(str, broken)) or detail)]
     if answers is not None and manifest.quality is not None:
@@ -188,10 +188,10 @@ def _validation(
     return findings
 
 
-def _temperature(stored: float, again: float) -> Finding:
+def _temperature(stored: float, refitted: float) -> Finding:
     """Whether probabilities are over the temperature that validation gives."""
-    holds = abs(stored - again) <= _TEMPERATURE_TOLERANCE * again
-    detail = f"{stored:.4g} in the manifest, {again:.4g} on the validation split"
+    holds = abs(stored - refitted) <= _TEMPERATURE_TOLERANCE * refitted
+    detail = f"{stored:.4g} in the manifest, {refitted:.4g} on the validation split"
     return Finding("temperature", holds, detail)
 
 

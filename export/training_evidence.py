@@ -16,9 +16,9 @@ from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from ..runtimes.runtime import Predictor
-from .parity import log_softmax
-from .student import Student, first_difference
+from .measure_parity import log_softmax
 from .torch_reference import torch_reference
+from .trained_student import Student, first_difference
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -55,8 +55,8 @@ def require_same_function(
         return None
     with torch_reference(student.model) as reference:
         answers = validation_answers(reference, dataset.val, spec, progress)
-    again = None if answers is None else evidence_of(*answers, spec)
-    broken = evidence.contradicted_by(again)
+    repeated = None if answers is None else evidence_of(*answers, spec)
+    broken = evidence.contradicted_by(repeated)
     if broken:
         fed_otherwise = broken[0].kind == "preprocessing"
         cause = (

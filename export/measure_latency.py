@@ -30,13 +30,13 @@ def latencies(
         large = in_turns(ready, images, batch, seconds=seconds)
     return {
         name: Latency(
-            ms_single=statistics.median(alone),
-            ms_batch=statistics.median(together),
+            ms_single=statistics.median(single_rounds),
+            ms_batch=statistics.median(batch_rounds),
             batch=batch,
             threads=threads or usable_cores(),
             machine=processor(),
-            rounds_single=alone,
-            rounds_batch=together,
+            rounds_single=single_rounds,
+            rounds_batch=batch_rounds,
         )
-        for name, alone, together in zip(runners, single, large, strict=True)
+        for name, single_rounds, batch_rounds in zip(runners, single, large, strict=True)
     }

@@ -31,8 +31,8 @@ class GraphView:
     @cached_property
     def opset(self) -> int:
         """Version of the standard operator set; 0 where the model imports none."""
-        found = [o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")]
-        return max(found, default=0)
+        versions = [o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")]
+        return max(versions, default=0)
 
     @cached_property
     def functions(self) -> set[tuple[str, str]]:
@@ -47,11 +47,11 @@ class GraphView:
     @cached_property
     def consumers(self) -> dict[str, list[Any]]:
         """The nodes that take a value."""
-        found: dict[str, list[Any]] = defaultdict(list)
+        readers: dict[str, list[Any]] = defaultdict(list)
         for node in self.nodes:
             for name in filter(None, node.input):
-                found[name].append(node)
-        return found
+                readers[name].append(node)
+        return readers
 
     @cached_property
     def initializers(self) -> dict[str, Any]:
@@ -61,12 +61,12 @@ class GraphView:
     @cached_property
     def constants(self) -> set[str]:
         """Values that are known when the engine is built: stored, or computed from stored ones."""
-        known = set(self.initializers)
+        names = set(self.initializers)
         for node in self.nodes:
-            taken = [name for name in node.input if name]
-            if node.op_type == "Constant" or (taken and known.issuperset(taken)):
-                known.update(node.output)
-        return known
+            inputs = [name for name in node.input if name]
+            if node.op_type == "Constant" or (inputs and names.issuperset(inputs)):
+                names.update(node.output)
+        return names
 
     @cached_property
     def types(self) -> dict[str, str]:
@@ -76,17 +76,17 @@ class GraphView:
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph
         name = onnx.TensorProto.DataType.Name
         values = [*inferred.input, *inferred.value_info, *inferred.output]
-        found = {
+        types = {
             value.name: name(value.type.tensor_type.elem_type)
             for value in values
             if value.type.HasField("tensor_type")
         }
-        return found | {t.name: name(t.data_type) for t in self.initializers.values()}
+        return types | {t.name: name(t.data_type) for t in self.initializers.values()}
 
     @cached_property
     def modules(self) -> dict[str, str]:
         """The student's module that each node, by its name, came from; absent where unknown."""
-        found = {}
+        modules = {}
         for node in self.nodes:
             noted = next((p.value for p in node.metadata_props if p.key == _MODULES), "[]")
             try:
@@ -94,8 +94,8 @@ class GraphView:
             except (ValueError, SyntaxError, TypeError):
                 continue
             if scopes:
-                found[named(node)] = str(scopes[-1])
-        return found
+                modules[named(node)] = str(scopes[-1])
+        return modules
 
     def with_module(self, complaint: str) -> str:
         """``complaint`` and the module of the first node that it names, where that is known."""

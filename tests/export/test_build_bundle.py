@@ -18,12 +18,13 @@ from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained, save_trained
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.export import build, kinds
-from mldr_deploy.export.build import build_bundle
+from mldr_deploy.export import build_bundle as building
+from mldr_deploy.export import kinds
+from mldr_deploy.export.artifact_kind import ExportContext, Written
+from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.calibration import Calibration, CalibrationConfig
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.export.job import Job, Written
+from mldr_deploy.export.export_config import ExportConfig
+from mldr_deploy.export.recheck import check_bundle
 
 CONFIG = ExportConfig(max_batch=32)
 
@@ -130,9 +131,9 @@ def test_a_failed_gate_marks_the_bundle_and_says_where(
 ) -> None:
     healthy = kinds.KINDS["onnx", "fp32"]
 
-    def damaging(job: Job) -> Written:
-        written = healthy.write(job)
-        path = job.folder / written.file
+    def damaging(context: ExportContext) -> Written:
+        written = healthy.write(context)
+        path = context.folder / written.file
         proto = onnx.load(path)
         (weight,) = [t for t in proto.graph.initializer if t.name == "layer2.0.conv1.weight"]
         value = 1.5 * numpy_helper.to_array(weight)
@@ -161,8 +162,8 @@ def test_a_failed_gate_marks_the_bundle_and_says_where(
 def test_what_this_machine_cannot_make_is_told_and_the_rest_is_written(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impossible(job: Job) -> Written:
-        assert job.onnx().is_file()
+    def impossible(context: ExportContext) -> Written:
+        assert context.onnx().is_file()
         raise Unavailable("no such library")
 
     absent = dataclasses.replace(kinds.KINDS["onnx", "fp32"], write=impossible)
@@ -269,7 +270,7 @@ def test_an_interrupted_export_leaves_the_earlier_bundle(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_golden", interrupted)
+    monkeypatch.setattr(building, "_golden", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_bundle(run.folder, copied, CONFIG, dataset=run.dataset)
     assert (copied / "manifest.json").read_bytes() == before

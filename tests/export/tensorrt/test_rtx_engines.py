@@ -16,11 +16,11 @@ from mldr_deploy.bundle.engine import AskedPrecision, Profile, RtxRecord
 from mldr_deploy.bundle.manifest import Manifest
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.cli.group import main
-from mldr_deploy.export.build import build_bundle
-from mldr_deploy.export.check import check_bundle
-from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.export.build_bundle import build_bundle
+from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import plan
-from mldr_deploy.export.tensorrt.config import RTX_CAPABILITIES, EngineConfig
+from mldr_deploy.export.recheck import check_bundle
+from mldr_deploy.export.tensorrt.engine_config import RTX_CAPABILITIES, EngineConfig
 from mldr_deploy.runtimes.choose import candidates
 
 CC = "cc8.0-8.6-8.9-12.0"
