@@ -73,7 +73,7 @@ def command(
     Exit code 1 when the bundle is damaged, the teacher or report belongs to another, or the port
     cannot be had; 2 when a package is missing.
     """
-    from ..demo.config import DemoConfig
+    from ..demo.demo_config import DemoConfig
     from ..demo.launch import demo
 
     with progress(quiet) as bar:

@@ -8,7 +8,7 @@ from ..bundle.card import method_of, model_card, student_name, teacher_of
 from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
 from .html import chip, tiles
-from .teacher import Teacher
+from .loaded_teacher import LoadedTeacher
 
 TOGGLE = (
     '<button type="button" class="md-theme" aria-label="Switch between light and dark colours">'
@@ -16,7 +16,7 @@ TOGGLE = (
 )
 
 
-def header(bundle: Bundle, teacher: Teacher | None) -> str:
+def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
     """Name, origin and state of the bundle, on every tab."""
     manifest = bundle.manifest
     known, method = teacher_of(manifest), method_of(manifest)
@@ -38,7 +38,7 @@ def header(bundle: Bundle, teacher: Teacher | None) -> str:
     )
 
 
-def summary(manifest: Manifest, teacher: Teacher | None) -> str:
+def summary(manifest: Manifest, teacher: LoadedTeacher | None) -> str:
     """Large figures: what the student is beside its teacher."""
     parity, first = manifest.artifacts[0].parity, manifest.artifacts[0]
     smallest = min(manifest.artifacts, key=lambda a: a.bytes)

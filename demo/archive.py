@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from ..bundle.debris import lies_in_debris
 from ..bundle.intake import Kind, judge
 from ..bundle.picture import FORMATS, HEAD
-from ..serve.refusal import Refusal
-from .config import DemoConfig
-from .uploads import too_large
+from ..serve.request_refusal import Refusal
+from .demo_config import DemoConfig
+from .uploaded_image import too_large
 
 _BLOCK = 1 << 16
 _ENCRYPTED = 0x1

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.golden import Golden
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
 from .archive import Picture, pictures
-from .config import DemoConfig
 from .confusion import confusion_picture
+from .demo_config import DemoConfig
 from .html import cell, notice, table, tiles
 from .look import Viewer
 from .scoring import Scores, score
@@ -19,7 +19,7 @@ from .scoring import Scores, score
 _MOST_PAIRS = 8
 
 
-class Batch:
+class BatchScorer:
     """Scores what lies in the folder ``uploads``, and writes CSV files there."""
 
     def __init__(self, viewer: Viewer, config: DemoConfig, uploads: Path) -> None:

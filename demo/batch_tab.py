@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.refusal import Refusal
-from .batch import Batch, as_json, batch_page
-from .folder import folder_button, received
+from ..serve.request_refusal import Refusal
+from .batch import BatchScorer, as_json, batch_page
+from .folder_upload import folder_button, received
 from .html import notice
 from .scoring import HEADS, Scores
 
@@ -17,7 +17,7 @@ _MOST_ROWS = 2000  # in the page's table; the CSV file has all
 _USERS = 2
 
 
-def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
+def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
     """Draw the tab; the artifact is the one that the Classify tab's switch is at."""
     import gradio as gr
 
@@ -94,7 +94,7 @@ def _named(paths: list[str] | None) -> list[tuple[str, str | None]]:
     return [(Path(path).name, path) for path in paths or []]
 
 
-def _endpoint(tab: Batch, files: Any, artifact: Any) -> None:
+def _endpoint(tab: BatchScorer, files: Any, artifact: Any) -> None:
     import gradio as gr
 
     def batch(paths: list[str] | None, name: str | None) -> tuple[dict[str, Any], str]:

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.golden import Golden
-from .classify import EMPTY, Classify
 from .gallery import gallery
 from .html import notice
+from .image_classifier import EMPTY, ImageClassifier
 from .look import Viewer, nothing_runs
 from .pad import drawing_pad
 
 USERS = 8  # answers at a time; the models themselves are asked in turn
 
 
-def classify_tab(page: Any, tab: Classify, files: list[str]) -> Any:
+def classify_tab(page: Any, tab: ImageClassifier, files: list[str]) -> Any:
     """Draw the tab inside the Blocks ``page`` and give its artifact switch.
 
     ``files`` are the bundle's own images; the first is answered as soon as the page is there.
@@ -84,7 +84,7 @@ def upload(**options: Any) -> Any:
     return image
 
 
-def _inputs(tab: Classify, files: list[str]) -> tuple[Any, Any]:
+def _inputs(tab: ImageClassifier, files: list[str]) -> tuple[Any, Any]:
     """The picture, the bundle's own ones, and the drawing area where the classes are digits."""
     import gradio as gr
 
@@ -98,7 +98,7 @@ def _inputs(tab: Classify, files: list[str]) -> tuple[Any, Any]:
     return image, pad
 
 
-def _picture(tab: Classify, files: list[str]) -> Any:
+def _picture(tab: ImageClassifier, files: list[str]) -> Any:
     import gradio as gr
 
     image = upload(
@@ -142,7 +142,7 @@ def _switch(viewer: Viewer) -> Any:
     return artifact
 
 
-def _endpoint(tab: Classify, image: Any, artifact: Any) -> None:
+def _endpoint(tab: ImageClassifier, image: Any, artifact: Any) -> None:
     import gradio as gr
 
     def classify(path: str | None, name: str | None) -> dict[str, Any]:

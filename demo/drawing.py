@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ..bundle.manifest import Manifest
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
 from ..serve.uploads import open_image
 
 SIDE = 32

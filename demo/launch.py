@@ -12,10 +12,10 @@ from ..errors import Unavailable
 from ..runtimes.choose import require_name
 from ..runtimes.runtime import RuntimeOptions
 from ..serve.server import listen, run_app, url_of
-from .config import HOST, DemoConfig
-from .latency import found_report
+from .demo_config import HOST, DemoConfig
+from .latency_page import found_report
+from .loaded_teacher import load_teacher, trained_folder
 from .student import Student
-from .teacher import load_teacher, trained_folder
 
 _GRACE = 2  # seconds; open pages hold a connection each and would else delay the end
 
@@ -54,12 +54,12 @@ def demo(
         taught = None
         if folder_of_teacher is not None:
             taught = load_teacher(folder_of_teacher, bundle, options)
-        from .app import Stage, create_app, offline
+        from .demo_page import PageContent, create_app, offline
 
         offline(Path(folder))
-        stage = Stage(bundle, student, taught, found, config, Path(folder))
+        content = PageContent(bundle, student, taught, found, config, Path(folder))
         progress.start("page", None)
-        app = create_app(stage)
+        app = create_app(content)
         progress.finish()
         progress.note(f"open {url_of(listening)} in a browser (Ctrl-C stops)")
         run_app(app, listening, _GRACE)

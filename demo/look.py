@@ -12,15 +12,15 @@ from PIL import Image
 from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels
 from ..errors import MldrError
 from ..serve.shares import probabilities
+from .loaded_teacher import LoadedTeacher
 from .student import Form, Student
-from .teacher import Teacher
 
 TOP = 5
 CALLS = 7  # of each artifact, for the comparison
 
 
 @dataclass(frozen=True)
-class Prediction:
+class RankedLabel:
     """A class and its probability, 0 to 1: the softmax over the temperature."""
 
     label: str
@@ -34,7 +34,7 @@ class Answer:
 
     name: str  # of the model or the artifact
     detail: str  # what runs it
-    top: list[Prediction]
+    top: list[RankedLabel]
     shares: Floats  # [C]
     seconds: float  # compute
 
@@ -62,7 +62,7 @@ class Look:
 class Viewer:
     """Answers images with the models that are loaded."""
 
-    def __init__(self, student: Student, teacher: Teacher | None) -> None:
+    def __init__(self, student: Student, teacher: LoadedTeacher | None) -> None:
         self.student, self.teacher = student, teacher
         self.manifest = student.bundle.manifest
         golden = student.bundle.golden
@@ -136,7 +136,7 @@ class Viewer:
     def _answered(self, name: str, detail: str, shares: Floats, seconds: float) -> Answer:
         labels = self.manifest.labels
         order = (-shares).argsort(kind="stable")[:TOP]
-        top = [Prediction(labels[k], int(k), float(shares[k])) for k in order]
+        top = [RankedLabel(labels[k], int(k), float(shares[k])) for k in order]
         return Answer(name, detail, top, shares, seconds)
 
 

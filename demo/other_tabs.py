@@ -10,12 +10,12 @@ from ..errors import MldrError
 from ..profiler.markdown import markdown
 from ..profiler.report import Report
 from .about import card, summary
-from .config import DemoConfig
+from .demo_config import DemoConfig
 from .html import notice
-from .latency import latency_page, measured_here
-from .proof import proof_page
+from .latency_page import latency_page, measured_here
+from .loaded_teacher import LoadedTeacher
+from .proof_page import proof_page
 from .student import Student
-from .teacher import Teacher
 
 
 def proof_tab(student: Student) -> None:
@@ -95,7 +95,7 @@ def latency_tab(bundle: Bundle, config: DemoConfig, report: Report | None) -> No
     )
 
 
-def about_tab(bundle: Bundle, teacher: Teacher | None) -> None:
+def about_tab(bundle: Bundle, teacher: LoadedTeacher | None) -> None:
     """Figures and the model card."""
     import gradio as gr
     from gradio.events import api

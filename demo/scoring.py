@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..bundle.preprocess import Floats, normalise, to_pixels
 from ..errors import MldrError
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
 from ..serve.shares import probabilities
 from ..serve.uploads import open_image
 from .archive import Picture

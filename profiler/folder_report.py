@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ..bundle.atomic import require_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .config import ProfileConfig
 from .markdown import markdown
+from .profile_config import ProfileConfig
 from .profiler import profile
 from .report import FILE
 from .report_files import PAGE, write_report

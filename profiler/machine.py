@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import __version__
 from ..bundle.processor import cores, cpuinfo, processor
 from ..runtimes.runtime import RuntimeOptions
-from .report import Machine
+from .report import MachineFacts
 
 _PACKAGES = {
     "onnxruntime-cpu": ("onnxruntime",),
@@ -25,10 +25,10 @@ _PACKAGES = {
 _GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
 
 
-def this_machine(runtimes: list[str], options: RuntimeOptions) -> Machine:
+def this_machine(runtimes: list[str], options: RuntimeOptions) -> MachineFacts:
     """The facts; ``runtimes`` decides whose versions are told."""
     available = cores()
-    return Machine(
+    return MachineFacts(
         cpu=processor(),
         cores=available.usable,
         cpu_quota=available.quota,

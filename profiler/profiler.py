@@ -15,8 +15,8 @@ from ..errors import MldrError, Unavailable
 from ..runtimes.choose import candidates, not_computed
 from ..runtimes.runtime import RuntimeOptions
 from .clock import Clock, WallClock
-from .config import ProfileConfig
 from .machine import this_machine
+from .profile_config import ProfileConfig
 from .recommend import recommend
 from .report import Entry, Report, Subject
 from .request_stages import Requests, golden_requests

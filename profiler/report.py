@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.precisions import COMPUTED
 from ..bundle.schema import read_record
-from .config import ProfileConfig
 from .percentiles import Summary, summarise
+from .profile_config import ProfileConfig
 from .request_stages import END_TO_END, STAGES
 
 SCHEMA_VERSION = 1
@@ -22,7 +22,7 @@ FILE = "report.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Machine(BaseModel):
+class MachineFacts(BaseModel):
     """Where the figures were taken; None or empty: not known there."""
 
     model_config = _RECORD
@@ -53,7 +53,7 @@ class Machine(BaseModel):
         return ", ".join(parts + ([self.gpu["name"]] if "name" in self.gpu else []))
 
 
-class Accuracy(BaseModel):
+class FileAccuracy(BaseModel):
     """Of the very file that was timed, from the manifest's parity on the whole test split."""
 
     model_config = _RECORD
@@ -208,7 +208,7 @@ class Entry(BaseModel):
     bytes: int = Field(ge=0, description="Size of the file.")
     sha256: str = Field(description="Its hash.")
     status: Literal["passed", "failed"] = Field(description="Its parity gate.")
-    accuracy: Accuracy = Field(description="Of the same file.")
+    accuracy: FileAccuracy = Field(description="Of the same file.")
     golden_difference: float = Field(
         description="Largest logit difference on the golden images, here, before timing."
     )
@@ -262,7 +262,7 @@ class Report(BaseModel):
     created: str = Field(description="When, ISO 8601, UTC.")
     program: str = Field(description="mldr-deploy and its version.")
     subject: Subject = Field(description="What was measured.")
-    machine: Machine = Field(description="Where.")
+    machine: MachineFacts = Field(description="Where.")
     config: ProfileConfig = Field(description="How.")
     entries: list[Entry] = Field(min_length=1, description="What was found.")
     left_out: list[str] = Field(default_factory=list, description="What was not run, and why.")

@@ -13,12 +13,12 @@ from ..runtimes.choose import Candidate, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .clock import Clock
 from .closed_loop import Call, calls_of, measure, warm_up
-from .config import ProfileConfig
 from .layer_job import LayerJob
 from .layers import layers_of
 from .open_loop import schedule, serve_arrivals
+from .profile_config import ProfileConfig
 from .recommend import WEIGHTS
-from .report import Accuracy, ArrivalRound, Closed, Entry, Poisson, Round
+from .report import ArrivalRound, Closed, Entry, FileAccuracy, Poisson, Round
 from .request_stages import END_TO_END, Requests
 
 
@@ -119,7 +119,7 @@ class Session:
         )
 
 
-def accuracy(bundle: Bundle, artifact: Artifact | None) -> Accuracy:
+def accuracy(bundle: Bundle, artifact: Artifact | None) -> FileAccuracy:
     """From the parity of ``artifact``; of the weights: what parity held the artifacts against."""
     if artifact is None:
         parity = bundle.manifest.artifacts[0].parity
@@ -127,7 +127,7 @@ def accuracy(bundle: Bundle, artifact: Artifact | None) -> Accuracy:
     else:
         parity = artifact.parity
         found, drop = parity.artifact, parity.drop
-    return Accuracy(
+    return FileAccuracy(
         top1=found.top1,
         top5=found.top5,
         drop=drop,

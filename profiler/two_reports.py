@@ -17,7 +17,7 @@ _SERIES = ((END_TO_END, 50), (END_TO_END, 99), ("compute", 50), ("compute", 99))
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedFigure:
     """One figure in both reports."""
 
     entry: str
@@ -26,10 +26,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReportComparison:
     """Every figure that both reports hold. True when something really changed."""
 
-    rows: list[Row]
+    rows: list[ComparedFigure]
     notes: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -55,17 +55,17 @@ _METHOD = (
 )
 
 
-def compare_files(before: Path, after: Path) -> Comparison:
+def compare_files(before: Path, after: Path) -> ReportComparison:
     """``compare`` of two report files or folders. Raises MldrError when one is not readable."""
     return compare(read_report(before), read_report(after))
 
 
-def compare(before: Report, after: Report) -> Comparison:
+def compare(before: Report, after: Report) -> ReportComparison:
     """Match entries by file and runtime, series by batch size and load. Raises MldrError when the
     reports have nothing in common."""
     theirs = {one.name: one for one in after.entries}
     rows = [
-        Row(one.name, series, changed(ours, other, percent))
+        ComparedFigure(one.name, series, changed(ours, other, percent))
         for one in before.entries
         if one.name in theirs
         for series, ours, other, percent in _matched(one, theirs[one.name])
@@ -74,7 +74,7 @@ def compare(before: Report, after: Report) -> Comparison:
         raise MldrError("the two reports have no file, runtime and batch size in common")
     judged = judged_together([row.change for row in rows])
     rows = [replace(row, change=change) for row, change in zip(rows, judged, strict=True)]
-    return Comparison(rows, list(_notes(before, after)))
+    return ReportComparison(rows, list(_notes(before, after)))
 
 
 def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Samples, float]]:

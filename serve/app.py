@@ -15,16 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from .body import Drained
+from .body import BodyDrain
 from .classify import classify_routes
 from .cors import Cors
 from .docs_page import docs_routes
 from .extensions import extension_routes, statistics_routes
-from .head import Head
+from .head_requests import HeadRequests
 from .inference import infer_paths, infer_tensors, inference_routes
 from .monitoring import monitoring_routes
 from .query import require_query
-from .refusal import Refusal
+from .request_refusal import Refusal
 from .service import Service
 
 
@@ -57,12 +57,12 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(routes(service))
 
     _answer_errors(app, service)
-    app.add_middleware(Direct, service=service)
-    app.add_middleware(Drained)
+    app.add_middleware(FastPath, service=service)
+    app.add_middleware(BodyDrain)
     if service.config.cors:
         app.add_middleware(Cors, origins=service.config.cors)
-    app.add_middleware(Counted, service=service)
-    app.add_middleware(Head)
+    app.add_middleware(RequestCounter, service=service)
+    app.add_middleware(HeadRequests)
     return app
 
 
@@ -103,7 +103,7 @@ def _refused(service: Service, refusal: Refusal) -> JSONResponse:
     return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
 
 
-class Direct:
+class FastPath:
     """What must cost little goes past FastAPI's routing, which takes as long as a small model.
 
     That is tensors (their route stays for the document), and refusals while the queue is full,
@@ -137,7 +137,7 @@ class Direct:
         await response(scope, receive, send)
 
 
-class Counted:
+class RequestCounter:
     """Counts every answer by route and status, and times those of the model."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .compression import inflated, request_coding
-from .refusal import Refusal, overloaded
+from .request_refusal import Refusal, overloaded
 
 
 class ByteBudget:
@@ -94,7 +94,7 @@ _DRAIN_BYTES = 64 << 20
 _DRAIN_SECONDS = 5.0
 
 
-class Drained:
+class BodyDrain:
     """Takes in, and throws away, what a client still sends when its answer is ready.
 
     An early answer (413, 404) followed by a closed connection would reach the client as a reset,

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
-from .refusal import Refusal
+from .request_refusal import Refusal
 
 # zlib's window bits: 31 is gzip's frame, 15 zlib's own, which HTTP calls deflate.
 _REQUESTS = {"gzip": 31, "x-gzip": 31, "deflate": 15}

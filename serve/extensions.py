@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from .body import declared_length, read_body
 from .model_config import model_config
 from .query import StrictRoute
-from .refusal import Refusal, malformed
+from .request_refusal import Refusal, malformed
 from .service import VERSION, Service
 from .statistics import Statistics
 from .wire import ERRORS, INDEX_BODY, Responses

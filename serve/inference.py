@@ -13,7 +13,7 @@ from .compression import answer_coding, deflated
 from .extensions import require_model, supported_extensions
 from .protocol import DATATYPE, HEADER_LENGTH, encode_infer, header_length
 from .query import StrictRoute
-from .refusal import Refusal
+from .request_refusal import Refusal
 from .service import VERSION, Service
 from .wire import (
     ERRORS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .refusal import Refusal
+from .request_refusal import Refusal
 
 _MOST_PARTS = 16
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from .refusal import malformed
+from .request_refusal import malformed
 
 _SHARED_MEMORY = "tensors are not passed through shared memory"
 # Name -> why it is not done. Clients send 0, "" or false where they do not mean it.

@@ -19,7 +19,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from .classification import best_classes, length_prefixed
 from .parameters import flag, parameters_of, require_fields, whole_number
-from .refusal import Refusal, malformed
+from .request_refusal import Refusal, malformed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DATATYPE = "FP32"

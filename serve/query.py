@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from .refusal import Refusal
+from .request_refusal import Refusal
 
 
 class StrictRoute(APIRoute):

@@ -14,7 +14,7 @@ from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
 from ..runtimes.choose import open_runtime, prove_golden, require_name
 from ..runtimes.runtime import RuntimeOptions
-from .config import ServeConfig
+from .service_config import ServeConfig
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 

@@ -13,13 +13,13 @@ from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
-from .batcher import Answer, Batcher, BatchTimes
+from .batcher import BatchedLogits, Batcher, BatchTimes
 from .body import ByteBudget
-from .config import ServeConfig
-from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
-from .refusal import Refusal, overloaded
+from .request_refusal import Refusal, overloaded
+from .service_config import ServeConfig
+from .service_metrics import Metrics
 from .statistics import ModelStatistics
 from .uploads import open_image
 
@@ -115,7 +115,7 @@ class Service:
             lambda: parse_infer(body, None, self.manifest, self.max_batch), deadline
         )
 
-    async def infer(self, inputs: Floats, deadline: float) -> Answer:
+    async def infer(self, inputs: Floats, deadline: float) -> BatchedLogits:
         """Logits. Raises Refusal."""
         began = time.perf_counter()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from .refusal import Refusal
+from .request_refusal import Refusal
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .batcher import Answer, BatchTimes
+from .batcher import BatchedLogits, BatchTimes
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class ModelStatistics:
         default_factory=list
     )
 
-    def succeeded(self, answer: Answer, seconds: float) -> None:
+    def succeeded(self, answer: BatchedLogits, seconds: float) -> None:
         """Count a request that is answered, ``seconds`` after it came to the queue."""
         self.last_inference = time.time_ns() // 1_000_000
         self.inference_stats.success.add(seconds)

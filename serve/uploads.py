@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from ..bundle.picture import Kind, Limits, UnfitPicture, open_picture
-from .refusal import Refusal
+from .request_refusal import Refusal
 
 _STATUS: dict[Kind, int] = {"format": 415, "pixels": 413, "scans": 413}
 

@@ -29,8 +29,8 @@ from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.images import EncodedImages, UnreadableImage
 from mldr_deploy.data.loader import EvalBatches, TrainBatches
 from mldr_deploy.demo.archive import Picture
-from mldr_deploy.demo.classify import Classify
-from mldr_deploy.demo.config import DemoConfig
+from mldr_deploy.demo.demo_config import DemoConfig
+from mldr_deploy.demo.image_classifier import ImageClassifier
 from mldr_deploy.demo.look import Viewer
 from mldr_deploy.demo.scoring import score
 from mldr_deploy.demo.student import Student
@@ -41,9 +41,9 @@ from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
-from mldr_deploy.serve.config import ServeConfig
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import Refusal
 from mldr_deploy.serve.service import Service
+from mldr_deploy.serve.service_config import ServeConfig
 from mldr_deploy.serve.uploads import open_image
 
 SIDE = 32
@@ -173,7 +173,7 @@ def test_uploads_to_the_service(photographs: Photographs, exported: Bundle) -> N
 
 
 def test_uploads_to_the_demo(photographs: Photographs, exported: Bundle, viewer: Viewer) -> None:
-    tab = Classify(viewer, DemoConfig())
+    tab = ImageClassifier(viewer, DemoConfig())
     golden = dict(zip(exported.golden.index.tolist(), exported.golden.label.tolist(), strict=True))
     for row, (path, pixels) in enumerate(zip(photographs.files, photographs.truth, strict=True)):
         look = tab.look(str(path), None)

@@ -12,10 +12,10 @@ _LOST = json.dumps({"error": "the replica that had this request is gone: try aga
 
 def middlewares() -> list[Middleware]:
     """Called by the proxy (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``)."""
-    return [Middleware(Repeatable)]
+    return [Middleware(RetryAfter)]
 
 
-class Repeatable:
+class RetryAfter:
     """503 with Retry-After where the proxy gives up on a request before its answer began.
 
     That is when a replica died with the request: Ray's own answer would be a 500, which clients do

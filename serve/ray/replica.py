@@ -9,8 +9,8 @@ from ...bundle.reader import open_bundle
 from ...runtimes.choose import open_runtime, prove_golden
 from ...runtimes.runtime import RuntimeOptions
 from ..app import create_app
-from ..config import ServeConfig
 from ..service import Service
+from ..service_config import ServeConfig
 
 
 class Replica:

@@ -10,7 +10,7 @@ from ...bundle.atomic import atomic_folder, write_bytes, write_json, write_text
 from ...bundle.manifest import Artifact
 from ...bundle.reader import Bundle
 from ...errors import MldrError
-from .config import LABELS, WARM_UP, TritonConfig, model_config
+from .triton_config import LABELS, WARM_UP, TritonConfig, model_config
 
 RECORD = "mldr-deploy.json"  # marks the folder as ours, so that it may be replaced
 _BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "tensorrt": ("tensorrt", "model.plan")}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mldr_deploy.demo.archive import Picture, pictures
-from mldr_deploy.demo.config import DemoConfig
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.demo.demo_config import DemoConfig
+from mldr_deploy.serve.request_refusal import Refusal
 
 Pack = Callable[[dict[str, bytes]], Path]
 IMAGE = b"\x89PNG\r\n\x1a\n and whatever follows"

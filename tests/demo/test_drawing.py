@@ -11,7 +11,7 @@ from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.drawing import decoded, draws, scanned
 from mldr_deploy.demo.look import Viewer
 from mldr_deploy.demo.student import Student
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import Refusal
 
 STROKES = {
     "0": [(140, 50), (95, 90), (90, 180), (140, 230), (185, 180), (185, 90), (140, 50)],

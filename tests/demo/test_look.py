@@ -10,14 +10,14 @@ from scipy.special import softmax
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.about import card, header, summary
 from mldr_deploy.demo.answers import answers, comparison
-from mldr_deploy.demo.classify import Classify, as_json
-from mldr_deploy.demo.config import DemoConfig
+from mldr_deploy.demo.demo_config import DemoConfig
 from mldr_deploy.demo.html import milliseconds, notice, percent
+from mldr_deploy.demo.image_classifier import ImageClassifier, as_json
 from mldr_deploy.demo.look import Look, Viewer
-from mldr_deploy.demo.proof import gate_lines, proof_page
+from mldr_deploy.demo.proof_page import gate_lines, proof_page
 from mldr_deploy.demo.student import Student
 from mldr_deploy.runtimes.runtime import RuntimeOptions
-from mldr_deploy.serve.config import ServeConfig
+from mldr_deploy.serve.service_config import ServeConfig
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +100,23 @@ def test_a_bad_upload_is_told_in_words(
 ) -> None:
     path = tmp_path / "upload.png"
     path.write_bytes(content)
-    page, others = Classify(viewer, DemoConfig(**config)).picture(str(path), "fp32")
+    page, others = ImageClassifier(viewer, DemoConfig(**config)).picture(str(path), "fp32")
     assert words in page and 'role="alert"' in page and others == ""
 
 
 def test_too_many_pixels_and_a_lost_upload_are_told(viewer: Viewer, tmp_path: Path) -> None:
     path = tmp_path / "upload.png"
     Image.new("RGB", (200, 100)).save(path)
-    page, _ = Classify(viewer, DemoConfig(max_megapixels=0.01)).picture(str(path), "fp32")
+    page, _ = ImageClassifier(viewer, DemoConfig(max_megapixels=0.01)).picture(str(path), "fp32")
     assert "200 x 100 pixels, at most 10000 are taken" in page
-    page, _ = Classify(viewer, DemoConfig()).picture(str(tmp_path / "gone.png"), "fp32")
+    page, _ = ImageClassifier(viewer, DemoConfig()).picture(str(tmp_path / "gone.png"), "fp32")
     assert "the upload is gone from this machine: upload it again" in page
 
 
 def test_an_artifact_that_failed_or_is_unknown_is_told(viewer: Viewer, tmp_path: Path) -> None:
     path = tmp_path / "upload.png"
     Image.new("RGB", (32, 32)).save(path)
-    tab = Classify(viewer, DemoConfig())
+    tab = ImageClassifier(viewer, DemoConfig())
     assert "failed its parity gate" in tab.picture(str(path), "fp16")[0]
     assert "there is no artifact" in tab.picture(str(path), "int3")[0]
     assert "choose fp32, int8" in tab.picture(str(path), "int3")[0]

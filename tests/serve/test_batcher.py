@@ -15,7 +15,7 @@ import pytest
 
 from mldr_deploy.runtimes.runtime import RunError
 from mldr_deploy.serve.batcher import Batcher, BatchTimes
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import Refusal
 
 
 class Fake:

@@ -16,7 +16,7 @@ import pytest
 
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.serve.compression import answer_coding, inflated, request_coding
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import Refusal
 
 INFER = "/v2/models/test_resnet/infer"
 MIB = 1 << 20

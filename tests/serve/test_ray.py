@@ -22,11 +22,11 @@ from click.testing import CliRunner
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli import main
 from mldr_deploy.errors import MldrError
-from mldr_deploy.serve.config import ServeConfig
-from mldr_deploy.serve.metrics import Metrics
 from mldr_deploy.serve.ray import run
-from mldr_deploy.serve.ray.config import RayConfig
-from mldr_deploy.serve.ray.proxy import Repeatable
+from mldr_deploy.serve.ray.proxy import RetryAfter
+from mldr_deploy.serve.ray.ray_config import RayConfig
+from mldr_deploy.serve.service_config import ServeConfig
+from mldr_deploy.serve.service_metrics import Metrics
 
 ON_RAY = ("--engine", "ray", "--port", "0", "--runtime", "onnxruntime-cpu")
 
@@ -101,7 +101,7 @@ def answered(app: Callable[..., Any]) -> tuple[int, dict[bytes, bytes], bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Repeatable(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(RetryAfter(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 

@@ -19,7 +19,7 @@ from .turns import Turns
 _INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model folder hold it
 
 
-class Teacher(Turns):
+class LoadedTeacher(Turns):
     """A trained teacher, loaded and answering."""
 
     def __init__(self, folder: Path, record: TrainedModel, runtime: PyTorch) -> None:
@@ -37,7 +37,7 @@ class Teacher(Turns):
         return self.record.preprocessing
 
 
-def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher:
+def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> LoadedTeacher:
     """The teacher of the run in ``path``.
 
     Raises MldrError when there is none, it is damaged, or it tells other classes apart than the
@@ -50,7 +50,7 @@ def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher
         raise Unavailable("--teacher needs torch, the student does not: pip install torch timm")
     runtime = PyTorch(ModelFile(folder, network=lambda: _network(folder)), options)
     runtime.load()
-    teacher = Teacher(folder, record, runtime)
+    teacher = LoadedTeacher(folder, record, runtime)
     height, width = record.preprocessing.size
     import numpy as np
 

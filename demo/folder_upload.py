@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
 
 _TEMPLATE = (
     '<div class="md-folder"><button type="button">Upload a folder</button>'

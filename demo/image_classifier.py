@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
 from .answers import answers, comparison
-from .config import DemoConfig
+from .demo_config import DemoConfig
 from .drawing import decoded, draws, scanned
 from .html import notice
 from .look import Answer, Look, Viewer
-from .uploads import opened
+from .uploaded_image import opened
 
 EMPTY = '<p class="md-empty">Choose a picture: upload, paste, camera, or an example below.</p>'
 
 
-class Classify:
+class ImageClassifier:
     """What the tab's events call; each gives the HTML of the answer and of the comparison."""
 
     def __init__(self, viewer: Viewer, config: DemoConfig) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..serve.config import MiB
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import Refusal
+from ..serve.service_config import MiB
 from ..serve.uploads import open_image
-from .config import DemoConfig
+from .demo_config import DemoConfig
 
 
 def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:

@@ -17,9 +17,9 @@ from ...bundle.reader import Bundle, open_bundle
 from ...errors import MldrError, Unavailable
 from ...runtimes.choose import open_runtime, require_name
 from ...runtimes.runtime import RuntimeOptions, one_line
-from ..config import ServeConfig
 from ..server import listen, require_packages
-from .config import RayConfig
+from ..service_config import ServeConfig
+from .ray_config import RayConfig
 
 _NAME = "mldr-deploy"
 _OBJECT_STORE = 100 << 20  # bytes; requests do not pass through it

@@ -9,8 +9,8 @@ from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from ..profiler.config import ProfileConfig
 from ..profiler.page.page import sections
+from ..profiler.profile_config import ProfileConfig
 from ..profiler.profiler import profile
 from ..profiler.report import FILE as REPORT
 from ..profiler.report import Report, read_report

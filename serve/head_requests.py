@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Head:
+class HeadRequests:
     """Asks the application for GET and leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
