@@ -59,7 +59,7 @@ def command(
     report: Path | None,
     allow_failed: bool,
     quiet: bool,
-    **chosen: Any,
+    **settings: Any,
 ) -> None:
     """Show a bundle in the browser: classify images, beside the teacher, with proof and latency.
 
@@ -79,7 +79,7 @@ def command(
     with progress(quiet) as bar:
         demo(
             bundle,
-            DemoConfig(**chosen),
+            DemoConfig(**settings),
             teacher=teacher,
             report=report,
             allow_failed=allow_failed,

@@ -88,8 +88,8 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         service.metrics.refused("parameters")
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+        location = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{location}: {first['msg']}"}, 422)
 
 
 def _with_head(allow: str) -> str:

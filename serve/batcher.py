@@ -149,9 +149,9 @@ class Batcher:
             except BaseException as error:
                 self._loop.call_soon_threadsafe(_fail, batch, error)
                 continue
-            each = (time.perf_counter() - began) / times.images
-            before = self._seconds_per_image or each
-            self._seconds_per_image = 0.9 * before + 0.1 * each
+            seconds = (time.perf_counter() - began) / times.images
+            before = self._seconds_per_image or seconds
+            self._seconds_per_image = 0.9 * before + 0.1 * seconds
             self._loop.call_soon_threadsafe(self._deliver, batch, logits, times, began)
 
     def _take(self) -> list[QueuedRequest]:
@@ -171,10 +171,10 @@ class Batcher:
         """Wait for a full batch until the oldest request has waited ``max_delay``."""
         until = self._requests[0].arrived + self.max_delay
         while self._waiting < self.max_batch and not self._closing:
-            left = until - time.perf_counter()
-            if left <= 0:
+            remaining = until - time.perf_counter()
+            if remaining <= 0:
                 return
-            self._changed.wait(left)
+            self._changed.wait(remaining)
 
     def _pop(self) -> list[QueuedRequest]:
         """As many of the oldest requests as fit; those that nobody waits for are thrown away."""

@@ -42,12 +42,13 @@ class Share:
         """Hold ``count`` bytes if it holds fewer. Raises Refusal (503): not to be had."""
         if count <= self.count:
             return
-        others = self._budget.used - self.count
-        if others and others + count > self._budget.limit:
+        used_elsewhere = self._budget.used - self.count
+        if used_elsewhere and used_elsewhere + count > self._budget.limit:
             raise overloaded(
-                "bytes_in_flight", f"{others} bytes of other requests are in work: try later"
+                "bytes_in_flight",
+                f"{used_elsewhere} bytes of other requests are in work: try later",
             )
-        self._budget.used = others + count
+        self._budget.used = used_elsewhere + count
         self.count = count
 
 
@@ -128,12 +129,12 @@ class BodyDrain:
 
 
 async def _drain(receive: Receive) -> None:
-    left = _DRAIN_BYTES
+    allowance = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while left > 0:
+            while allowance > 0:
                 message = await receive()
-                left -= len(message.get("body", b""))
+                allowance -= len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
     except TimeoutError:

@@ -79,5 +79,5 @@ def _weight(parameters: str) -> float:
         return 0.0
 
 
-def _damaged(coding: str, why: str) -> Refusal:
-    return Refusal(400, "encoding", f"the body is no {coding} stream: {why[:120]}")
+def _damaged(coding: str, reason: str) -> Refusal:
+    return Refusal(400, "encoding", f"the body is no {coding} stream: {reason[:120]}")

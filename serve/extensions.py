@@ -105,8 +105,8 @@ def extension_routes(service: Service) -> APIRouter:
             entry = entry.model_copy(update={"state": "UNAVAILABLE", "reason": "stopping"})
         return [entry] if alive or not only_ready else []
 
-    for path, what in _ABSENT.items():
-        router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(what))
+    for path, subject in _ABSENT.items():
+        router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(subject))
     return router
 
 
@@ -120,9 +120,9 @@ def _router() -> APIRouter:
     )
 
 
-def _absent(what: str) -> Any:
+def _absent(subject: str) -> Any:
     async def refuse() -> None:
-        raise Refusal(404, "extension", f"{what} is not supported here; GET /v2 names what is")
+        raise Refusal(404, "extension", f"{subject} is not supported here; GET /v2 names what is")
 
     return refuse
 
@@ -145,5 +145,5 @@ async def _index_request(service: Service, request: Request) -> IndexRequest:
         return IndexRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
-        raise malformed(f"{where}: {first['msg'][:120]}") from None
+        location = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
+        raise malformed(f"{location}: {first['msg'][:120]}") from None

@@ -121,5 +121,5 @@ class _Parts:
         self.complete = True
 
 
-def _damaged(why: str) -> Refusal:
-    return Refusal(400, "form", f"the multipart form is damaged: {why}")
+def _damaged(reason: str) -> Refusal:
+    return Refusal(400, "form", f"the multipart form is damaged: {reason}")

@@ -26,14 +26,15 @@ _UNSUPPORTED = {
 }
 
 
-def require_fields(holder: dict[str, Any], names: Collection[str], what: str) -> None:
+def require_fields(holder: dict[str, Any], names: Collection[str], subject: str) -> None:
     """Raises Refusal (400) for a field of ``holder`` that is not in ``names``."""
     for name in holder:
         if name not in names:
-            raise malformed(f"{what} has no field {name[:40]!r}: it has {', '.join(sorted(names))}")
+            fields = ", ".join(sorted(names))
+            raise malformed(f"{subject} has no field {name[:40]!r}: it has {fields}")
 
 
-def parameters_of(holder: dict[str, Any], names: tuple[str, ...], what: str) -> dict[str, Any]:
+def parameters_of(holder: dict[str, Any], names: tuple[str, ...], subject: str) -> dict[str, Any]:
     """``parameters`` of ``holder``, all of them in ``names``. Raises Refusal (400)."""
     parameters = holder.get("parameters")
     if parameters is None:
@@ -43,8 +44,8 @@ def parameters_of(holder: dict[str, Any], names: tuple[str, ...], what: str) -> 
     for name, value in parameters.items():
         if name in names or (name in _UNSUPPORTED and not value):
             continue
-        why = _UNSUPPORTED.get(name, f"{what} takes {', '.join(names)}")
-        raise malformed(f"parameter {name[:40]!r} of {what} is not supported: {why}")
+        reason = _UNSUPPORTED.get(name, f"{subject} takes {', '.join(names)}")
+        raise malformed(f"parameter {name[:40]!r} of {subject} is not supported: {reason}")
     return parameters
 
 

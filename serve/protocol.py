@@ -186,10 +186,10 @@ def _require_finite(inputs: Floats) -> None:
 
 
 def _id(head: dict[str, Any]) -> str | None:
-    given = head.get("id")
-    if given is not None and not (isinstance(given, str) and len(given) <= 256):
+    request_id = head.get("id")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= 256):
         raise malformed("id must be a string of at most 256 characters")
-    return given
+    return request_id
 
 
 def _output_parameters(head: dict[str, Any], name: str) -> dict[str, Any]:

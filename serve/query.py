@@ -35,8 +35,8 @@ def require_query(query: bytes, names: Collection[str]) -> None:
     received = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
     for name in received:
         if name not in names:
-            taken = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
-            raise _refused(f"query.{name[:40]}: this route has no such parameter; {taken}")
+            accepted = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
+            raise _refused(f"query.{name[:40]}: this route has no such parameter; {accepted}")
         if received.count(name) > 1:
             raise _refused(f"query.{name}: given {received.count(name)} times; send it once")
 

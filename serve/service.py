@@ -23,7 +23,7 @@ from .service_metrics import Metrics
 from .statistics import ModelStatistics
 from .uploads import open_image
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 VERSION = "1"
 _INLINE = 1 << 16  # bytes of JSON that the event loop parses itself
 
@@ -129,10 +129,10 @@ class Service:
 
     async def prepare(self, body: bytes, content_type: str, deadline: float) -> Prepared:
         """An upload, decoded and preprocessed. Raises Refusal."""
-        made = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
-        self.metrics.took("decode", made.decode)
-        self.metrics.took("preprocess", made.preprocess)
-        return made
+        prepared = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
+        self.metrics.took("decode", prepared.decode)
+        self.metrics.took("preprocess", prepared.preprocess)
+        return prepared
 
     def _prepare(self, body: bytes, content_type: str) -> Prepared:
         began = time.perf_counter()
@@ -142,7 +142,7 @@ class Service:
         inputs = self.runtime.preprocess([image])
         return Prepared(inputs, decoded - began, time.perf_counter() - decoded)
 
-    async def _off_loop(self, work: Callable[[], Made], deadline: float) -> Made:
+    async def _off_loop(self, work: Callable[[], Result], deadline: float) -> Result:
         """``work`` in a decoder thread; what waits for one is bounded like the queue."""
         self.require_room()
         self._preparing += 1
