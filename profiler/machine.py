@@ -44,14 +44,14 @@ def this_machine(runtimes: list[str], options: RuntimeOptions) -> MachineFacts:
 
 
 def _versions(runtimes: list[str]) -> dict[str, str]:
-    found = {"mldr-deploy": __version__, "python": platform.python_version()}
-    wanted = ["numpy", "pillow", *(p for name in runtimes for p in _PACKAGES.get(name, ()))]
-    for package in dict.fromkeys(wanted):
+    versions = {"mldr-deploy": __version__, "python": platform.python_version()}
+    packages = ["numpy", "pillow", *(p for name in runtimes for p in _PACKAGES.get(name, ()))]
+    for package in dict.fromkeys(packages):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _mhz() -> float | None:

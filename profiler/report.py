@@ -116,7 +116,7 @@ class Closed(BaseModel):
     def of(cls, batch: int, rounds: list[Round]) -> Closed:
         """With its figures computed from the samples."""
         pooled = {
-            stage: np.concatenate([one.samples(stage) for one in rounds])
+            stage: np.concatenate([part.samples(stage) for part in rounds])
             for stage in (*STAGES, END_TO_END)
         }
         total = pooled[END_TO_END]
@@ -135,7 +135,7 @@ class Closed(BaseModel):
     @property
     def unstable(self) -> bool:
         """Whether any warm-up was given up."""
-        return not all(one.stable for one in self.rounds)
+        return not all(part.stable for part in self.rounds)
 
 
 class ArrivalRound(BaseModel):
@@ -166,14 +166,14 @@ class Poisson(BaseModel):
     @property
     def busy(self) -> float:
         """Part of the time that requests were worked on; as planned, it is ``load``."""
-        worked = sum(sum(one.latency) - sum(one.waiting) for one in self.rounds)
-        return worked / max(sum(one.spent for one in self.rounds), 1)
+        worked = sum(sum(part.latency) - sum(part.waiting) for part in self.rounds)
+        return worked / max(sum(part.spent for part in self.rounds), 1)
 
     @classmethod
     def of(cls, load: float, rate: float, rounds: list[ArrivalRound]) -> Poisson:
         """With its figures computed from the samples."""
-        latency = np.concatenate([np.array(one.latency) for one in rounds])
-        waiting = np.concatenate([np.array(one.waiting) for one in rounds])
+        latency = np.concatenate([np.array(part.latency) for part in rounds])
+        waiting = np.concatenate([np.array(part.waiting) for part in rounds])
         return cls(
             load=load,
             rate=rate,
@@ -225,7 +225,7 @@ class Entry(BaseModel):
     @property
     def first(self) -> Closed:
         """The smallest batch: what one user waits for."""
-        return min(self.closed, key=lambda one: one.batch)
+        return min(self.closed, key=lambda closed: closed.batch)
 
 
 class Subject(BaseModel):

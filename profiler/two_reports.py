@@ -63,12 +63,14 @@ def compare_files(before: Path, after: Path) -> ReportComparison:
 def compare(before: Report, after: Report) -> ReportComparison:
     """Match entries by file and runtime, series by batch size and load. Raises MldrError when the
     reports have nothing in common."""
-    theirs = {one.name: one for one in after.entries}
+    after_entries = {entry.name: entry for entry in after.entries}
     rows = [
-        ComparedFigure(one.name, series, changed(ours, other, percent))
-        for one in before.entries
-        if one.name in theirs
-        for series, ours, other, percent in _matched(one, theirs[one.name])
+        ComparedFigure(entry.name, series, changed(before_samples, after_samples, percent))
+        for entry in before.entries
+        if entry.name in after_entries
+        for series, before_samples, after_samples, percent in _matched(
+            entry, after_entries[entry.name]
+        )
     ]
     if not rows:
         raise MldrError("the two reports have no file, runtime and batch size in common")
@@ -78,19 +80,19 @@ def compare(before: Report, after: Report) -> ReportComparison:
 
 
 def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Samples, float]]:
-    batches = {one.batch: one for one in after.closed}
-    for one in before.closed:
-        if one.batch in batches:
+    batches = {closed.batch: closed for closed in after.closed}
+    for closed in before.closed:
+        if closed.batch in batches:
             for stage, percent in _SERIES:
-                name = f"batch {one.batch} {stage.replace('_', ' ')} p{percent}"
-                other = batches[one.batch].rounds
+                name = f"batch {closed.batch} {stage.replace('_', ' ')} p{percent}"
+                after_rounds = batches[closed.batch].rounds
                 yield (
                     name,
-                    [r.samples(stage) for r in one.rounds],
-                    [r.samples(stage) for r in other],
+                    [r.samples(stage) for r in closed.rounds],
+                    [r.samples(stage) for r in after_rounds],
                     percent,
                 )
-    loads = {one.load: one for one in after.poisson}
+    loads = {arrived.load: arrived for arrived in after.poisson}
     for arrived in before.poisson:
         if arrived.load in loads:
             for percent in (50, 99):
@@ -103,13 +105,13 @@ def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Sample
 
 
 def _notes(before: Report, after: Report) -> Iterator[str]:
-    for what, one, other in (
+    for subject, before_text, after_text in (
         ("machines", str(before.machine), str(after.machine)),
         ("bundles", before.subject.manifest_sha256[:12], after.subject.manifest_sha256[:12]),
         ("versions", _versions(before), _versions(after)),
     ):
-        if one != other:
-            yield f"the {what} differ: {one} and {other}"
+        if before_text != after_text:
+            yield f"the {subject} differ: {before_text} and {after_text}"
     for only, names in (
         ("first", {e.name for e in before.entries} - {e.name for e in after.entries}),
         ("second", {e.name for e in after.entries} - {e.name for e in before.entries}),

@@ -44,7 +44,7 @@ class VirtualClock:
     def __init__(self) -> None:
         self.time = 0
 
-    def now(self) -> int:
+    def time_ns(self) -> int:
         return self.time
 
     def wait_until(self, moment: int) -> None:
