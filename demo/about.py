@@ -19,8 +19,8 @@ TOGGLE = (
 def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
     """Name, origin and state of the bundle, on every tab."""
     manifest = bundle.manifest
-    known, method = teacher_of(manifest), method_of(manifest)
-    name = teacher.name if teacher is not None else known.get("name")
+    record, method = teacher_of(manifest), method_of(manifest)
+    name = teacher.name if teacher is not None else record.get("name")
     learned = (
         f"learned from <b>{escape(str(name))}</b> by {escape(method)}" if name and method else ""
     )

@@ -49,13 +49,13 @@ def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> It
     """
     count = 0
     for name, path in files:
-        for found in _within(name, path, config):
+        for picture in _within(name, path, config):
             count += 1
             if count > config.max_files:
                 raise Refusal(
                     413, "files", f"more than {config.max_files} images: upload them in parts"
                 )
-            yield found
+            yield picture
     if not count:
         raise Refusal(
             400,
@@ -94,7 +94,7 @@ def _single(name: str, path: Path | None, config: DemoConfig) -> Picture | None:
 
 
 def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
-    left = config.max_unpacked
+    budget = config.max_unpacked
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -102,23 +102,23 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
                     continue
                 if entry.flag_bits & _ENCRYPTED:
                     raise Refusal(400, "encrypted", "the archive has a password: pack it without")
-                found = _member(archive, entry, left, config)
-                if found is None:
+                picture = _member(archive, entry, budget, config)
+                if picture is None:
                     continue
-                left -= len(found.data)
-                if left <= 0:
+                budget -= len(picture.data)
+                if budget <= 0:
                     raise _bomb(config)
-                yield found
+                yield picture
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        told = f"the zip archive is damaged ({reason}): pack it again"
-        raise Refusal(400, "archive", told) from None
+        message = f"the zip archive is damaged ({reason}): pack it again"
+        raise Refusal(400, "archive", message) from None
 
 
 def _member(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, left: int, config: DemoConfig
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: int, config: DemoConfig
 ) -> Picture | None:
-    """One file; None as in ``_single``. Raises Refusal beyond the ``left`` bytes of the archive."""
+    """One file; None as in ``_single``. Raises Refusal beyond ``budget`` bytes."""
     name = entry.filename
     if _leaves(name):
         return Picture(name, problem="its path leads out of the archive: not read")
@@ -132,7 +132,7 @@ def _member(
         size += len(head)
         while block := file.read(_BLOCK):
             size += len(block)
-            if size > left:
+            if size > budget:
                 raise _bomb(config)
             if size > config.max_upload:
                 return Picture(name, problem=f"unpacks to more than {config.max_upload_mib:g} MiB")

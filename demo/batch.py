@@ -31,10 +31,10 @@ class BatchScorer:
         """(name, path) of images or zip archives. Raises Refusal and MldrError."""
         if not files:
             raise Refusal(400, "no_images", "nothing is uploaded yet: choose images or a zip file")
-        found = [(name, None if path is None else Path(path)) for name, path in files]
-        return self._scored(pictures(found, self.config), artifact)
+        named_paths = [(name, None if path is None else Path(path)) for name, path in files]
+        return self._scored(pictures(named_paths, self.config), artifact)
 
-    def own(self, samples: Sequence[str], artifact: str | None) -> Iterator[Scores]:
+    def bundle_scores(self, samples: Sequence[str], artifact: str | None) -> Iterator[Scores]:
         """The bundle's own images, whose labels are known."""
         golden: Golden = self.viewer.student.bundle.golden
         labels = self.viewer.manifest.labels
@@ -44,9 +44,9 @@ class BatchScorer:
         )
         return self._scored(named, artifact)
 
-    def _scored(self, found: Iterator[Picture], artifact: str | None) -> Iterator[Scores]:
+    def _scored(self, images: Iterator[Picture], artifact: str | None) -> Iterator[Scores]:
         form = self.viewer.form(self.viewer.named(artifact))
-        return score(found, form, self.config.max_pixels)
+        return score(images, form, self.config.max_pixels)
 
     def written(self, scores: Scores) -> str:
         """The CSV file of ``scores``."""
@@ -69,15 +69,18 @@ def batch_page(scores: Scores) -> str:
             )
         )
     if not scores.labelled:
-        told = (
+        message = (
             "No labels: put images into folders that are called like classes (cat/001.jpg) and "
             "accuracy and confusion appear here."
         )
-        return "".join([*parts, notice(told)])
+        return "".join([*parts, notice(message)])
     parts.append(confusion_picture(scores))
     mistakes = scores.mistakes()[:_MOST_PAIRS]
     if mistakes:
-        rows = [(cell(label), cell(said), cell(str(count))) for label, said, count in mistakes]
+        rows = [
+            (cell(label), cell(prediction), cell(str(count)))
+            for label, prediction, count in mistakes
+        ]
         heads = ("label", "called", "images")
         parts.append(table(heads, rows, "Most frequent mistakes", "md-names"))
     return "".join(parts)

@@ -30,7 +30,9 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
                 elem_id="md-files",
             )
             folder = folder_button()
-            own = gr.Button("Use the bundle's own test images", size="md", elem_id="md-own")
+            bundle_button = gr.Button(
+                "Use the bundle's own test images", size="md", elem_id="md-own"
+            )
             csv = gr.DownloadButton(
                 "Download CSV", visible=False, size="md", variant="primary", elem_id="md-csv"
             )
@@ -40,7 +42,7 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
                 f"{tab.config.max_upload_mib:g} MiB.</p>"
             )
         with gr.Column(scale=7, min_width=300):
-            told = gr.HTML('<p class="md-empty">The result appears here.</p>', elem_id="md-batch")
+            result = gr.HTML('<p class="md-empty">The result appears here.</p>', elem_id="md-batch")
     rows = gr.Dataframe(
         headers=[*HEADS],
         interactive=False,
@@ -51,7 +53,7 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
         max_height=420,
     )
 
-    def shown(scores: Callable[[], Iterator[Scores]]) -> Iterator[Any]:
+    def progress(scores: Callable[[], Iterator[Scores]]) -> Iterator[Any]:
         try:
             last = None
             for last in scores():
@@ -68,17 +70,17 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
             yield notice(f"Not taken: {error}.", "bad"), hidden, hidden
 
     def uploaded(paths: list[str] | None, name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.uploaded(_named(paths), name))
+        yield from progress(lambda: tab.uploaded(_named(paths), name))
 
     def sent(event: gr.EventData, name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.uploaded(received(event.files, tab.uploads), name))
+        yield from progress(lambda: tab.uploaded(received(event.files, tab.uploads), name))
 
     sent.__annotations__["event"] = gr.EventData  # as text, Gradio would not know it
 
     def from_bundle(name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.own(samples, name))
+        yield from progress(lambda: tab.bundle_scores(samples, name))
 
-    outputs = [told, csv, rows]
+    outputs = [result, csv, rows]
     quiet: dict[str, Any] = {
         "show_progress": "hidden",
         "api_visibility": "private",
@@ -86,7 +88,7 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
     }
     files.upload(uploaded, [files, artifact], outputs, **quiet)
     folder.sent(sent, [artifact], outputs, **quiet)
-    own.click(from_bundle, [artifact], outputs, **quiet)
+    bundle_button.click(from_bundle, [artifact], outputs, **quiet)
     _endpoint(tab, files, artifact)
 
 

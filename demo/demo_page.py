@@ -55,7 +55,7 @@ def build_page(content: PageContent) -> Any:
     import gradio as gr
 
     viewer = Viewer(content.student, content.teacher)
-    own = samples(content.bundle.golden, content.folder / "samples")
+    images = samples(content.bundle.golden, content.folder / "samples")
     title = f"{content.bundle.manifest.model.get('name', 'student')} - mldr-deploy"
     with gr.Blocks(
         title=title, analytics_enabled=False, delete_cache=(_FILES_KEPT, _FILES_KEPT)
@@ -63,9 +63,9 @@ def build_page(content: PageContent) -> Any:
         gr.HTML(header(content.bundle, content.teacher), elem_id="md-header")
         with gr.Tabs(elem_id="md-tabs"):
             with gr.Tab("Classify", id="classify"):
-                artifact = classify_tab(page, ImageClassifier(viewer, content.config), own)
+                artifact = classify_tab(page, ImageClassifier(viewer, content.config), images)
             with gr.Tab("Batch", id="batch"):
-                batch_tab(BatchScorer(viewer, content.config, content.folder), own, artifact)
+                batch_tab(BatchScorer(viewer, content.config, content.folder), images, artifact)
             with gr.Tab("Proof", id="proof"):
                 proof_tab(content.student)
             with gr.Tab("Latency", id="latency"):

@@ -56,10 +56,10 @@ def received(files: Sequence[Any], folder: Path) -> list[tuple[str, str | None]]
     Raises Refusal (400).
     """
     home = folder.resolve()
-    found: list[tuple[str, str | None]] = []
+    paths: list[tuple[str, str | None]] = []
     for file in files:
         name, path = str(file.get("name", "")), str(file.get("path", ""))
         if path and not Path(path).resolve().is_relative_to(home):
             raise Refusal(400, "path", f"{name!r} was not uploaded here")
-        found.append((name, path or None))
-    return found
+        paths.append((name, path or None))
+    return paths

@@ -31,13 +31,13 @@ class ImageClassifier:
         """An uploaded file."""
         if not path:
             return EMPTY, ""
-        return self._shown(lambda: self.look(path, artifact, compare=True), artifact)
+        return self._page(lambda: self.look(path, artifact, compare=True), artifact)
 
     def drawn(self, url: str, artifact: str | None) -> tuple[str, str]:
         """A drawing, as a data URL."""
         if not url:
             return '<p class="md-empty">Draw a digit: the answer comes when you stop.</p>', ""
-        return self._shown(lambda: self._drawing(url, artifact), artifact)
+        return self._page(lambda: self._drawing(url, artifact), artifact)
 
     def answer(self, path: str | None, artifact: str | None) -> dict[str, Any]:
         """The same for programs. Raises gradio.Error, whose words reach the caller."""
@@ -61,10 +61,10 @@ class ImageClassifier:
         seconds = time.perf_counter() - began
         return self.viewer.look(scanned(image), self.viewer.named(artifact), seconds, compare=True)
 
-    def _shown(self, look: Any, artifact: str | None) -> tuple[str, str]:
+    def _page(self, look: Any, artifact: str | None) -> tuple[str, str]:
         try:
-            found = look()
-            return answers(found), comparison(found, self._sizes, self.viewer.named(artifact))
+            result = look()
+            return answers(result), comparison(result, self._sizes, self.viewer.named(artifact))
         except Refusal as refusal:
             return notice(f"Not taken: {refusal}.", "bad"), ""
         except MldrError as error:

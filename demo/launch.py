@@ -43,7 +43,7 @@ def demo(
     if not allow_failed:
         require_better_than_chance(bundle)
         bundle = type(bundle)(bundle.path, bundle.manifest)
-    found = found_report(bundle, report)
+    latency_report = found_report(bundle, report)
     folder_of_teacher = None if teacher is None else trained_folder(teacher)
     options = RuntimeOptions(threads=config.threads)
     with (
@@ -51,13 +51,13 @@ def demo(
         tempfile.TemporaryDirectory(prefix="mldr-demo-") as folder,
         Student(bundle, config.runtime, options, progress) as student,
     ):
-        taught = None
+        loaded_teacher = None
         if folder_of_teacher is not None:
-            taught = load_teacher(folder_of_teacher, bundle, options)
+            loaded_teacher = load_teacher(folder_of_teacher, bundle, options)
         from .demo_page import PageContent, create_app, offline
 
         offline(Path(folder))
-        content = PageContent(bundle, student, taught, found, config, Path(folder))
+        content = PageContent(bundle, student, loaded_teacher, latency_report, config, Path(folder))
         progress.start("page", None)
         app = create_app(content)
         progress.finish()

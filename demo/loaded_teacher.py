@@ -45,7 +45,7 @@ def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> LoadedT
     """
     folder = trained_folder(path)
     record = read_trained(folder)
-    _same_classes(record.classes, bundle.manifest.labels, folder)
+    _require_same_classes(record.classes, bundle.manifest.labels, folder)
     if find_spec("torch") is None:
         raise Unavailable("--teacher needs torch, the student does not: pip install torch timm")
     runtime = PyTorch(ModelFile(folder, network=lambda: _network(folder)), options)
@@ -78,12 +78,17 @@ def trained_folder(path: Path) -> Path:
     )
 
 
-def _same_classes(theirs: Sequence[str], ours: Sequence[str], folder: Path) -> None:
-    if [*theirs] == [*ours]:
+def _require_same_classes(
+    teacher_classes: Sequence[str], student_classes: Sequence[str], folder: Path
+) -> None:
+    if [*teacher_classes] == [*student_classes]:
         return
-    if len(theirs) != len(ours):
-        what = f"{len(theirs)} classes where the bundle has {len(ours)}"
+    if len(teacher_classes) != len(student_classes):
+        difference = f"{len(teacher_classes)} classes where the bundle has {len(student_classes)}"
     else:
-        at = next(k for k, name in enumerate(ours) if theirs[k] != name)
-        what = f"class {at} is {theirs[at]!r} where the bundle has {ours[at]!r}"
-    raise MldrError(f"{folder} is not this student's teacher ({what}): give the run it learned in")
+        pairs = enumerate(zip(teacher_classes, student_classes, strict=True))
+        position, (name, label) = next((k, pair) for k, pair in pairs if pair[0] != pair[1])
+        difference = f"class {position} is {name!r} where the bundle has {label!r}"
+    raise MldrError(
+        f"{folder} is not this student's teacher ({difference}): give the run it learned in"
+    )

@@ -43,13 +43,13 @@ class Answer:
 class Look:
     """One image, answered."""
 
-    seen: Pixels  # [H, W, 3] after resize and crop: what the network is given
+    pixels: Pixels  # [H, W, 3] after resize and crop: what the network is given
     student: Answer
     teacher: Answer | None
     truth: str | None  # label of a known image
     decode: float  # seconds
     preprocess: float
-    others: list[Answer] = field(default_factory=list)  # every artifact, for the comparison
+    artifacts: list[Answer] = field(default_factory=list)  # every artifact, for the comparison
 
     @property
     def agree(self) -> bool | None:
@@ -94,17 +94,17 @@ class Viewer:
         """
         form = self.form(name)
         began = time.perf_counter()
-        seen = to_pixels(image, self.manifest.preprocessing)
-        inputs = normalise(seen[None], self.manifest.preprocessing)
+        pixels = to_pixels(image, self.manifest.preprocessing)
+        inputs = normalise(pixels[None], self.manifest.preprocessing)
         prepared = time.perf_counter() - began
         return Look(
-            seen=seen,
+            pixels=pixels,
             student=self._answer(name, form, inputs),
-            teacher=self._taught(image),
+            teacher=self._teacher_answer(image),
             truth=self._truth.get(_key(np.asarray(image))),
             decode=decode,
             preprocess=prepared,
-            others=self.compare(inputs) if compare else [],
+            artifacts=self.compare(inputs) if compare else [],
         )
 
     def compare(self, inputs: Floats) -> list[Answer]:
@@ -114,7 +114,7 @@ class Viewer:
             for _ in range(CALLS)
         ]
         return [
-            replace(last, seconds=statistics.median(one[name].seconds for one in rounds))
+            replace(last, seconds=statistics.median(answers[name].seconds for answers in rounds))
             for name, last in rounds[-1].items()
         ]
 
@@ -124,7 +124,7 @@ class Viewer:
         shares = probabilities(logits[0], self.manifest.temperature)
         return self._answered(name, detail, shares, seconds)
 
-    def _taught(self, image: Image.Image) -> Answer | None:
+    def _teacher_answer(self, image: Image.Image) -> Answer | None:
         teacher = self.teacher
         if teacher is None:
             return None

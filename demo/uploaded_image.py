@@ -21,8 +21,8 @@ def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:
             raise too_large(size, config.max_upload)
         data = path.read_bytes()
     except OSError:
-        told = "the upload is gone from this machine: upload it again"
-        raise Refusal(400, "gone", told) from None
+        message = "the upload is gone from this machine: upload it again"
+        raise Refusal(400, "gone", message) from None
     began = time.perf_counter()
     image = open_image(data, config.max_pixels)
     return image, time.perf_counter() - began

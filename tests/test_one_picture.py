@@ -177,7 +177,7 @@ def test_uploads_to_the_demo(photographs: Photographs, exported: Bundle, viewer:
     golden = dict(zip(exported.golden.index.tolist(), exported.golden.label.tolist(), strict=True))
     for row, (path, pixels) in enumerate(zip(photographs.files, photographs.truth, strict=True)):
         look = tab.look(str(path), None)
-        assert np.array_equal(look.seen, pixels), path.name
+        assert np.array_equal(look.pixels, pixels), path.name
         known = CLASSES[golden[row]] if row in golden else None  # it knows its own pictures again
         assert look.truth == known, path.name
     assert {look.suffix for k, look in enumerate(photographs.files) if k in golden} == {
@@ -192,7 +192,7 @@ def test_a_batch_in_the_demo(photographs: Photographs, exported: Bundle, viewer:
         answers = [
             int(runtime(normalise(pixels[None], SPEC))[0].argmax()) for pixels in photographs.truth
         ]
-    assert [row.said for row in scores.rows] == answers
+    assert [row.predicted for row in scores.rows] == answers
     pairs = zip(answers, photographs.files, strict=True)
     right = [CLASSES[said] == path.parent.name for said, path in pairs]
     assert scores.top(1) == 100 * np.mean(right)

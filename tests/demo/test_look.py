@@ -41,7 +41,7 @@ def test_what_is_said_is_the_softmax_of_the_golden_logits(viewer: Viewer) -> Non
             expected[order], rel=1e-4
         )
         assert found.truth == str(golden.label[k])
-        assert np.array_equal(found.seen, golden.pixels[k])
+        assert np.array_equal(found.pixels, golden.pixels[k])
 
 
 def test_an_image_that_is_not_the_bundle_s_has_no_known_label(viewer: Viewer) -> None:
@@ -51,8 +51,8 @@ def test_an_image_that_is_not_the_bundle_s_has_no_known_label(viewer: Viewer) ->
 
 def test_every_artifact_that_runs_is_compared(viewer: Viewer) -> None:
     found = look(viewer, 3, compare=True)
-    assert [answer.name for answer in found.others] == ["fp32", "int8"]
-    assert found.others[0].top == found.student.top
+    assert [answer.name for answer in found.artifacts] == ["fp32", "int8"]
+    assert found.artifacts[0].top == found.student.top
     page = comparison(found, {"fp32": 1_500_000, "int8": 400_000}, "fp32")
     assert "All give the same answer" in page and "1.50" in page and "0.40" in page
 
@@ -63,7 +63,7 @@ def test_another_answer_of_an_artifact_is_called_so(viewer: Viewer) -> None:
         base.student,
         other.student.__class__("int8", "", other.student.top, other.student.shares, 1),
     ]
-    changed = Look(base.seen, base.student, None, None, 0, 0, both)
+    changed = Look(base.pixels, base.student, None, None, 0, 0, both)
     page = comparison(changed, {"fp32": 1, "int8": 1}, "fp32")
     assert "Another answer than fp32 from: int8" in page
 
@@ -126,14 +126,14 @@ def test_the_answer_says_right_wrong_and_that_there_is_no_teacher(viewer: Viewer
     found = look(viewer, 3)
     assert "right: it is 3" in answers(found)
     assert "start with --teacher RUN" in answers(found)
-    wrong = Look(found.seen, found.student, None, "8", 0, 0)
+    wrong = Look(found.pixels, found.student, None, "8", 0, 0)
     assert "wrong: it is 8" in answers(wrong)
 
 
 def test_agreement_is_told_either_way(viewer: Viewer) -> None:
     three, five = look(viewer, 3), look(viewer, 5)
     for teacher, words in ((three, "and the teacher agrees"), (five, "the teacher says 5")):
-        both = Look(three.seen, three.student, teacher.student, None, 0, 0)
+        both = Look(three.pixels, three.student, teacher.student, None, 0, 0)
         assert words in answers(both) and "--teacher" not in answers(both)
         assert as_json(both)["agree"] == (teacher is three)
 
@@ -142,7 +142,7 @@ def test_what_comes_from_outside_is_escaped(bundle: Bundle, viewer: Viewer) -> N
     assert "&lt;b&gt;bold&lt;/b&gt;" in header(bundle, None)
     assert "<b>bold" not in header(bundle, None) + summary(bundle.manifest, None)
     found = look(viewer, 3)
-    hostile = Look(found.seen, found.student, None, '<img src=x onerror="alert(1)">', 0, 0)
+    hostile = Look(found.pixels, found.student, None, '<img src=x onerror="alert(1)">', 0, 0)
     assert "<img src=x" not in answers(hostile) + notice("<img src=x>")
 
 

@@ -51,7 +51,7 @@ def test_accuracy_and_confusion_are_scikit_learn_s(images: Any, student: Student
 
 def test_batches_do_not_change_the_answers(images: Any, student: Student) -> None:
     one, many = scored(images, student, batch=1), scored(images, student, batch=16)
-    assert [row.said for row in one.rows] == [row.said for row in many.rows]
+    assert [row.predicted for row in one.rows] == [row.predicted for row in many.rows]
     assert [row.probability for row in one.rows] == pytest.approx(
         [r.probability for r in many.rows]
     )
