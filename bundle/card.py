@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .chance import ADVICE, tells_top5
+from .chance import tells_top5
 from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
 from .manifest import Artifact, Manifest
-from .recommendation import recommend
+from .shipping import recommended
 
 FILE = "MODEL_CARD.md"
 _MOST_LABELS = 30
@@ -25,6 +25,7 @@ def model_card(manifest: Manifest) -> str:
     parts = (
         _head(manifest),
         _accuracy(manifest),
+        _quality(manifest),
         _teaching(manifest),
         _use(manifest),
         _limits(manifest),
@@ -80,8 +81,12 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     top5 = tells_top5(len(manifest.labels))
     yield "## How good it is"
     yield ""
-    if manifest.at_chance:
-        yield f"**No better than chance, do not ship it**: {manifest.chance}; {ADVICE}."
+    advice = recommended(manifest)
+    if manifest.warning is not None:
+        yield f"**Do not ship it: {manifest.warning}.**"
+        yield ""
+    elif advice is not None:
+        yield f"On the machine that exported it: **{advice.headline}**: {advice.reason}."
         yield ""
     scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
@@ -107,9 +112,6 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
             yield f"- {artifact.file}: proven by arithmetic that emulates {artifact.precision}"
     for reason in manifest.unavailable:
         yield f"- not made: {reason}"
-    advice = recommend(manifest)
-    if advice is not None:
-        yield f"- on that machine, {advice}"
     yield ""
 
 
@@ -128,6 +130,37 @@ def _row(artifact: Artifact, timed: bool, top5: bool) -> list[str]:
     if timed:
         cells.append(f"{artifact.latency.ms_single:.3f}" if artifact.latency else "")
     return cells
+
+
+def _quality(manifest: Manifest) -> Iterator[str]:
+    """Class by class, of the PyTorch student; nothing for a bundle from before it."""
+    quality = manifest.quality
+    if quality is None:
+        return
+    yield "## Where it is weak, and how sure it is"
+    yield ""
+    yield from (f"- {_cell(line)}" for line in quality.lines())
+    yield ""
+    rows = [
+        [
+            accuracy.label,
+            str(accuracy.images),
+            f"{accuracy.top1:.1f}",
+            f"{accuracy.low:.1f} to {accuracy.high:.1f}",
+        ]
+        for accuracy in quality.weakest
+    ]
+    yield from _table(("weakest classes", "test images", "top-1 %", "95 % interval"), rows)
+    pairs = [[pair.label, pair.said, str(pair.images)] for pair in quality.confused]
+    if pairs:
+        yield from _table(("label", "called", "images"), pairs)
+    for entry in manifest.quality_files:
+        if entry.file.endswith(".png"):
+            yield f"![{entry.file.removesuffix('.png')}]({entry.file})"
+            yield ""
+        else:
+            yield f"Every class and pair: `{entry.file}`."
+            yield ""
 
 
 def _teaching(manifest: Manifest) -> Iterator[str]:
@@ -160,6 +193,7 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "    mldr-deploy demo BUNDLE      # look at it in a browser"
     yield "    mldr-deploy serve BUNDLE     # answer over HTTP"
     yield "    mldr-deploy check BUNDLE     # prove it again"
+    yield "    python infer.py PICTURE      # answer with numpy, pillow and onnxruntime alone"
     yield ""
     shape = [*map(str, manifest.input.shape)]
     yield (
@@ -169,7 +203,9 @@ def _use(manifest: Manifest) -> Iterator[str]:
         f"input by: upright RGB over white, resize ({spec.resize}, {spec.interpolation}), centre "
         f"crop {spec.crop_fraction:g} to {spec.size[0]} x {spec.size[1]}, divided by 255, minus "
         f"mean {_numbers(spec.mean)}, over standard deviation {_numbers(spec.std)}, channels in "
-        f"the order {spec.channel_order.upper()}."
+        f"the order {spec.channel_order.upper()}. `preprocessing` in `manifest.json` states every "
+        "rounding; another one can change the answer. Probabilities are the softmax of the logits "
+        f"over {manifest.temperature:.6g}."
     )
     yield ""
 
@@ -182,7 +218,13 @@ def _limits(manifest: Manifest) -> Iterator[str]:
         f"- It knows its {len(manifest.labels)} classes and nothing else: to any picture it names "
         "one of them."
     )
-    yield "- Its probabilities are a softmax of the logits; nobody calibrated them."
+    if manifest.quality is not None and manifest.quality.fitted_on:
+        yield (
+            "- Its probabilities are calibrated by one temperature, on validation images that also "
+            "chose the weights; on pictures of another kind they are not."
+        )
+    else:
+        yield "- Its probabilities are a softmax of the logits; nobody calibrated them."
     for line in data_report_of(manifest).lines():
         yield f"- The data: {_cell(line)}."
     yield (

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ALPHA = 0.05  # largest p that counts as better
 _TOP = 5
-ADVICE = (  # for a student that is not
+AT_CHANCE = "the student is no better than chance"
+_ADVICE = (
     "train it longer (train.epochs), start from published weights (student.weights=timm with "
     "student.fresh_head=true), or look at the labels"
 )
@@ -44,6 +45,11 @@ class Chance(BaseModel):
 
     def __bool__(self) -> bool:
         return self.p <= ALPHA
+
+    @property
+    def warning(self) -> str:
+        """What to say of a student that is not better, and what to try."""
+        return f"{AT_CHANCE}: {self}; {_ADVICE}"
 
     def __str__(self) -> str:
         scored, named = (100 * count / self.images for count in (self.hits, self.largest))

@@ -8,12 +8,26 @@ find them again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from .preprocess import Preprocessing
 
 _LOSS = (1e-3, 1e-4)  # part of the recorded loss, and nats: TF32 on a GPU stays below
 _TOP1 = (1e-3, 1)  # part of the images, and images: two nearly equal logits may swap
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """In what a second measurement differs from the recorded one."""
+
+    kind: Literal["preprocessing", "images", "loss", "top1", "nonfinite"]
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Evidence(BaseModel):
@@ -26,31 +40,39 @@ class Evidence(BaseModel):
     loss: float = Field(ge=0, description="Mean cross-entropy with the labels, nats.")
     preprocessing: Preprocessing = Field(description="How the evaluation fed them.")
 
-    def contradicted_by(self, again: Evidence | None) -> list[str]:
-        """How the same measurement, made ``again``, differs from this one, in words.
+    def contradicted_by(self, again: Evidence | None) -> list[Contradiction]:
+        """How the same measurement, made ``again``, differs from this one.
 
         None: it could not be made, for want of images or of finite logits.
         """
         if again is None:
-            return ["nothing finite came back from the validation split"]
+            detail = "nothing finite came back from the validation split"
+            return [Contradiction("nonfinite", detail)]
         broken = [
-            f"preprocessing.{name} is {_plain(now)} where training evaluated with {_plain(then)}"
+            Contradiction(
+                "preprocessing",
+                f"preprocessing.{name} is {_plain(now)} where training evaluated with "
+                f"{_plain(then)}",
+            )
             for name, then in self.preprocessing
             if (now := getattr(again.preprocessing, name)) != then
         ]
         if again.images != self.images:
-            return [*broken, f"{again.images} validation images where training had {self.images}"]
+            detail = f"{again.images} validation images where training had {self.images}"
+            return [*broken, Contradiction("images", detail)]
         allowed = _LOSS[0] * self.loss + _LOSS[1]
         if abs(again.loss - self.loss) > allowed:
-            broken.append(
+            detail = (
                 f"validation loss {again.loss:.5g} where training recorded {self.loss:.5g} "
                 f"(off by {abs(again.loss - self.loss):.2g}, band {allowed:.2g})"
             )
+            broken.append(Contradiction("loss", detail))
         moved = round(abs(again.top1 - self.top1) * self.images / 100)
         if moved > _TOP1[0] * self.images + _TOP1[1]:
-            broken.append(
+            detail = (
                 f"validation top-1 {again.top1:.2f} % where training recorded {self.top1:.2f} %"
             )
+            broken.append(Contradiction("top1", detail))
         return broken
 
 

@@ -26,11 +26,14 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import write_bytes
+from .parity import ParityResult
 from .preprocess import Floats, Pixels, Preprocessing, normalise, preprocess, to_pixels
 
 FILE = "golden.npz"
 LARGEST_SOURCE = 1 << 20  # pixels
 _ARRAYS = ("index", "label", "pixels", "inputs", "logits", "probes")
+_FP32 = 1e-3  # logits of the same fp32 weights in another library or on another processor
+_OTHER_ROUNDING = 2  # times what the whole split needed: see golden_limit
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,32 @@ class Golden:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def difference(self, logits: Floats) -> float:
+        """Largest absolute difference of ``logits`` [K, C] from the stored ones.
+
+        Infinity for another shape and for anything that is not finite.
+        """
+        if logits.shape != self.logits.shape or not np.isfinite(logits).all():
+            return float("inf")
+        return float(np.abs(logits - self.logits).max(initial=0.0))
+
+
+def golden_limit(parity: ParityResult | None) -> float:
+    """How far logits of the golden images may be from the stored ones, on any machine.
+
+    ``parity`` is what was recorded of the artifact; None: of the weights themselves, in PyTorch.
+    A gate that limits logits says it. Where it does not (16 bits, int8, engines), the proof does:
+    the golden images are of its split, so on the proving machine they stay within what the whole
+    split needed, which is the error of rounding to that precision. Another processor or library
+    rounds at other places, and so differs from the proving one by about as much again: twice what
+    was needed, by the triangle inequality. What fp32 libraries differ by is allowed in any case.
+    """
+    if parity is None:
+        return _FP32
+    if parity.gate.max_dlogit is not None:
+        return parity.gate.max_dlogit
+    return max(_OTHER_ROUNDING * (parity.needed.max_dlogit or 0.0), _FP32)
 
 
 def make_golden(

@@ -15,3 +15,9 @@ class Latency(BaseModel):
     batch: int = Field(ge=1, description="Images in the larger call.")
     threads: int = Field(ge=1, description="Threads of the runtime.")
     machine: str = Field(description="Processor that it was measured on.")
+    rounds_single: list[float] = Field(
+        default_factory=list,
+        description="Medians of `ms_single` by rounds in turns with the other artifacts, which "
+        "tell the noise; bundles before them have none.",
+    )
+    rounds_batch: list[float] = Field(default_factory=list, description="The same of `ms_batch`.")

@@ -15,6 +15,7 @@ from .latency import Latency
 from .parity import Fault, ParityResult
 from .precisions import COMPUTED
 from .preprocess import Preprocessing
+from .quality import Quality
 from .quantization import Quantization
 
 SCHEMA_VERSION = 2
@@ -58,6 +59,24 @@ class Runnable(FileEntry):
     )
 
 
+class Island(BaseModel):
+    """A node of a half-precision graph that computes in fp32."""
+
+    model_config = _RECORD
+
+    node: str = Field(description="Name of the ONNX node.")
+    reason: str = Field(default="", description="Why it does.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, value: Any) -> Any:
+        """Older bundles hold `node: reason`."""
+        if not isinstance(value, str):
+            return value
+        node, _, reason = value.partition(": ")
+        return {"node": node, "reason": reason}
+
+
 class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
@@ -84,10 +103,7 @@ class Artifact(Runnable):
         description="Number of Conv, Gemm and MatMul nodes by the precision that they compute in, "
         "read from the graph's own types.",
     )
-    islands: list[str] = Field(
-        default_factory=list,
-        description="`node: reason` of each node that computes in fp32.",
-    )
+    islands: list[Island] = Field(default_factory=list, description="Nodes that compute in fp32.")
     quantization: Quantization | None = Field(
         default=None, description="How its scales were chosen, if it is quantised."
     )
@@ -157,6 +173,14 @@ class Manifest(BaseModel):
         allow_inf_nan=False,
         description="What logits are divided by before the softmax, for calibrated probabilities.",
     )
+    quality: Quality | None = Field(
+        default=None,
+        description="The student class by class and its probabilities, on the test split; bundles "
+        "before it have none.",
+    )
+    quality_files: list[FileEntry] = Field(
+        default_factory=list, description="All of it as JSON, and pictures."
+    )
     model: dict[str, Any] = Field(description="The student's configuration (models.config).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -194,11 +218,17 @@ class Manifest(BaseModel):
         return self.chance is not None and self.chance.can_tell and not self.chance
 
     @property
+    def warning(self) -> str | None:
+        """That the student learned nothing, and what to try; None unless it is at chance."""
+        return self.chance.warning if self.chance is not None and self.at_chance else None
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         texts = [entry for entry in (self.card, self.script) if entry is not None]
-        return [*self.artifacts, *beside, *self.built, self.weights, self.golden, *texts]
+        proofs = [self.weights, self.golden, *texts, *self.quality_files]
+        return [*self.artifacts, *beside, *self.built, *proofs]
 
 
 def describe(folder: Path, file: str) -> FileEntry:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .chance import tells_top5
+
 _RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -121,6 +123,9 @@ class ParityResult(BaseModel):
 
     precision: str = Field(description="Precision of the artifact.")
     samples: int = Field(ge=0, description="Images compared.")
+    classes: int | None = Field(
+        default=None, ge=2, description="Width of the logits; None in bundles from before."
+    )
     reference: Accuracy = Field(description="The PyTorch student, fp32, evaluation mode.")
     artifact: Accuracy = Field(description="The artifact.")
     lost: int = Field(ge=0, description="Images right in PyTorch and wrong in the artifact.")
@@ -189,11 +194,12 @@ class ParityResult(BaseModel):
         )
 
     def __str__(self) -> str:
-        needed = self.needed
+        needed, top5 = self.needed, ""
+        if self.classes is None or tells_top5(self.classes):
+            top5 = f"top-5 {self.artifact.top5:.2f} % (PyTorch {self.reference.top5:.2f} %), "
         lines = [
             f"parity {self.precision}: {'passed' if self else 'FAILED'} on {self.samples} images",
-            f"  top-1 {self.artifact.top1:.2f} % (PyTorch {self.reference.top1:.2f} %), "
-            f"top-5 {self.artifact.top5:.2f} % (PyTorch {self.reference.top5:.2f} %), "
+            f"  top-1 {self.artifact.top1:.2f} % (PyTorch {self.reference.top1:.2f} %), {top5}"
             f"drop {self.drop:+.2f} points (McNemar p {self.mcnemar_p:.2g})",
             f"  agreement {self.agreement:.2f} % ({self.ties} ties), |dlogit| max "
             f"{self.max_dlogit:.2g}, p99 {self.p99_dlogit:.2g}, mean KL {self.mean_kl:.2g}",

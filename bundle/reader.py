@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import sha256
-from .chance import ADVICE
 from .golden import Golden, load_golden, verify_classes, verify_preprocessing
 from .manifest import FILE, OLDEST_SCHEMA, SCHEMA_VERSION, Artifact, FileEntry, Manifest
 from .schema import read_record
@@ -94,11 +93,8 @@ def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
 
 def require_better_than_chance(bundle: Bundle) -> None:
     """Raise MldrError, with advice, for a bundle whose student learned nothing."""
-    if bundle.manifest.at_chance:
-        raise MldrError(
-            f"{bundle.path} holds a student no better than chance ({bundle.manifest.chance}): "
-            f"{ADVICE}; allow failed artifacts to look into it"
-        )
+    if (warning := bundle.manifest.warning) is not None:
+        raise MldrError(f"{bundle.path}: {warning}; allow failed artifacts to look into it")
 
 
 def _verify_file(path: Path, entry: FileEntry) -> None:

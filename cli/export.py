@@ -82,7 +82,6 @@ def command(
     table also has their latency on this machine and says which one to ship. `export TRAINED --out
     BUNDLE --precision int8` adds int8 to a bundle of the same student.
     """
-    from ..bundle.chance import ADVICE
     from ..pipeline.artifact_table import artifact_table
     from ..pipeline.single import export_trained
 
@@ -102,9 +101,11 @@ def command(
         print(built)
     if len(bundle.manifest.artifacts) > 1:
         print(artifact_table(bundle.manifest))
+    if bundle.manifest.quality is not None:
+        print(*bundle.manifest.quality.lines(), sep="\n")
     print(f"bundle: {bundle.path}")
-    if bundle.manifest.at_chance:
-        print(f"the student is no better than chance: {bundle.manifest.chance}; {ADVICE}")
+    if bundle.manifest.warning is not None:
+        print(bundle.manifest.warning)
     if not bundle:
         raise click.exceptions.Exit(1)
     if bundle.manifest.unavailable:

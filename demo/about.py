@@ -63,3 +63,8 @@ def card(bundle: Bundle) -> str:
     if listed is not None:
         return bundle.file(listed).read_text(encoding="utf-8")
     return model_card(bundle.manifest)
+
+
+def card_without_pictures(bundle: Bundle) -> str:
+    """The same for the page, which shows the bundle's pictures in the Proof tab."""
+    return "\n".join(line for line in card(bundle).splitlines() if not line.startswith("!["))

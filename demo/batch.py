@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..bundle.chance import tells_top5
 from ..bundle.golden import Golden
 from ..serve.request_refusal import Refusal
 from .archive import Picture, pictures
@@ -105,5 +106,5 @@ def as_json(scores: Scores) -> dict[str, Any]:
         "answered": len(scores.answered),
         "labelled": len(scores.labelled),
         "top1": scores.top(1),
-        "top5": scores.top(5),
+        "top5": scores.top(5) if tells_top5(len(scores.labels)) else None,
     }

@@ -9,7 +9,7 @@ from ..bundle.reader import Bundle
 from ..errors import MldrError
 from ..profiler.markdown import markdown
 from ..profiler.report import Report
-from .about import card, summary
+from .about import card, card_without_pictures, summary
 from .demo_config import DemoConfig
 from .html import notice
 from .latency_page import latency_page, measured_here
@@ -101,7 +101,7 @@ def about_tab(bundle: Bundle, teacher: LoadedTeacher | None) -> None:
     from gradio.events import api
 
     gr.HTML(summary(bundle.manifest, teacher), elem_id="md-summary")
-    gr.Markdown(card(bundle), elem_id="md-card")
+    gr.Markdown(card_without_pictures(bundle), elem_id="md-card")
 
     def about() -> str:
         return card(bundle)

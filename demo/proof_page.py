@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from ..bundle.chance import tells_top5
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.parity import ParityResult
 from .html import cell, chip, notice, table
+from .quality import quality_section
 from .student import Student
 
 
@@ -67,6 +69,7 @@ def proof_page(student: Student) -> str:
             *(_card(artifact, student) for artifact in manifest.artifacts),
             "</div>",
             _figures(manifest),
+            quality_section(student.bundle),
             *(notice(f"Not made at export: {reason}") for reason in manifest.unavailable),
         )
     )
@@ -145,21 +148,31 @@ def _notes(artifact: Artifact) -> Iterator[str]:
 
 
 def _figures(manifest: Manifest) -> str:
-    heads = ["file", "top-1 %", "PyTorch", "drop", "top-5 %", "PyTorch", "lost", "gained"]
-    heads += ["differ", "ties", "max |dlogit|", "p99", "mean KL", "NaN", "batches"]
-    rows = [_row(artifact) for artifact in manifest.artifacts]
+    top5 = tells_top5(len(manifest.labels))
+    heads = ["file", "top-1 %", "PyTorch", "drop", *(["top-5 %", "PyTorch"] if top5 else [])]
+    heads += [
+        "lost",
+        "gained",
+        "differ",
+        "ties",
+        "max |dlogit|",
+        "p99",
+        "mean KL",
+        "NaN",
+        "batches",
+    ]
+    rows = [_row(artifact, top5) for artifact in manifest.artifacts]
     return table(heads, rows, "Every figure of the proof", "md-names")
 
 
-def _row(artifact: Artifact) -> list[str]:
+def _row(artifact: Artifact, top5: bool) -> list[str]:
     p = artifact.parity
     batches = ", ".join(f"{c.batch}{'' if c.error is None else ' failed'}" for c in p.batches)
     figures = [
         f"{p.artifact.top1:.2f}",
         f"{p.reference.top1:.2f}",
         f"{p.drop:+.2f}",
-        f"{p.artifact.top5:.2f}",
-        f"{p.reference.top5:.2f}",
+        *([f"{p.artifact.top5:.2f}", f"{p.reference.top5:.2f}"] if top5 else []),
         *map(str, (p.lost, p.gained, p.disagreements, p.ties)),
         f"{p.max_dlogit:.2g}",
         f"{p.p99_dlogit:.2g}",

@@ -9,6 +9,7 @@ from typing import Self
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, refusal
+from ..bundle.shipping import recommended, shippable
 from ..errors import MldrError
 from ..runtimes.choose import open_runtime, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
@@ -75,8 +76,11 @@ class Student:
 
     @property
     def first(self) -> str | None:
-        """The form that the page begins with: fp32 where it runs, for the others to differ from."""
-        return "fp32" if "fp32" in self.forms else next(iter(self.forms), None)
+        """The form that the page begins with: what is to be shipped, where it runs here."""
+        manifest, files = self.bundle.manifest, {f.artifact.file: n for n, f in self.forms.items()}
+        advice = recommended(manifest)
+        preferred = [advice.file if advice else None, *shippable(manifest), *files]
+        return next((files[file] for file in preferred if file in files), None)
 
     def _form(self, artifact: Artifact) -> Form:
         if artifact.status == "failed" and not self.bundle.allow_failed:

@@ -78,7 +78,7 @@ class DfraTerms:
         return torch.stack(list(self.weighted.values())).sum()
 
 
-class Gathered(NamedTuple):
+class GlobalBatch(NamedTuple):
     """The logits of all processes' batches, for relations between samples that span them."""
 
     students: Sequence[Tensor]  # H tensors [G, C]
@@ -100,7 +100,7 @@ def dfra_losses(
     student_logits: Sequence[Tensor],
     teacher_logits: Tensor,
     form: DfraForm = PUBLISHED,
-    gathered: Gathered | None = None,
+    global_batch: GlobalBatch | None = None,
 ) -> list[DfraTerms]:
     """DFRA of several student heads against one teacher, whose side is computed once.
 
@@ -108,12 +108,12 @@ def dfra_losses(
         student_logits: H tensors [B, C].
         teacher_logits: [B, C].
         form: what is compared.
-        gathered: what the relations between samples span; None: the batch itself.
+        global_batch: what the relations between samples span; None: the batch itself.
 
     Raises:
         ValueError: on shapes that differ.
     """
-    across = gathered or Gathered(student_logits, teacher_logits)
+    across = global_batch or GlobalBatch(student_logits, teacher_logits)
     _check(student_logits, teacher_logits)
     _check(*across)
     scale = 1.0 / math.sqrt(teacher_logits.shape[-1])

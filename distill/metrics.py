@@ -128,6 +128,8 @@ def draw_curves(folder: Path, title: str) -> Path:
         left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
         points = [(line["epoch"], line[name]) for line in scores if math.isfinite(line[name])]
+        if name == "val_top5" and all(accuracy == 100 for _, accuracy in points):
+            continue  # five classes or fewer: it says nothing
         if points:
             right.plot(*zip(*points, strict=True), marker=".", label=label)
     right.set(xlabel="epoch", ylabel="validation accuracy, %", title="validation split")

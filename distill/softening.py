@@ -22,10 +22,10 @@ def soften(logits: Tensor, temperature: float, *, standardise: int | None = None
     ``standardise``: the axis along which they are standardised first; None: as they are.
     """
     wide = at_least_float32(logits)
-    return (wide if standardise is None else standardised(wide, standardise)) / temperature
+    return (wide if standardise is None else z_score(wide, standardise)) / temperature
 
 
-def standardised(logits: Tensor, axis: int) -> Tensor:
+def z_score(logits: Tensor, axis: int) -> Tensor:
     """(z - mean) / sqrt(variance + 1e-6) along ``axis``; the variance is the population's."""
     centred = logits - logits.mean(dim=axis, keepdim=True)
     return centred * (centred.square().mean(dim=axis, keepdim=True) + _EPSILON).rsqrt()

@@ -19,8 +19,7 @@ from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, Runnable, TensorSpec, describe
-from ..bundle.parity import ParityResult
+from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -28,9 +27,8 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.tensors import write_tensors
 from ..bundle.trained import WEIGHTS
 from ..errors import MldrError, Unavailable
-from ..runtimes.runtime import RunError, Runtime
+from ..runtimes.runtime import Runtime
 from .calibration import Calibration
-from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
 from .evidence import require_same_data, require_same_function
 from .job import Job
@@ -38,11 +36,10 @@ from .keep import keep, remaining
 from .kinds import KINDS, Key
 from .latency import latencies
 from .onnx_export import INPUT, OUTPUT
-from .prove import locate, prove, worst_inputs
-from .scales import wrong_scales
+from .prove import on_split, proven
+from .quality import QualityRecord
 from .student import Student, load_student
 from .tensorrt.built import rtx_engines
-from .tensorrt.write import with_proof
 from .torch_reference import torch_reference
 
 if TYPE_CHECKING:
@@ -76,16 +73,19 @@ def build_bundle(
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     require_same_data(student, dataset, trained)
-    require_same_function(student, dataset, trained, progress)
+    record = QualityRecord(require_same_function(student, dataset, trained, progress))
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
-            _fill(_job(student, folder, config, dataset, progress), out, dataset, provenance or {})
+            job = _job(student, folder, config, dataset, progress)
+            _fill(job, record, out, dataset, provenance or {})
         except OSError as error:
             raise MldrError(unwritable(out, error)) from error
     return open_bundle(out, allow_failed=True)
 
 
-def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> None:
+def _fill(
+    job: Job, record: QualityRecord, out: Path, dataset: Dataset, provenance: dict[str, Any]
+) -> None:
     """Everything that a bundle holds, into the empty folder of the job."""
     folder, student, config = job.folder, job.student, job.config
     tensors = {name: value.numpy() for name, value in student.model.state_dict().items()}
@@ -93,18 +93,30 @@ def _fill(job: Job, out: Path, dataset: Dataset, provenance: dict[str, Any]) -> 
     golden = _golden(student, dataset, config.golden)
     save_golden(folder / GOLDEN, golden)
     held = keep(out, folder, student, config, job.progress)
-    made, unavailable = _artifacts(job, remaining(config, held), dataset.test)
+    made, unavailable = _artifacts(job, remaining(config, held), dataset.test, record)
     artifacts = [both[key] for key in KINDS if key in (both := held | made)]
     artifacts = _timed(job, artifacts, golden.inputs)
     built, not_built = rtx_engines(job, artifacts)
     chance = _chance(artifacts, dataset.test)
     manifest = _manifest(job, artifacts, [*unavailable, *not_built], chance, provenance)
-    manifest = manifest.model_copy(update={"built": built})
+    manifest = manifest.model_copy(
+        update={"built": built, **_quality(job, record, dataset.test, manifest.labels)}
+    )
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
     texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
     manifest = manifest.model_copy(update=texts)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _quality(job: Job, record: QualityRecord, test: Split, labels: list[str]) -> dict[str, Any]:
+    """What the manifest says of the student's quality and of its temperature."""
+    quality, files = record.written(job, test, labels)
+    return {
+        "temperature": record.answers.temperature,
+        "quality": quality,
+        "quality_files": [describe(job.folder, file) for file in files],
+    }
 
 
 def _timed(job: Job, artifacts: list[Artifact], images: Floats) -> list[Artifact]:
@@ -136,76 +148,40 @@ def _job(
     return Job(student, folder, config, calibration, dataset.val, progress)
 
 
-def _artifacts(job: Job, keys: list[Key], test: Split) -> tuple[dict[Key, Artifact], list[str]]:
+def _artifacts(
+    job: Job, keys: list[Key], test: Split, record: QualityRecord
+) -> tuple[dict[Key, Artifact], list[str]]:
     """The artifacts ``keys``, and why some of them are not there."""
     artifacts: dict[Key, Artifact] = {}
     missing: dict[tuple[str, str], list[str]] = {}  # precisions by target and reason
     for key in keys:
         try:
-            artifacts[key] = _artifact(job, key, test)
+            artifacts[key] = _artifact(job, key, test, record)
         except Unavailable as error:
             missing.setdefault((key[0], str(error)), []).append(key[1])
     told = [f"{target} {', '.join(p)}: {reason}" for (target, reason), p in missing.items()]
     return artifacts, told
 
 
-def _artifact(job: Job, key: Key, test: Split) -> Artifact:
+def _artifact(job: Job, key: Key, test: Split, record: QualityRecord) -> Artifact:
     """Write one artifact, measure it on the whole test split, and look into a failure."""
     (target, precision), kind, config = key, KINDS[key], job.config
     job.progress.start(f"export {target} {precision}", None)
     written = kind.write(job)
     job.progress.finish()
-    path = job.folder / written.file
-    runnable = Runnable(**describe(job.folder, written.file).model_dump(), engine=written.engine)
-    wrong: list[str] = []
-    computes: dict[str, int] = {}
-    if kind.is_graph:
-        graph, ends = read_graph(path), _ends(job)
-        claims = claims_of(precision, written.opset, ends, written.islands, written.quantization)
-        wrong, computes = broken(graph, claims), graph.tally()
-    if written.quantization is not None:
-        wrong += wrong_scales(path, job.onnx(), job.calibration.batches(_BATCH))
-    try:
-        parity = _measured(job, key, runnable, test)
-    except RunError as error:
-        raise MldrError("; ".join([*wrong, str(error)])) from error
-    parity = parity.model_copy(update={"failures": [*wrong, *parity.failures]})
-    parity = with_proof(parity, written.engine)
-    fault = None
-    if not parity and config.bisect and kind.is_graph:
-        inputs, gate = worst_inputs(test, job.preprocessing, parity), parity.gate
-        fault = locate(job.student.model, path, inputs, config, gate, job.progress)
-    return Artifact(
-        **runnable.model_dump(),
-        format=target,
+    grounds = on_split(
+        job.student.model,
+        test,
+        job.preprocessing,
+        config,
+        ends=_ends(job),
         precision=precision,
-        opset=written.opset,
-        status="passed" if parity else "failed",
-        parity=parity,
-        fault=fault,
-        emulated=kind.emulated,
-        computes=computes,
-        islands=list(written.islands),
-        beside=[describe(job.folder, file) for file in written.beside],
-        quantization=written.quantization,
+        gate=config.gates.of(precision),
+        images=job.calibration.batches(_BATCH),
+        progress=job.progress,
+        record=record.recorder(),
     )
-
-
-def _measured(job: Job, key: Key, runnable: Runnable, test: Split) -> ParityResult:
-    """Parity of a written file on the whole test split."""
-    config = job.config
-    runs = KINDS[key].run(job.folder, runnable, config.threads)
-    with torch_reference(job.student.model) as reference, runs as runner:
-        return prove(
-            reference,
-            runner,
-            test,
-            job.preprocessing,
-            precision=key[1],
-            gate=config.gates.of(key[1]),
-            max_batch=config.max_batch,
-            progress=job.progress,
-        )
+    return proven(job.folder, key, written, kind, grounds)
 
 
 def _ends(job: Job) -> tuple[TensorSpec, TensorSpec]:

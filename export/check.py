@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle.chance import ADVICE
+from ..bundle.golden import golden_limit
 from ..bundle.infer_script import infer_script
-from ..bundle.manifest import Artifact, FileEntry
+from ..bundle.manifest import Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
+from ..bundle.quantization import Quantization
 from ..bundle.reader import Bundle, open_bundle
+from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
 from .calibration import Calibration, CalibrationConfig
-from .claims import broken, claims_of, read_graph
 from .config import ExportConfig
-from .evidence import measure_again
-from .job import ArtifactKind
+from .evidence import evidence_of, validation_answers
+from .job import ArtifactKind, Written
 from .kinds import KINDS
-from .prove import locate, prove, worst_inputs
-from .scales import wrong_scales
+from .prove import Grounds, Proof, on_split, prove_artifact
 from .student import bundled_model, first_difference
 from .torch_reference import torch_reference
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
 
 _BATCH = 16  # calibration images at a time
-_GOLDEN_SLACK = 1.2  # other kernels on another machine
-_WEIGHTS_TOLERANCE = 1e-3  # logits of the same weights in the same framework on another machine
+_TEMPERATURE_TOLERANCE = 0.01  # part of it: logits of another machine, at an optimum that is flat
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def check_bundle(
     ]
     if bundle.manifest.script is not None:
         findings.append(_script(bundle, bundle.manifest.script))
-    if bundle.manifest.at_chance:
-        findings.append(Finding("student", False, f"no better than chance: {ADVICE}"))
+    if bundle.manifest.warning is not None:
+        findings.append(Finding("student", False, bundle.manifest.warning))
     if dataset is not None:
         findings.append(_golden_sources(bundle, dataset))
     model = None
@@ -103,7 +103,7 @@ def check_bundle(
         model = bundled_model(bundle)
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
-            findings.append(_evidence(bundle, reference, dataset, progress))
+            findings += _validation(bundle, reference, dataset, progress)
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -113,26 +113,24 @@ def check_bundle(
             findings.append(Finding(artifact.file, None, f"{what} is not known here"))
             continue
         try:
-            findings += _artifact(bundle, artifact, kind)
+            proof = prove_artifact(
+                path,
+                (artifact.format, artifact.precision),
+                _written(artifact),
+                kind,
+                _grounds(bundle, artifact, model, dataset, progress),
+            )
+            findings += [*_findings(bundle, artifact, kind, proof)]
         except Unavailable as error:
             findings.append(Finding(artifact.file, None, str(error)))
             continue
-        if artifact.quantization is not None:
-            findings.append(_scales(bundle, artifact, dataset))
-        if model is None or dataset is None:
+        if proof.parity is not None:
+            parity[artifact.file] = proof.parity
+        elif proof.error is None:
             why = "no data set given" if dataset is None else "torch is not installed"
             findings.append(Finding(f"{artifact.file} parity", None, why))
-            continue
-        try:
-            result, fault = _parity(bundle, artifact, kind, model, dataset, progress)
-        except RunError as error:
-            findings.append(Finding(f"{artifact.file} parity", False, str(error)))
-            continue
-        parity[artifact.file] = result
-        detail = "; ".join(result.failures) or f"{result.samples} images"
-        findings.append(Finding(f"{artifact.file} parity", bool(result), detail))
-        if fault is not None:
-            faults[artifact.file] = fault
+        if proof.fault is not None:
+            faults[artifact.file] = proof.fault
     findings += [Finding(engine.file, None, engine.status) for engine in bundle.manifest.built]
     return CheckResult(tuple(findings), parity, faults)
 
@@ -163,114 +161,122 @@ def _script(bundle: Bundle, script: FileEntry) -> Finding:
 
 
 def _weights(bundle: Bundle, reference: Predictor) -> Finding:
-    largest = _largest(reference(bundle.golden.inputs), bundle.golden.logits)
-    holds = largest <= _WEIGHTS_TOLERANCE
+    largest = bundle.golden.difference(reference(bundle.golden.inputs))
+    holds = largest <= golden_limit(None)
     return Finding(
         "weights", holds, f"|dlogit| {largest:.2g} of the rebuilt PyTorch model on golden images"
     )
 
 
-def _evidence(
+def _validation(
     bundle: Bundle, reference: Predictor, dataset: Dataset | None, progress: Progress
-) -> Finding:
-    """The rebuilt student on the validation split, beside what training recorded there."""
+) -> list[Finding]:
+    """The rebuilt student on the validation split: what training recorded, and the temperature."""
     manifest, subject = bundle.manifest, "trained function"
     evidence = manifest.evidence
     if evidence is None:
-        return Finding(subject, None, "training recorded no validation figures")
+        return [Finding(subject, None, "training recorded no validation figures")]
     if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
-        return Finding(subject, None, "the data of the training are not given")
-    again = measure_again(reference, dataset.val, manifest.preprocessing, progress)
+        return [Finding(subject, None, "the data of the training are not given")]
+    answers = validation_answers(reference, dataset.val, manifest.preprocessing, progress)
+    again = None if answers is None else evidence_of(*answers, manifest.preprocessing)
     broken = evidence.contradicted_by(again)
     detail = f"validation loss {evidence.loss:.4f} and top-1 {evidence.top1:.2f} % as in training"
-    return Finding(subject, not broken, "; ".join(broken) or detail)
+    findings = [Finding(subject, not broken, "; ".join(map(str, broken)) or detail)]
+    if answers is not None and manifest.quality is not None:
+        findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
+    return findings
 
 
-def _artifact(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> list[Finding]:
-    """What the manifest says of one artifact, and what it gives for the golden images now."""
+def _temperature(stored: float, again: float) -> Finding:
+    """Whether probabilities are over the temperature that validation gives."""
+    holds = abs(stored - again) <= _TEMPERATURE_TOLERANCE * again
+    detail = f"{stored:.4g} in the manifest, {again:.4g} on the validation split"
+    return Finding("temperature", holds, detail)
+
+
+def _findings(
+    bundle: Bundle, artifact: Artifact, kind: ArtifactKind, proof: Proof
+) -> Iterator[Finding]:
+    """What was found of one artifact, and what it gives for the golden images."""
     stored = artifact.parity
-    detail = "; ".join(stored.failures) or "passed"
-    said = [Finding(f"{artifact.file} at export", bool(stored), detail)]
+    yield Finding(f"{artifact.file} at export", bool(stored), _words(stored.failures, "passed"))
     if kind.is_graph:
-        said.append(_claims(bundle, artifact))
+        graph, tally = proof.graph, proof.graph.tally() if proof.graph is not None else {}
+        computed = ", ".join(f"{count} in {name}" for name, count in sorted(tally.items()))
+        healthy = f"opset {graph.opset}, {computed}" if graph is not None else ""
+        yield Finding(f"{artifact.file} graph", not proof.claims, _words(proof.claims, healthy))
+    yield _golden_logits(bundle, artifact, kind)
+    if kind.is_graph and artifact.quantization is not None:
+        subject, count = f"{artifact.file} scales", artifact.quantization.calibration_images
+        if proof.scales is None:
+            yield Finding(subject, None, "the data of the calibration are not given")
+        else:
+            healthy = f"as measured on {count} training images"
+            yield Finding(subject, not proof.scales, _words(proof.scales, healthy))
+    if proof.parity is not None:
+        detail = _words(proof.parity.failures, f"{proof.parity.samples} images")
+        yield Finding(f"{artifact.file} parity", bool(proof.parity), detail)
+    elif proof.error is not None:
+        yield Finding(f"{artifact.file} parity", False, proof.error)
+
+
+def _words(failures: list[str], healthy: str) -> str:
+    return "; ".join(failures) or healthy
+
+
+def _golden_logits(bundle: Bundle, artifact: Artifact, kind: ArtifactKind) -> Finding:
+    subject, limit = f"{artifact.file} golden logits", golden_limit(artifact.parity)
     try:
         with kind.run(bundle.path, artifact, 0) as runner:
-            logits = runner(bundle.golden.inputs)
+            largest = bundle.golden.difference(runner(bundle.golden.inputs))
     except RunError as error:
-        return [*said, Finding(f"{artifact.file} golden logits", False, str(error))]
-    largest = _largest(logits, bundle.golden.logits)
-    limit = stored.gate.max_dlogit
-    if limit is None:  # the golden images are of the split that parity was measured on
-        limit = _GOLDEN_SLACK * stored.max_dlogit + _WEIGHTS_TOLERANCE
-    detail = f"|dlogit| {largest:.2g}, allowed {limit:.2g}"
-    return [*said, Finding(f"{artifact.file} golden logits", largest <= limit, detail)]
-
-
-def _claims(bundle: Bundle, artifact: Artifact) -> Finding:
-    """Whether the graph is what the manifest says: precision, operator set, inputs, all inside."""
-    manifest, subject = bundle.manifest, f"{artifact.file} graph"
-    claims = claims_of(
-        artifact.precision,
-        artifact.opset,
-        (manifest.input, manifest.output),
-        artifact.islands,
-        artifact.quantization,
-    )
-    try:
-        graph = read_graph(bundle.file(artifact))
-    except MldrError as error:
         return Finding(subject, False, str(error))
-    wrong = broken(graph, claims)
-    tally = ", ".join(f"{count} in {name}" for name, count in sorted(graph.tally().items()))
-    return Finding(subject, not wrong, "; ".join(wrong) or f"opset {graph.opset}, {tally}")
+    return Finding(subject, largest <= limit, f"|dlogit| {largest:.2g}, allowed {limit:.2g}")
 
 
-def _scales(bundle: Bundle, artifact: Artifact, dataset: Dataset | None) -> Finding:
-    """Whether a quantised artifact's scales are those of the images it says it was made with."""
-    manifest, subject = bundle.manifest, f"{artifact.file} scales"
-    assert artifact.quantization is not None
-    if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
-        return Finding(subject, None, "the data of the calibration are not given")
-    drawn = CalibrationConfig(
-        images=artifact.quantization.calibration_images,
-        seed=artifact.quantization.calibration_seed,
+def _written(artifact: Artifact) -> Written:
+    """What the manifest says of the file."""
+    return Written(
+        artifact.file,
+        artifact.opset,
+        tuple(artifact.islands),
+        artifact.quantization,
+        artifact.engine,
     )
-    images = Calibration(dataset.train, manifest.preprocessing, drawn)
-    original = bundle.file(bundle.artifact("fp32"))
-    wrong = wrong_scales(bundle.file(artifact), original, images.batches(_BATCH))
-    detail = "; ".join(wrong) or f"as measured on {len(images)} training images"
-    return Finding(subject, not wrong, detail)
 
 
-def _parity(
+def _grounds(
     bundle: Bundle,
     artifact: Artifact,
-    kind: ArtifactKind,
-    model: nn.Module,
-    dataset: Dataset,
+    model: nn.Module | None,
+    dataset: Dataset | None,
     progress: Progress,
-) -> tuple[ParityResult, Fault | None]:
-    manifest, gate = bundle.manifest, artifact.parity.gate
-    with torch_reference(model) as reference, kind.run(bundle.path, artifact, 0) as runner:
-        result = prove(
-            reference,
-            runner,
-            dataset.test,
-            manifest.preprocessing,
-            precision=artifact.precision,
-            gate=gate,
-            max_batch=manifest.max_batch,
-            progress=progress,
-        )
-    if result or not kind.is_graph:
-        return result, None
-    config = ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch)
-    inputs = worst_inputs(dataset.test, manifest.preprocessing, result)
-    return result, locate(model, bundle.file(artifact), inputs, config, gate, progress)
+) -> Grounds:
+    """What this artifact can be proven on here."""
+    manifest = bundle.manifest
+    ends = (manifest.input, manifest.output)
+    images = _calibration(manifest, artifact.quantization, dataset)
+    if model is None or dataset is None:
+        return Grounds(ends, None, images)
+    return on_split(
+        model,
+        dataset.test,
+        manifest.preprocessing,
+        ExportConfig(opset=artifact.opset or 20, max_batch=manifest.max_batch),
+        ends=ends,
+        precision=artifact.precision,
+        gate=artifact.parity.gate,
+        images=images,
+        progress=progress,
+    )
 
 
-def _largest(logits: Floats, expected: Floats) -> float:
-    """Largest absolute difference; infinity for another shape or anything that is not finite."""
-    if logits.shape != expected.shape or not np.isfinite(logits).all():
-        return float("inf")
-    return float(np.abs(logits - expected).max())
+def _calibration(
+    manifest: Manifest, record: Quantization | None, dataset: Dataset | None
+) -> Iterator[Floats] | None:
+    """The images that the manifest says scales were measured on; None where they are not here."""
+    if record is None or dataset is None or dataset.fingerprint != manifest.data_fingerprint:
+        return None
+    drawn = CalibrationConfig(images=record.calibration_images, seed=record.calibration_seed)
+    return Calibration(dataset.train, manifest.preprocessing, drawn).batches(_BATCH)

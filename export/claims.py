@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import TensorSpec
+from ..bundle.manifest import Island, TensorSpec
 from ..bundle.precisions import by_width, precision_named, precision_of_type
 from ..bundle.quantization import Quantization
 from ..errors import MldrError
@@ -92,19 +92,16 @@ def claims_of(
     precision: str,
     opset: int | None,
     ends: tuple[TensorSpec, TensorSpec],
-    islands: Iterable[str],
+    islands: Iterable[Island],
     quantization: Quantization | None,
 ) -> Claims:
-    """The claims of one artifact; ``ends`` are the manifest's input and output.
-
-    ``islands`` are names of nodes, each perhaps followed by a colon and the reason.
-    """
+    """The claims of one artifact; ``ends`` are the manifest's input and output."""
     return Claims(
         precision=precision_named(precision).computes_in,
         opset=opset,
         input=port(ends[0]),
         output=port(ends[1]),
-        elsewhere=frozenset(note.partition(":")[0] for note in islands),
+        elsewhere=frozenset(island.node for island in islands),
         exactly=None if quantization is None else frozenset(quantization.quantised),
     )
 

@@ -44,51 +44,62 @@ def require_same_data(student: Student, dataset: Dataset, trained: Path) -> None
 
 def require_same_function(
     student: Student, dataset: Dataset, trained: Path, progress: Progress
-) -> None:
-    """Raise MldrError where the student does not score what training recorded of it."""
+) -> tuple[Floats, NDArray[np.int64]] | None:
+    """The student's logits [N, C] and the labels [N] of validation; None where nothing is recorded.
+
+    Raises MldrError where the student does not score what training recorded of it.
+    """
     evidence, spec = student.record.evidence, student.record.preprocessing
     if evidence is None:
         progress.note(f"{trained} records no validation figures: nothing to hold the student to")
-        return
+        return None
     with torch_reference(student.model) as reference:
-        again = measure_again(reference, dataset.val, spec, progress)
+        answers = validation_answers(reference, dataset.val, spec, progress)
+    again = None if answers is None else evidence_of(*answers, spec)
     broken = evidence.contradicted_by(again)
     if broken:
-        fed_otherwise = broken[0].startswith("preprocessing.")
+        fed_otherwise = broken[0].kind == "preprocessing"
         cause = (
             "the preprocessing was changed"
             if fed_otherwise
             else "other weights were kept (another epoch, or not the moving average), images are "
             "fed otherwise, or this timm builds another model"
         )
+        details = "; ".join(map(str, broken))
         raise MldrError(
-            f"{trained} is not what training evaluated ({'; '.join(broken)}): {cause}; restore the "
-            "folder or train again"
+            f"{trained} is not what training evaluated ({details}): {cause}; restore the folder or "
+            "train again"
         )
+    return answers
 
 
-def measure_again(
+def validation_answers(
     reference: Predictor, validation: Split, preprocessing: Preprocessing, progress: Progress
-) -> Evidence | None:
-    """What the entered ``reference`` scores on the whole validation split.
-
-    None where the split is empty or a logit is not finite (parity tells that one).
-    """
+) -> tuple[Floats, NDArray[np.int64]] | None:
+    """Logits [N, C] of the whole split and its labels [N]; None where it is empty."""
     from ..data.loader import EvalBatches
 
     if not len(validation):
         return None
-    hits, loss = 0, 0.0
+    logits, truth = [], []
     progress.start("evidence of training", len(validation))
     for inputs, labels in EvalBatches(validation, preprocessing, _BATCH, "cpu"):
-        logits, truth = reference(inputs.numpy()), labels.numpy()
-        hits += int((logits.argmax(axis=1) == truth).sum())
-        loss += _cross_entropy(logits, truth)
-        progress.advance(len(truth))
+        logits.append(reference(inputs.numpy()))
+        truth.append(labels.numpy())
+        progress.advance(len(labels))
     progress.finish()
+    return np.concatenate(logits), np.concatenate(truth)
+
+
+def evidence_of(
+    logits: Floats, labels: NDArray[np.int64], preprocessing: Preprocessing
+) -> Evidence | None:
+    """What training records of these answers; None where a logit is not finite (parity tells)."""
+    parts = [slice(start, start + _BATCH) for start in range(0, len(labels), _BATCH)]
+    loss = sum(_cross_entropy(logits[part], labels[part]) for part in parts)
     if not np.isfinite(loss):
         return None
-    count = len(validation)
+    count, hits = len(labels), int((logits.argmax(axis=1) == labels).sum())
     return Evidence(
         images=count, top1=100 * hits / count, loss=loss / count, preprocessing=preprocessing
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle.engine import EngineRecord
-from ..bundle.manifest import Runnable
+from ..bundle.manifest import Island, Runnable
 from ..bundle.precisions import PRECISIONS
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
@@ -55,7 +55,7 @@ class Written:
 
     file: str
     opset: int | None = None
-    islands: tuple[str, ...] = ()
+    islands: tuple[Island, ...] = ()
     quantization: Quantization | None = None
     engine: EngineRecord | None = None
     beside: tuple[str, ...] = ()  # further files of it

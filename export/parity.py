@@ -9,7 +9,7 @@ number per image and the largest hundredth of the logit differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,13 @@ def measure(
     gate: Gate,
     max_batch: int,
     progress: Progress | None = None,
+    record: Callable[[Floats, Labels], None] | None = None,
 ) -> ParityResult:
     """Compare two entered runners on ``batches`` of ``max_batch`` images, ``samples`` in all.
 
     The first images are also tried in batches of 1 and 2 (and max_batch, repeated to fill it).
-    An artifact that does not run is a failed result, not an exception.
+    ``record`` is given the student's logits and the labels of every batch. An artifact that does
+    not run is a failed result, not an exception.
     """
     progress = progress or Silent()
     stream = iter(batches)
@@ -58,7 +60,10 @@ def measure(
         probed["colour_dlogit"] = _off_colour(reference, artifact, first[0])
         progress.start(f"parity {precision}", samples)
         for inputs, labels in _chain(first, stream):
-            tally.add(reference(inputs), artifact(inputs), labels)
+            logits = reference(inputs)
+            tally.add(logits, artifact(inputs), labels)
+            if record is not None:
+                record(logits, labels)
             progress.advance(len(labels))
         progress.finish()
     return tally.result(precision, tried, probed)
@@ -76,6 +81,7 @@ class Tally:
         self.worst: float | None = None  # before the first difference
         self.worst_index, self.kl, self.compared = 0, 0.0, 0
         self.largest = 0.0
+        self.classes: int | None = None
         self._top = np.empty(0, np.float32)
 
     def add(self, reference: Floats, artifact: Floats, labels: Labels) -> None:
@@ -85,6 +91,7 @@ class Tally:
                 f"logits {artifact.shape} of the artifact beside {reference.shape} of PyTorch: "
                 "this is another model's artifact"
             )
+        self.classes = reference.shape[1]
         both = (reference, artifact)
         finite = [_finite(logits) for logits in both]
         right = [(_first(x) == labels) & f for x, f in zip(both, finite, strict=True)]
@@ -147,6 +154,7 @@ class Tally:
         measured = ParityResult(
             precision=precision,
             samples=self.seen,
+            classes=self.classes,
             reference=accuracy[0],
             artifact=accuracy[1],
             lost=self.lost,

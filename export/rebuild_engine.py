@@ -15,9 +15,9 @@ import numpy as np
 
 from ..bundle.atomic import write_bytes, write_json
 from ..bundle.engine import FOLDER, FORMAT
-from ..bundle.golden import Golden
-from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact, Runnable, describe
-from ..bundle.parity import Gate, ParityResult
+from ..bundle.golden import Golden, golden_limit
+from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact
+from ..bundle.parity import ParityResult
 from ..bundle.precisions import precision_named
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
@@ -27,20 +27,17 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Predictor
 from ..runtimes.tensorrt_machine import fitting, this_machine
+from .config import ExportConfig
+from .job import Written
+from .kinds import KINDS
 from .parity import measure
-from .prove import prove
+from .prove import Grounds, on_split, proven
 from .student import bundled_model
-from .tensorrt import kind
 from .tensorrt.config import EngineConfig
-from .tensorrt.write import EngineFiles, with_proof, write_engine
-from .torch_reference import torch_reference
+from .tensorrt.write import EngineFiles, write_engine
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
-
-# An engine and ONNX Runtime round at other places: how much further than the ONNX file an engine
-# may be from PyTorch where only the golden images are at hand to prove it.
-_FURTHER = 4
 
 
 def engine_here(
@@ -92,50 +89,37 @@ def _proven(
     dataset: Dataset | None,
     progress: Progress,
 ) -> Artifact:
-    entry = describe(folder, files.plan)
-    runnable = Runnable(**entry.model_dump(), engine=files.record)
-    with kind.run(folder, runnable, 0) as engine:
-        if dataset is None:
-            parity = _on_golden(bundle.golden, engine, source, bundle, progress)
-        else:
-            parity = _on_split(bundle, engine, source, dataset, progress)
-    parity = with_proof(parity, files.record)
-    return Artifact(
-        **runnable.model_dump(),
-        format=FORMAT,
-        precision=precision,
-        status="passed" if parity else "failed",
-        parity=parity,
-        beside=[describe(folder, files.layers)],
-        islands=source.islands,
+    manifest, key = bundle.manifest, (FORMAT, precision)
+    written = Written(
+        files.plan,
+        islands=tuple(source.islands),
         quantization=source.quantization,
+        engine=files.record,
+        beside=(files.layers,),
     )
-
-
-def _on_split(
-    bundle: Bundle, engine: Predictor, source: Artifact, dataset: Dataset, progress: Progress
-) -> ParityResult:
-    with torch_reference(bundled_model(bundle)) as reference:
-        return prove(
-            reference,
-            engine,
+    ends = (manifest.input, manifest.output)
+    if dataset is None:
+        grounds = Grounds(ends, lambda runner: _on_golden(bundle, runner, source, progress))
+    else:
+        grounds = on_split(
+            bundled_model(bundle),
             dataset.test,
-            bundle.manifest.preprocessing,
+            manifest.preprocessing,
+            ExportConfig(max_batch=manifest.max_batch),
+            ends=ends,
             precision=source.precision,
             gate=source.parity.gate,
-            max_batch=bundle.manifest.max_batch,
+            images=None,
             progress=progress,
         )
+    return proven(folder, key, written, KINDS[key], grounds)
 
 
 def _on_golden(
-    golden: Golden, engine: Predictor, source: Artifact, bundle: Bundle, progress: Progress
+    bundle: Bundle, engine: Predictor, source: Artifact, progress: Progress
 ) -> ParityResult:
-    stated = source.parity.gate
-    allowed = stated.max_dlogit
-    if allowed is None:
-        allowed = max(_FURTHER * (source.parity.needed.max_dlogit or 0.0), 1e-3)
-    gate = Gate(**{**stated.model_dump(), "max_dlogit": allowed})
+    golden = bundle.golden
+    gate = source.parity.gate.model_copy(update={"max_dlogit": golden_limit(source.parity)})
     most = bundle.manifest.max_batch
     parts = range(0, len(golden), most)
     batches = [(golden.inputs[k : k + most], golden.label[k : k + most]) for k in parts]

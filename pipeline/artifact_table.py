@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.manifest import Artifact, Manifest
-from ..bundle.recommendation import recommend
+from ..bundle.shipping import recommended
 
 _HEADINGS = ("MB", "top-1 %", "drop", "agree %", "ms b1", "ms/image b{batch}", "b1 vs fp32")
 
@@ -31,7 +31,7 @@ def artifact_table(manifest: Manifest) -> str:
     console.print(table)
     if timed:
         console.print(f"latency on {timed[0].machine}, {timed[0].threads} threads, in turns")
-    advice = recommend(manifest)
+    advice = recommended(manifest)
     if advice is not None:
         console.print(str(advice))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

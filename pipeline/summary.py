@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import statistics
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
-from ..bundle.chance import ADVICE, tells_top5
+from ..bundle.chance import tells_top5
 from ..bundle.data_report import data_report_of
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.processor import cpu_quota, processor
 from ..bundle.reader import Bundle
-from ..bundle.recommendation import recommend
+from ..bundle.shipping import recommended
+from ..bundle.timing import in_turns
 from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
@@ -30,7 +31,7 @@ from ..distill.phase import identity_of
 from ..distill.task import Teacher
 from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
-from ..export.latency import in_turns, milliseconds_per_image
+from ..export.latency import milliseconds_per_image
 from ..export.student import bundled_model
 from ..export.torch_reference import torch_reference
 from ..runtimes.runtime import Predictor
@@ -67,6 +68,7 @@ class RunSummary:
     seconds: dict[str, float]
     places: dict[str, str]
     machine: str
+    quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
     data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
     warning: str  # that the student is no better than chance, and what to try; empty where it is
@@ -85,6 +87,8 @@ class RunSummary:
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         if self.warning:
             console.print(f"warning {self.warning}")
+        for line in self.quality:
+            console.print(f"quality {line}", markup=False, soft_wrap=True)
         for line in self.data:
             console.print(f"data    {line}", markup=False, soft_wrap=True)
         if self.advice:
@@ -155,10 +159,11 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
             "run": str(space.out),
         },
         machine=machine(),
+        quality=tuple(manifest.quality.lines()) if manifest.quality else (),
         data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
-        warning=_warning(manifest),
-        advice=str(advice) if (advice := recommend(manifest)) else "",
+        warning=manifest.warning or "",
+        advice=str(recommended(manifest) or ""),
         measured=measured,
     )
     write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
@@ -241,12 +246,6 @@ def _student_row(bundle: Bundle) -> SummaryRow:
     )
 
 
-def _warning(manifest: Manifest) -> str:
-    if not manifest.at_chance:
-        return ""
-    return f"the student is no better than chance: {manifest.chance}; {ADVICE}"
-
-
 def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
     """The artifacts, those that run on this machine timed in turns."""
     manifest, images = bundle.manifest, bundle.golden.inputs
@@ -258,8 +257,11 @@ def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
             for a in manifest.artifacts
             if a.file in timed
         ]
-        single = dict(zip(timed, in_turns(ready, images, 1), strict=True))
-        batch = dict(zip(timed, in_turns(ready, images, manifest.max_batch), strict=True))
+        sizes = (1, manifest.max_batch)
+        single, batch = (
+            dict(zip(timed, map(statistics.median, in_turns(ready, images, size)), strict=True))
+            for size in sizes
+        )
     return [
         SummaryRow(
             name=artifact.file,

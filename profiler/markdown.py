@@ -19,10 +19,7 @@ def _lines(report: Report) -> Iterator[str]:
     subject, pick = report.subject, report.recommendation
     yield f"# Latency of {subject.model} ({subject.name})"
     yield ""
-    if pick.file:
-        yield f"Ship **{pick.file}** in **{pick.runtime}**. {pick.reason}"
-    else:
-        yield pick.reason
+    yield f"**{pick.headline}**: {pick.reason}."
     yield ""
     yield f"{report.machine}; {report.machine.system}; {report.created}."
     yield from _section("Batch 1, one request after another, end to end", _first(report.entries))

@@ -17,7 +17,7 @@ from ..runtimes.runtime import RuntimeOptions
 from .clock import Clock, WallClock
 from .machine import this_machine
 from .profile_config import ProfileConfig
-from .recommend import recommend
+from .recommend import recommendation
 from .report import Entry, Report, Subject
 from .request_stages import Requests, golden_requests
 from .session import Session
@@ -62,7 +62,7 @@ def profile(
         entries=entries,
         left_out=left_out,
         warnings=[*warnings(entries, config, requests)],
-        recommendation=recommend(entries),
+        recommendation=recommendation(bundle.manifest, entries),
     )
 
 
@@ -130,6 +130,7 @@ def _subject(bundle: Bundle, requests: Requests) -> Subject:
         input=list(manifest.input.shape),
         images=len(requests.files),
         manifest_sha256=sha256(bundle.path / FILE),
+        quality=manifest.quality,
     )
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.precisions import COMPUTED
+from ..bundle.quality import Quality
 from ..bundle.schema import read_record
+from ..bundle.shipping import Recommendation
 from .percentiles import Summary, summarise
 from .profile_config import ProfileConfig
 from .request_stages import END_TO_END, STAGES
@@ -209,8 +211,9 @@ class Entry(BaseModel):
     sha256: str = Field(description="Its hash.")
     status: Literal["passed", "failed"] = Field(description="Its parity gate.")
     accuracy: FileAccuracy = Field(description="Of the same file.")
-    golden_difference: float = Field(
-        description="Largest logit difference on the golden images, here, before timing."
+    golden_difference: float | None = Field(
+        description="Largest logit difference on the golden images, here, before timing; None: "
+        "not all logits were finite."
     )
     closed: list[Closed] = Field(min_length=1, description="Closed loop by batch size.")
     poisson: list[Poisson] = Field(default_factory=list, description="Open loop by load.")
@@ -241,16 +244,9 @@ class Subject(BaseModel):
     input: list[int | str] = Field(description="Shape of the input.")
     images: int = Field(ge=1, description="Distinct real images that requests rotate through.")
     manifest_sha256: str = Field(description="Hash of the manifest.")
-
-
-class Recommendation(BaseModel):
-    """What to ship on this machine."""
-
-    model_config = _RECORD
-
-    file: str | None = Field(description="File of the bundle; None: none may be shipped.")
-    runtime: str | None = Field(description="What is to run it.")
-    reason: str = Field(description="Why, in one or two sentences.")
+    quality: Quality | None = Field(
+        default=None, description="The student class by class, from the manifest."
+    )
 
 
 class Report(BaseModel):

@@ -103,7 +103,7 @@ class Session:
             sha256=record.sha256,
             status=artifact.status if artifact else "passed",
             accuracy=accuracy(self.bundle, artifact),
-            golden_difference=self._golden,
+            golden_difference=self._golden if np.isfinite(self._golden) else None,
             closed=[Closed.of(batch, rounds) for batch, rounds in sorted(self._closed.items())],
             poisson=[
                 Poisson.of(k, float(np.mean(self._rates[k])), rounds)

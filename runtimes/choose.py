@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.golden import golden_limit
 from ..bundle.manifest import Artifact
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, refusal
+from ..bundle.shipping import TOO_NOISY, Timing, choose, objection, shippable
+from ..bundle.timing import in_turns
 from ..errors import MldrError, Unavailable
 from .runtime import Runtime, RuntimeOptions
 from .runtime_kinds import RUNTIMES, RuntimeKind, runtime_kind
@@ -57,6 +60,8 @@ def open_runtime(
         tried = list(_pairs(bundle, artifact, [kind]))
     if not tried:
         raise MldrError(_nothing(bundle, artifact, runtime))
+    if artifact is None:
+        tried = _unnamed(bundle, tried)
     only = len(tried) == 1 and runtime != AUTO
     chosen = tried[0] if only else fastest(bundle, tried, options, progress)
     return chosen.kind.create(bundle, chosen.artifact, options)
@@ -96,9 +101,9 @@ def fastest(
     options: RuntimeOptions,
     progress: Progress | None = None,
 ) -> Candidate:
-    """The one with the lowest time a call on the golden images; kept for the process.
+    """What ``choose`` takes of them by calls on the golden images; kept for the process.
 
-    One whose logits on the golden images leave its artifact's gate on *this* machine is left out:
+    One whose logits on the golden images are beyond the limit on *this* machine is left out:
     the manifest's proof was made with ONNX Runtime, perhaps elsewhere. Raises MldrError when none
     is left.
     """
@@ -108,42 +113,50 @@ def fastest(
     if key in _fastest:
         return _fastest[key]
     progress = progress or Silent()
-    times: dict[float, Candidate] = {}
-    for candidate in tried:
-        try:
-            with candidate.kind.create(bundle, candidate.artifact, options) as loaded:
-                prove_golden(bundle, loaded)
-                seconds = _seconds_a_call(bundle, loaded)
-        except MldrError as error:
-            progress.note(f"auto: {candidate.name} is left out: {error}")
-            continue
-        progress.note(f"auto: {candidate.name}: {1000 * seconds:.2f} ms")
-        times[seconds] = candidate
-    if not times:
-        raise MldrError(
-            f"nothing on this machine runs {bundle.path} as it was exported (tried {names}): "
-            "see `mldr-deploy doctor`"
-        )
-    _fastest[key] = times[min(times)]
+    loaded: list[tuple[Candidate, Runtime]] = []
+    with ExitStack() as stack:
+        for candidate in tried:
+            try:
+                runtime = candidate.kind.create(bundle, candidate.artifact, options)
+                prove_golden(bundle, stack.enter_context(runtime))
+                loaded.append((candidate, runtime))
+            except MldrError as error:
+                progress.note(f"auto: {candidate.name} is left out: {error}")
+        if not loaded:
+            raise MldrError(
+                f"nothing on this machine runs {bundle.path} as it was exported (tried {names}): "
+                "see `mldr-deploy doctor`"
+            )
+        _fastest[key] = _chosen(bundle, loaded, progress)
     return _fastest[key]
 
 
-def prove_golden(bundle: Bundle, runtime: Runtime) -> float:
-    """Run the golden images; their largest logit difference. Raises MldrError outside the gate.
+def _chosen(
+    bundle: Bundle, loaded: list[tuple[Candidate, Runtime]], progress: Progress
+) -> Candidate:
+    """By calls in turns with one golden image, and with as many as the bundle takes."""
+    if len(loaded) == 1:
+        return loaded[0][0]
+    runtimes, images = [runtime for _, runtime in loaded], bundle.golden.inputs
+    sizes = (1, min(len(images), bundle.manifest.max_batch))
+    alone, together = (in_turns(runtimes, images, size, seconds=_SECONDS / 2) for size in sizes)
+    timings: list[Timing] = []
+    for (candidate, runtime), single, batch in zip(loaded, alone, together, strict=True):
+        assert runtime.model.artifact is not None  # weights are no candidate beside others
+        timings.append(Timing(runtime.model.artifact.file, candidate.kind.name, single, batch))
+        progress.note(f"auto: {candidate.name}: {statistics.median(single):.2f} ms")
+    choice = choose(timings, {a.file: a for a in bundle.manifest.artifacts})
+    if choice.noisy:
+        progress.note(f"auto: {TOO_NOISY}; the safe choice is {choice.best.file}")
+    return loaded[timings.index(choice.best)][0]
 
-    Limit: the gate's ``max_dlogit``, or where the gate has none, twice what the whole split needed
-    at export; NaN and infinity never pass.
-    """
-    golden, artifact = bundle.golden, runtime.model.artifact
-    logits = _golden_logits(bundle, runtime)
-    largest = float(np.abs(logits - golden.logits).max(initial=0.0))
-    limit = 1e-3
-    if artifact is not None:
-        parity = artifact.parity
-        stated = parity.gate.max_dlogit
-        limit = stated if stated is not None else 2 * (parity.needed.max_dlogit or 0.0)
-    allowed = bundle.allow_failed or (bool(np.isfinite(largest)) and largest <= limit)
-    if not allowed:
+
+def prove_golden(bundle: Bundle, runtime: Runtime) -> float:
+    """Run the golden images; their largest logit difference. Raises MldrError above the limit."""
+    artifact = runtime.model.artifact
+    largest = bundle.golden.difference(_golden_logits(bundle, runtime))
+    limit = golden_limit(artifact.parity if artifact else None)
+    if largest > limit and not bundle.allow_failed:
         raise MldrError(
             f"{runtime.model.path} in {runtime.name} gives other logits on the golden images than "
             f"at export (off by {largest:.3g}, allowed {limit:.3g}): choose another --runtime"
@@ -155,16 +168,6 @@ def _golden_logits(bundle: Bundle, runtime: Runtime) -> np.ndarray:
     inputs, most = bundle.golden.inputs, bundle.manifest.max_batch
     parts = [runtime(inputs[k : k + most]) for k in range(0, len(inputs), most)]
     return np.concatenate(parts)
-
-
-def _seconds_a_call(bundle: Bundle, runtime: Runtime) -> float:
-    inputs = bundle.golden.inputs[: bundle.manifest.max_batch]
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < _SECONDS:
-        begin = time.perf_counter()
-        runtime(inputs)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 def _pairs(bundle: Bundle, artifact: str | None, kinds: list[RuntimeKind]) -> Iterator[Candidate]:
@@ -187,6 +190,21 @@ def _artifacts(bundle: Bundle, wanted: str | None) -> list[Artifact]:
     if not passed:
         raise MldrError(refusal(bundle.path, matching[0]))
     return passed
+
+
+def _unnamed(bundle: Bundle, tried: list[Candidate]) -> list[Candidate]:
+    """Those of ``tried`` that may run without being named: what may be shipped, and weights.
+
+    Where failed ones are allowed and there is nothing else, all. Raises MldrError for none.
+    """
+    manifest = bundle.manifest
+    fit = shippable(manifest)
+    usual = [one for one in tried if one.artifact is None or one.artifact.file in fit]
+    if usual or bundle.allow_failed:
+        return usual or tried
+    objections = (objection(manifest, one.artifact) for one in tried if one.artifact is not None)
+    reasons = "; ".join(dict.fromkeys(filter(None, objections)))
+    raise MldrError(f"{bundle.path}: {reasons}: name it by --artifact to run it all the same")
 
 
 def not_computed(artifact: Artifact) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..bundle.preprocess import Floats
+from ..bundle.temperature import softmax
 from .request_refusal import Refusal
 
 
@@ -15,6 +16,5 @@ def probabilities(logits: Floats, temperature: float) -> Floats:
     """
     if not np.isfinite(logits).all():
         raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
-    shifted = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
-    shares: Floats = (shifted / shifted.sum()).astype(np.float32)
+    shares: Floats = softmax(logits[None], temperature)[0].astype(np.float32)
     return shares

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...models.stages import StageOutput
-from ..dfra import DfraForm, DfraTerms, Gathered, Standardise, dfra_losses
+from ..dfra import DfraForm, DfraTerms, GlobalBatch, Standardise, dfra_losses
 from ..gather import gather, spans_processes
 from ..msdf import MultiScaleFusion
 from ..projectors import stage_projectors
@@ -161,9 +161,9 @@ class MldrKd(Method):
         return heads
 
     def _dfra(self, logits: list[Tensor], teacher: Tensor) -> list[DfraTerms]:
-        gathered = None
+        global_batch = None
         if self.config.relations == "gathered" and spans_processes():
             rows = gather(torch.cat([*logits, teacher.to(logits[0].dtype)], dim=1))
             *students, answers = rows.split(teacher.shape[1], dim=1)
-            gathered = Gathered(students, answers)
-        return dfra_losses(logits, teacher, self.config.dfra, gathered)
+            global_batch = GlobalBatch(students, answers)
+        return dfra_losses(logits, teacher, self.config.dfra, global_batch)

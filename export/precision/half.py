@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...bundle.manifest import Island
 from ...bundle.precisions import PRECISIONS
 from ...errors import MldrError
 from ..job import ArtifactKind, Job, Runs, Written
@@ -43,7 +44,7 @@ def _write(job: Job, proto: Any, kind: ElementType) -> Written:
     kept = islands(proto, largest, kind, job.config.islands)
     half = to_half(proto, TensorProto.DataType.Value(row.onnx), set(kept))
     save_graph(half, job.onnx(kind.name))
-    notes = tuple(f"{name}: {reason}" for name, reason in kept.items())
+    notes = tuple(Island(node=name, reason=reason) for name, reason in kept.items())
     return Written(row.file, opset=opset_of(proto), islands=notes)
 
 

@@ -9,6 +9,7 @@ from ..figures import figure
 from ..report import Report
 from ..request_stages import STAGES
 from . import curves, rows, tables
+from .quality import quality_cards
 from .style import CSS
 from .svg import colour
 
@@ -48,6 +49,7 @@ def _sections(report: Report) -> Iterator[str]:
         yield f'<div class="warn"><ul>{listed}</ul></div>'
     yield "<h2>Every artifact at batch 1</h2>"
     yield tables.overview(report)
+    yield from _section("How good it is", quality_cards(report.subject.quality))
     yield from _section("Latency at batch 1", _latency(report))
     yield from _section("Accuracy against cost", _accuracy(report))
     yield from _section("Batch sizes", _batches(report))
@@ -59,7 +61,7 @@ def _pick(report: Report) -> Iterator[str]:
     pick = report.recommendation
     matches = [e for e in report.entries if (e.file, e.runtime) == (pick.file, pick.runtime)]
     if not matches:
-        words = f"<strong>Ship nothing yet.</strong> {escape(pick.reason)}"
+        words = f"<strong>{escape(pick.headline)}.</strong> {escape(pick.reason)}"
         yield f'<div class="pick none">{words}</div>'
         return
     entry = matches[0]
@@ -73,7 +75,7 @@ def _pick(report: Report) -> Iterator[str]:
     ]
     figures = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
     yield (
-        f'<div class="pick"><strong>Ship {escape(entry.file)} in {escape(entry.runtime)}</strong>'
+        f'<div class="pick"><strong>{escape(pick.headline)}</strong>'
         f'<div class="tiles">{figures}</div><p class="dim">{escape(pick.reason)}</p></div>'
     )
 

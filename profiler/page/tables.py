@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from ...bundle.chance import tells_top5
 from ..figures import figure
 from ..report import Entry, Report
 from ..request_stages import STAGES
@@ -14,7 +15,9 @@ _GATE = {"passed": '<td class="ok">passed</td>', "failed": '<td class="no">FAILE
 
 def overview(report: Report) -> str:
     """Accuracy and end-to-end latency of every entry at batch 1."""
-    header = ["artifact", "runtime", "precision", "gate", "top-1 %", "top-5 %", "MB"]
+    top5 = tells_top5(report.subject.classes)
+    header = ["artifact", "runtime", "precision", "gate", "top-1 %"]
+    header += ["top-5 %", "MB"] if top5 else ["MB"]
     header += ["p50 ms", "p90", "p95", "p99", "mean", "images/s", "CV %"]
     pick = report.recommendation
     body = []
@@ -23,7 +26,8 @@ def overview(report: Report) -> str:
         best = (entry.file, entry.runtime) == (pick.file, pick.runtime)
         times = (latency.p50, latency.p90, latency.p95, latency.p99, latency.mean)
         cells = [entry.file, entry.runtime, entry.precision]
-        figures = [f"{entry.accuracy.top1:.2f}", f"{entry.accuracy.top5:.2f}"]
+        figures = [f"{entry.accuracy.top1:.2f}"]
+        figures += [f"{entry.accuracy.top5:.2f}"] if top5 else []
         figures += [f"{entry.bytes / 1e6:.2f}", *(figure(v) for v in times)]
         figures += [f"{entry.first.throughput:.0f}", f"{latency.cv:.1f}"]
         row = _cells(cells) + _GATE[entry.status] + _cells(figures)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mldr_deploy.bundle.atomic import write_json, write_text
@@ -11,6 +12,7 @@ from mldr_deploy.bundle.card import FILE, model_card
 from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.engine import FORMAT
 from mldr_deploy.bundle.manifest import Manifest, describe
+from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.errors import MldrError
 
@@ -52,9 +54,25 @@ def test_top5_is_told_from_six_classes_on(bundle_folder: Path) -> None:
 @pytest.mark.parametrize(("hits", "marked"), [(52, True), (90, False)])
 def test_a_student_at_chance_is_marked(bundle_folder: Path, hits: int, marked: bool) -> None:
     card = told(bundle_folder, chance=Chance(images=100, hits=hits, largest=50))
-    assert (
-        "**No better than chance, do not ship it**: top-1 52.00 % of 100 images" in card
-    ) is marked
+    told_so = "**Do not ship it: the student is no better than chance: top-1 52.00 % of 100 images"
+    assert (told_so in card) is marked
+
+
+def test_classes_confusion_and_calibration_are_told(bundle_folder: Path) -> None:
+    answers = Answers(2.0)
+    answers.add(3 * np.eye(2, dtype=np.float32)[[0, 0, 1, 0]], np.array([0, 1, 1, 1]))
+    measured = quality_of(answers, ["cat", "dog"], str, fitted_on=9)
+    assert measured is not None
+    card = told(bundle_folder, quality=measured[0], temperature=2.0)
+    cells = rows(card)
+    assert ["dog", "3", "33.3", "6.1 to 79.2"] in cells and ["cat", "1", "100.0"] in [
+        row[:3] for row in cells
+    ]
+    assert ["dog", "cat", "2"] in cells
+    assert "fitted on 9 validation images" in card and "nobody calibrated them" not in card
+    assert "softmax of the logits over 2." in card
+    before = told(bundle_folder)
+    assert "nobody calibrated them" in before and "weakest" not in before
 
 
 def test_how_it_was_taught_is_told_where_it_was_recorded(bundle_folder: Path) -> None:

@@ -31,8 +31,10 @@ def test_rounding_is_no_contradiction(change: dict[str, object]) -> None:
 )
 def test_every_contradiction_is_told(change: dict[str, object], message: str) -> None:
     (told,) = RECORDED.contradicted_by(RECORDED.model_copy(update=change))
-    assert told.startswith(message)
+    assert told.detail.startswith(message)
+    assert (told.kind,) == tuple(change)
 
 
 def test_a_measurement_that_could_not_be_made() -> None:
-    assert RECORDED.contradicted_by(None) == ["nothing finite came back from the validation split"]
+    (told,) = RECORDED.contradicted_by(None)
+    assert str(told) == "nothing finite came back from the validation split"

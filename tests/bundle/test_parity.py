@@ -17,6 +17,13 @@ def test_the_tolerance_it_would_have_needed(measured: Measured) -> None:
     assert measured([]).needed == Gate(min_agreement=98, max_dlogit=0.5, max_drop=1)
 
 
+def test_top5_is_not_told_with_five_classes(measured: Measured) -> None:
+    for classes, shown in ((5, False), (6, True)):
+        result = measured([]).model_copy(update={"classes": classes})
+        assert ("top-5" in str(result)) is shown
+        assert "(PyTorch 90.00 %)" in str(result) and "drop +1.00 points" in str(result)
+
+
 def test_it_prints_every_measure_and_every_failure(measured: Measured) -> None:
     text = str(measured(["|dlogit| 0.5 is above 0.001"]))
     for part in (

@@ -278,7 +278,7 @@ def test_a_student_at_chance_is_refused_unless_allowed(
     if not refused:
         assert open_bundle(bundle_folder)
         return
-    with pytest.raises(MldrError, match=r"no better than chance \(top-1 5.*\): train it longer"):
+    with pytest.raises(MldrError, match=r"no better than chance: top-1 5.*; train it longer"):
         open_bundle(bundle_folder)
 
 
@@ -326,3 +326,11 @@ def test_bundle_imports_no_heavy_library(bundle_folder: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_islands_of_an_older_bundle_are_read(bundle_folder: Path) -> None:
+    older = ["node_Pow_3: the square of 9e+04 does not fit: fp16"]
+    edit(bundle_folder, lambda content: content["artifacts"][0].update(islands=older))
+    (island,) = open_bundle(bundle_folder).manifest.artifacts[0].islands
+    assert island.node == "node_Pow_3"
+    assert island.reason == "the square of 9e+04 does not fit: fp16"

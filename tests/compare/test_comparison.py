@@ -156,7 +156,8 @@ def test_another_matrix_is_refused_in_the_same_folder(done: Path, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_another_outcome_of_the_tuning_is_no_longer_that_of_finished_runs(
     done: Path, tmp_path: Path, jobs: str
 ) -> None:
@@ -177,6 +178,7 @@ def test_another_outcome_of_the_tuning_is_no_longer_that_of_finished_runs(
     assert "kd_weight = 3.0" in (out / "runs" / "vit" / "kd" / "seed-1" / "recipe.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_are_done(matrix: Path, tmp_path: Path) -> None:
     text = matrix.read_text().replace('"kd", "mldr-kd"]', '"wild", "mldr-kd"]')
     text = text.replace("seeds = [0, 1]", "seeds = [0]\nexport = false")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 
+from mldr_deploy.bundle.manifest import describe
+from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.about import card, header, summary
 from mldr_deploy.demo.answers import answers, comparison
@@ -15,6 +20,7 @@ from mldr_deploy.demo.html import milliseconds, notice, percent
 from mldr_deploy.demo.image_classifier import ImageClassifier, as_json
 from mldr_deploy.demo.look import Look, Viewer
 from mldr_deploy.demo.proof_page import gate_lines, proof_page
+from mldr_deploy.demo.quality import quality_section
 from mldr_deploy.demo.student import Student
 from mldr_deploy.runtimes.runtime import RuntimeOptions
 from mldr_deploy.serve.service_config import ServeConfig
@@ -158,6 +164,31 @@ def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Stud
     ]
     for artifact in student.bundle.manifest.artifacts:  # the lines and the verdict say the same
         assert all(line.holds for line in gate_lines(artifact.parity)) == bool(artifact.parity)
+
+
+def test_the_proof_shows_the_student_class_by_class(student: Student, tmp_path: Path) -> None:
+    bundle = student.bundle
+    assert quality_section(bundle) == ""
+    answers_of_test = Answers(1.0)
+    answers_of_test.add(5 * np.eye(10, dtype=np.float32)[[1, 1, 7]], np.array([1, 1, 1]))
+    measured = quality_of(answers_of_test, bundle.manifest.labels, str, fitted_on=0)
+    assert measured is not None
+    (tmp_path / "quality.png").write_bytes(b"a picture")
+    update = {"quality": measured[0], "quality_files": [describe(tmp_path, "quality.png")]}
+    manifest = bundle.manifest.model_copy(update=update)
+    shown = quality_section(dataclasses.replace(bundle, path=tmp_path, manifest=manifest))
+    assert "<td>1</td><td>3</td><td>66.7</td><td>20.8 to 93.9</td>" in shown
+    assert "<td>1</td><td>7</td><td>1</td>" in shown and "uncalibrated" in shown
+    assert base64.b64encode(b"a picture").decode() in shown
+
+
+def test_the_proof_has_no_top5_with_five_classes(student: Student) -> None:
+    assert "top-5" in proof_page(student)
+    labels = student.bundle.manifest.labels[:5]
+    manifest = student.bundle.manifest.model_copy(update={"labels": labels})
+    few = copy.copy(student)
+    few.bundle = dataclasses.replace(student.bundle, manifest=manifest)
+    assert "top-5" not in proof_page(few)
 
 
 def test_a_bundle_without_a_card_gets_one_made(bundle: Bundle) -> None:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mldr_deploy.distill import relations
-from mldr_deploy.distill.dfra import DfraForm, Gathered, dfra_loss, dfra_losses
+from mldr_deploy.distill.dfra import DfraForm, GlobalBatch, dfra_loss, dfra_losses
 
 PARTS = ("class_relation", "sample_relation", "probability")
 SHAPES = [(1, 2), (1, 7), (5, 2), (3, 9), (16, 5), (8, 8), (6, 40)]
@@ -105,7 +105,7 @@ def test_block_size_changes_nothing(
 def test_relations_between_samples_may_span_a_gathered_batch(textbook: Callable[..., Any]) -> None:
     student, teacher = pair(9, 4)
     local, local_teacher = student[3:6], teacher[3:6]
-    (mine,) = dfra_losses([local], local_teacher, gathered=Gathered([student], teacher))
+    (mine,) = dfra_losses([local], local_teacher, global_batch=GlobalBatch([student], teacher))
     expected = dataclasses.replace(
         textbook(local, local_teacher), sample_relation=textbook(student, teacher).sample_relation
     )
@@ -173,8 +173,8 @@ def test_refuses_other_shapes(student: tuple[int, ...], teacher: tuple[int, ...]
         dfra_loss(torch.zeros(student), torch.zeros(teacher))
     whole = torch.zeros(3, 4)
     with pytest.raises(ValueError, match="must both be"):  # the gathered side too
-        gathered = Gathered([torch.zeros(student)], torch.zeros(teacher))
-        dfra_losses([whole], whole, gathered=gathered)
+        global_batch = GlobalBatch([torch.zeros(student)], torch.zeros(teacher))
+        dfra_losses([whole], whole, global_batch=global_batch)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])

@@ -126,7 +126,7 @@ def assert_as_if_nothing_had_happened(out: Path, undisturbed: Path) -> None:
 
 
 MOMENTS = [
-    pytest.param(logged("student", '"step": 5,'), id="within-an-epoch"),
+    pytest.param(logged("student", '"step": 5,'), id="within-an-epoch", marks=pytest.mark.slow),
     pytest.param(logged("teacher", '"step": 5,'), id="teacher", marks=pytest.mark.slow),
     pytest.param(logged("student", '"step": 1,'), id="first-step", marks=pytest.mark.slow),
     pytest.param(writing, id="writing-a-checkpoint", marks=pytest.mark.slow),

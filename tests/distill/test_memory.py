@@ -26,6 +26,7 @@ print(statistics.median_low(faults() for _ in range(25)))  # the heap may grow n
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told")
 def test_a_step_does_not_ask_for_its_pages_again() -> None:
     def faults(mode: str) -> int:

@@ -14,6 +14,8 @@ import pytest
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.distill.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Nothing random and no batch statistics: the split of a batch is the only difference there is.
@@ -152,7 +154,6 @@ def test_final_weights_agree(runs: Path, method: str) -> None:
         np.testing.assert_allclose(two[1][name], weight, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.slow
 def test_crd_remembers_what_all_processes_saw(crd_runs: Path) -> None:
     """Its losses depend on the memories and on Z, so those are one process's too."""
     one, two = (losses(crd_runs, processes, "crd") for processes in ("one", "two"))

@@ -81,6 +81,7 @@ def textbook(student: Tensor, teacher: Tensor, scale: float) -> Tensor:
     return (p.exp() * (p - q)).sum(-2).mean(dim=(-1, -2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_kernels_equal_explicit_relations(
     interpreted: dict[str, Tensor], case: tuple[int, int, int]
@@ -95,6 +96,7 @@ def test_the_kernels_equal_explicit_relations(
     torch.testing.assert_close(gradient.double(), slope, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_extreme_logits_do_not_overflow(interpreted: dict[str, Tensor]) -> None:
     expected = textbook(*extreme(), 1.0)
     loss = interpreted["extreme.True.loss"]
@@ -102,6 +104,7 @@ def test_extreme_logits_do_not_overflow(interpreted: dict[str, Tensor]) -> None:
     assert interpreted["extreme.True.gradient"].isfinite().all()
 
 
+@pytest.mark.slow
 def test_no_gradient_is_made_where_none_is_wanted(interpreted: dict[str, Tensor]) -> None:
     for case in CASES:
         assert interpreted[f"{case}.False.gradient"].numel() == 0

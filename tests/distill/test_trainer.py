@@ -108,7 +108,11 @@ def test_a_killed_run_continues_to_the_same_bits(
 
 @pytest.mark.parametrize("method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa"])
 @pytest.mark.parametrize(
-    ("student", "teacher"), [("test_efficientnet", "test_vit"), ("test_vit", "test_resnet")]
+    ("student", "teacher"),
+    [
+        ("test_efficientnet", "test_vit"),
+        pytest.param("test_vit", "test_resnet", marks=pytest.mark.slow),
+    ],
 )
 def test_every_peer_trains_across_families_and_resumes_to_the_same_bits(
     rig: Any, method: str, student: str, teacher: str, tmp_path: Path

@@ -57,7 +57,12 @@ def label_losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("student", "precision"), [(VIM, "fp32"), (VIM, "bf16"), (MAMBAOUT, "fp32")]
+    ("student", "precision"),
+    [
+        (VIM, "fp32"),
+        pytest.param(VIM, "bf16", marks=pytest.mark.slow),
+        pytest.param(MAMBAOUT, "fp32", marks=pytest.mark.slow),
+    ],
 )
 def test_a_mamba_student_learns_from_a_resnet(
     phase: Phase, student: ModelConfig, precision: str
@@ -73,6 +78,7 @@ def test_a_mamba_student_learns_from_a_resnet(
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
 
 
+@pytest.mark.slow
 def test_a_vim_teacher_teaches_a_resnet(phase: Phase) -> None:
     taught = run.train_teacher(replace(phase, folder=phase.folder / "t"), VIM, training("fp32"))
     teacher = load_teacher(VIM.model_copy(update={"weights": str(taught)}), phase)

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 from safetensors.numpy import load_file
 
 from mldr_deploy.bundle.preprocess import preprocess
@@ -30,7 +31,8 @@ CONFIG = ExportConfig(max_batch=32)
 def test_what_is_in_a_bundle(run: Any, exported: Bundle) -> None:
     assert exported
     names = {path.name for path in exported.path.iterdir()}
-    files = {"student.onnx", "weights.safetensors", "golden.npz", "MODEL_CARD.md"}
+    files = {"student.onnx", "weights.safetensors", "golden.npz", "MODEL_CARD.md", "infer.py"}
+    files |= {"quality.json", "quality.png", "mistakes.png"}
     assert names == {"manifest.json", *files}
     assert {entry.file for entry in exported.manifest.files} == files
     manifest = open_bundle(exported.path).manifest
@@ -68,6 +70,37 @@ def test_accuracy_is_that_of_the_model_on_the_test_split(run: Any, exported: Bun
     assert 50 < expected < 100
     assert exported.artifact().parity.reference.top1 == pytest.approx(expected)
     assert exported.artifact().parity.artifact.top1 == pytest.approx(expected)
+
+
+def test_the_student_s_quality_is_that_of_its_own_logits(run: Any, exported: Bundle) -> None:
+    import torch
+
+    def logits_of(split: Any) -> Any:
+        inputs = torch.from_numpy(preprocess(list(split.pixels), run.record.preprocessing))
+        with torch.inference_mode():
+            return run.model.eval()(inputs).double()
+
+    manifest, test, val = exported.manifest, run.dataset.test, run.dataset.val
+    quality = manifest.quality
+    assert quality is not None and quality.fitted_on == len(val)
+    logits, labels = logits_of(val), torch.from_numpy(val.labels)
+    losses = {
+        scale: float(torch.nn.functional.cross_entropy(logits / scale, labels))
+        for scale in manifest.temperature * np.array([0.99, 1.0, 1.01])
+    }
+    assert min(losses, key=lambda scale: losses[scale]) == manifest.temperature
+    logits, labels = logits_of(test), torch.from_numpy(test.labels)
+    told = torch.nn.functional.cross_entropy(logits / manifest.temperature, labels)
+    assert quality.calibrated.loss == pytest.approx(float(told), rel=1e-5)
+    assert quality.top1 == pytest.approx(exported.artifact().parity.reference.top1)
+    first = quality.mistakes[0]
+    shares = (logits[first.index] / manifest.temperature).softmax(0)
+    assert manifest.labels[int(shares.argmax())] == first.said != first.label
+    assert first.label == manifest.labels[int(labels[first.index])]
+    assert first.probability == pytest.approx(float(shares.max()), rel=1e-5)
+    for name in ("quality.png", "mistakes.png"):
+        with Image.open(exported.path / name) as picture:
+            assert picture.width > 900
 
 
 def test_the_student_is_held_against_naming_the_largest_class(run: Any, exported: Bundle) -> None:
@@ -139,6 +172,12 @@ def test_what_this_machine_cannot_make_is_told_and_the_rest_is_written(
     assert bundle
     assert [artifact.file for artifact in bundle.manifest.artifacts] == ["student.onnx"]
     assert bundle.manifest.unavailable == ["elsewhere fp32: no such library"]
+    # Again, everything is kept and nothing measured: the quality is still there, and the same.
+    again = build_bundle(run.folder, tmp_path / "bundle", config, dataset=run.dataset)
+    before, after = bundle.manifest.quality, again.manifest.quality
+    assert before is not None and after is not None
+    assert (after.weakest, after.confused) == (before.weakest, before.confused)
+    assert after.calibrated.loss == pytest.approx(before.calibrated.loss, rel=1e-5)
 
 
 def test_calibration_sees_real_training_images_through_the_one_preprocessing(run: Any) -> None:

@@ -44,6 +44,7 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
         "golden pixels": True,
         "weights": True,
         "trained function": True,
+        "temperature": True,
         "student.onnx at export": True,
         "student.onnx graph": True,
         "student.onnx golden logits": True,
@@ -51,6 +52,15 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     }
     assert result.parity["student.onnx"].samples == len(run.dataset.test)
     assert str(result).endswith("the bundle holds")
+
+
+def test_a_temperature_that_validation_does_not_give_is_refuted(run: Any, copied: Path) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    content["temperature"] *= 1.5
+    (copied / "manifest.json").write_text(json.dumps(content))
+    result = check_bundle(copied, dataset=run.dataset)
+    assert not result and holds(result)["temperature"] is False
+    assert holds(result)["trained function"] is True
 
 
 def test_a_script_that_is_not_ours_is_told_and_not_run(copied: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_table_has_them_all_and_says_what_to_ship(every_precision: Bundle) -
         assert f"{artifact.parity.artifact.top1:.2f}" in line and "passed" in line
         assert (artifact.latency is None) == (artifact.precision in ("bf16", "fp8"))
         assert ("proven by emulation" in line) == artifact.emulated
-    assert "ship student." in text and "threads, in turns" in text
+    assert "student.onnx: " in text and "threads, in turns" in text
 
 
 def test_an_export_adds_to_a_bundle_of_the_same_student(

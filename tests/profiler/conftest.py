@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mldr_deploy.bundle.manifest import Manifest
 from mldr_deploy.bundle.preprocess import Floats
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.profiler.profile_config import ProfileConfig
-from mldr_deploy.profiler.recommend import recommend
+from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import (
     ArrivalRound,
     Closed,
@@ -157,8 +159,23 @@ def draws(ms: float, rng: np.random.Generator, scale: float, count: int = 200) -
 MakeReport = Callable[..., Report]
 
 
+def manifest_of(bundle: Bundle, kinds: Kinds) -> Manifest:
+    """The manifest of a bundle with the files of ``kinds``, which all passed."""
+    first = bundle.manifest.artifacts[0]
+    artifacts = {}
+    for file, _, precision, _, top1 in kinds:
+        scored = first.parity.artifact.model_copy(update={"top1": top1})
+        update = {"parity": first.parity.model_copy(update={"artifact": scored})}
+        artifacts[file] = first.model_copy(update={**update, "file": file, "precision": precision})
+    return bundle.manifest.model_copy(update={"artifacts": [*artifacts.values()]})
+
+
 def made(
-    seed: int = 0, rounds: int = 5, kinds: Kinds = KINDS, warnings: Sequence[str] = ()
+    bundle: Bundle,
+    seed: int = 0,
+    rounds: int = 5,
+    kinds: Kinds = KINDS,
+    warnings: Sequence[str] = (),
 ) -> Report:
     rng = np.random.default_rng(seed)
     entries = [entry_of(kind, rng, rounds) for kind in kinds]
@@ -187,14 +204,14 @@ def made(
         config=ProfileConfig(rounds=rounds),
         entries=entries,
         warnings=list(warnings),
-        recommendation=recommend(entries),
+        recommendation=recommendation(manifest_of(bundle, kinds), entries),
     )
 
 
 @pytest.fixture
-def report() -> MakeReport:
+def report(bundle: Bundle) -> MakeReport:
     """``report(seed, rounds, kinds)``: a report of drawn samples."""
-    return made
+    return functools.partial(made, bundle)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_the_whole_profile(measured: tuple[Report, Path, str], bundle: Bundle) -
     assert [one.load for one in first.poisson] == [0.5, 0.8]
     assert report.recommendation.file == "student.onnx"
     assert report.machine.threads == 1 and "onnxruntime" in report.machine.versions
-    assert "Ship **student.onnx**" in told and "report.html" in told
+    assert "**Ship student.onnx in onnxruntime-cpu**: " in told and "report.html" in told
 
 
 def test_layers_of_a_real_run(measured: tuple[Report, Path, str]) -> None:

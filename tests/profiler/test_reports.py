@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mldr_deploy.bundle.quality import ClassAccuracy, Confusion, Quality, Trust
 from mldr_deploy.cli.group import main
 from mldr_deploy.errors import MldrError
 from mldr_deploy.profiler.change import changed
@@ -21,7 +22,6 @@ from mldr_deploy.profiler.page.page import page
 from mldr_deploy.profiler.page.rows import by_operator
 from mldr_deploy.profiler.page.scale import fitted, linear_ticks, log_ticks
 from mldr_deploy.profiler.profiler import warnings
-from mldr_deploy.profiler.recommend import recommend
 from mldr_deploy.profiler.report import Report, read_report
 from mldr_deploy.profiler.report_files import write_report
 from mldr_deploy.profiler.request_stages import Requests
@@ -94,10 +94,6 @@ def test_recommendation(report: MakeReport) -> None:
     fp32 = ("student.onnx", "onnxruntime-cpu", "fp32", 2.0, 88.86)
     level = report(0, kinds=[fp32, ("student.int8.onnx", "onnxruntime-cpu", "int8", 2.0, 88.3)])
     assert level.recommendation.file == "student.onnx"  # int8 is not faster: not named
-    failed = [one.model_copy(update={"status": "failed"}) for one in report(0).entries]
-    assert recommend(failed).file is None
-    mixed = [report(0).entries[0], failed[1]]
-    assert recommend(mixed).file == "student.onnx"  # the fastest failed its gate
 
 
 def test_a_report_is_read_back_and_keeps_every_sample(report: MakeReport, out: Path) -> None:
@@ -151,6 +147,38 @@ def test_the_page_stands_alone(report: MakeReport) -> None:
     assert "prefers-color-scheme" in text and "width=device-width" in text
     assert "&lt;b&gt;busy" in text and "<b>busy" not in text
     assert "nan" not in re.findall(r'[xyd][12]?="([^"]*)"', text)
+
+
+def quality() -> Quality:
+    trust = Trust(ece=0.0312, loss=0.5, confidence=0.9)
+    return Quality(
+        images=40,
+        top1=75,
+        fitted_on=20,
+        plain=Trust(ece=0.2, loss=0.7, confidence=0.6),
+        calibrated=trust,
+        weakest=[ClassAccuracy(label="<b>ant", images=8, hits=3, low=13.7, high=69.4)],
+        confused=[Confusion(label="<b>ant", said="bee", images=5)],
+        mistakes=[],
+    )
+
+
+def test_the_page_tells_classes_confusion_and_calibration(report: MakeReport) -> None:
+    plain = report(0)
+    assert "How good it is" not in page(plain)
+    subject = plain.subject.model_copy(update={"quality": quality()})
+    text = page(plain.model_copy(update={"subject": subject}))
+    assert "<td>&lt;b&gt;ant</td><td>8</td><td>37.5</td><td>13.7 to 69.4</td>" in text
+    assert "<td>&lt;b&gt;ant</td><td>bee</td><td>5</td>" in text
+    assert "<td>as answered</td><td>3.1</td><td>0.500</td><td>90.0</td>" in text
+    assert "fitted on 20 validation images" in text
+
+
+def test_top5_is_not_shown_with_five_classes(report: MakeReport) -> None:
+    ten = report(0)
+    assert "top-5" in page(ten)
+    subject = ten.subject.model_copy(update={"classes": 5})
+    assert "top-5" not in page(ten.model_copy(update={"subject": subject}))
 
 
 def test_no_latency_without_accuracy(report: MakeReport, out: Path) -> None:
