@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..bundle.debris import lies_in_debris
 from ..bundle.intake import Kind, judge
 from ..bundle.picture import FORMATS, HEAD
-from ..serve.request_refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .demo_config import DemoConfig
 from .uploaded_image import too_large
 
@@ -43,21 +43,21 @@ class Picture:
 def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> Iterator[Picture]:
     """The images in uploaded files (name, path), of which zip archives are looked into.
 
-    A path of None is a file that was too large to be uploaded. Raises Refusal for what cannot be an
-    upload at all: no image, too many, a damaged or encrypted archive, one that unpacks to more
-    than is allowed.
+    A path of None is a file that was too large to be uploaded. Raises RequestRefusal for what
+    cannot be an upload at all: no image, too many, a damaged or encrypted archive, one that unpacks
+    to more than is allowed.
     """
     count = 0
     for name, path in files:
         for picture in _within(name, path, config):
             count += 1
             if count > config.max_files:
-                raise Refusal(
+                raise RequestRefusal(
                     413, "files", f"more than {config.max_files} images: upload them in parts"
                 )
             yield picture
     if not count:
-        raise Refusal(
+        raise RequestRefusal(
             400,
             "no_images",
             f"no image in the upload (taken are {', '.join(FORMATS)}, and zip archives of them)",
@@ -101,7 +101,9 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
                 if entry.is_dir() or lies_in_debris(entry.filename):
                     continue
                 if entry.flag_bits & _ENCRYPTED:
-                    raise Refusal(400, "encrypted", "the archive has a password: pack it without")
+                    raise RequestRefusal(
+                        400, "encrypted", "the archive has a password: pack it without"
+                    )
                 picture = _member(archive, entry, budget, config)
                 if picture is None:
                     continue
@@ -112,13 +114,13 @@ def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         message = f"the zip archive is damaged ({reason}): pack it again"
-        raise Refusal(400, "archive", message) from None
+        raise RequestRefusal(400, "archive", message) from None
 
 
 def _member(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: int, config: DemoConfig
 ) -> Picture | None:
-    """One file; None as in ``_single``. Raises Refusal beyond ``budget`` bytes."""
+    """One file; None as in ``_single``. Raises RequestRefusal beyond ``budget`` bytes."""
     name = entry.filename
     if _leaves(name):
         return Picture(name, problem="its path leads out of the archive: not read")
@@ -145,8 +147,8 @@ def _leaves(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
 
 
-def _bomb(config: DemoConfig) -> Refusal:
-    return Refusal(
+def _bomb(config: DemoConfig) -> RequestRefusal:
+    return RequestRefusal(
         413,
         "unpacked",
         f"the archive unpacks to more than {config.max_unpacked_mib:g} MiB: upload it in parts",

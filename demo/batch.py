@@ -9,7 +9,7 @@ from typing import Any
 
 from ..bundle.chance import tells_top5
 from ..bundle.golden import Golden
-from ..serve.request_refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .archive import Picture, pictures
 from .confusion import confusion_picture
 from .demo_config import DemoConfig
@@ -29,9 +29,11 @@ class BatchScorer:
     def uploaded(
         self, files: Sequence[tuple[str, str | None]], artifact: str | None
     ) -> Iterator[Scores]:
-        """(name, path) of images or zip archives. Raises Refusal and MldrError."""
+        """(name, path) of images or zip archives. Raises RequestRefusal and MldrError."""
         if not files:
-            raise Refusal(400, "no_images", "nothing is uploaded yet: choose images or a zip file")
+            raise RequestRefusal(
+                400, "no_images", "nothing is uploaded yet: choose images or a zip file"
+            )
         named_paths = [(name, None if path is None else Path(path)) for name, path in files]
         return self._scored(pictures(named_paths, self.config), artifact)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.request_refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .batch import BatchScorer, as_json, batch_page
 from .folder_upload import folder_button, received
 from .html import notice
@@ -65,7 +65,7 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
                 gr.update(value=tab.written(last), visible=True),
                 gr.update(value=table, visible=True),
             )
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             hidden = gr.update(visible=False)
             yield notice(f"Not taken: {error}.", "bad"), hidden, hidden
 
@@ -103,7 +103,7 @@ def _endpoint(tab: BatchScorer, files: Any, artifact: Any) -> None:
         try:
             *_, last = tab.uploaded(_named(paths), name)
             return as_json(last), tab.written(last)
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     gr.Button(visible=False).click(

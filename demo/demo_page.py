@@ -15,10 +15,10 @@ from .batch_tab import batch_tab
 from .classify_tab import classify_tab, samples
 from .demo_config import HOST, DemoConfig
 from .image_classifier import ImageClassifier
+from .loaded_student import LoadedStudent
 from .loaded_teacher import LoadedTeacher
 from .look import Viewer
 from .other_tabs import about_tab, latency_tab, proof_tab
-from .student import Student
 from .theme import head, theme
 
 _FILES_KEPT = 3600  # seconds that uploads stay on this machine
@@ -29,7 +29,7 @@ class PageContent:
     """Everything that the page is drawn from; models are loaded."""
 
     bundle: Bundle
-    student: Student
+    student: LoadedStudent
     teacher: LoadedTeacher | None
     report: Report | None
     config: DemoConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.request_refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .answers import answers, comparison
 from .demo_config import DemoConfig
 from .drawing import decoded, draws, scanned
@@ -45,13 +45,13 @@ class ImageClassifier:
 
         try:
             if not path:
-                raise Refusal(400, "empty", "no image was sent")
+                raise RequestRefusal(400, "empty", "no image was sent")
             return as_json(self.look(path, artifact))
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             raise gradio.Error(str(error), print_exception=False) from None
 
     def look(self, path: str, artifact: str | None, *, compare: bool = False) -> Look:
-        """The answer to an uploaded file. Raises MldrError and Refusal."""
+        """The answer to an uploaded file. Raises MldrError and RequestRefusal."""
         image, seconds = opened(Path(path), self.config)
         return self.viewer.look(image, self.viewer.named(artifact), seconds, compare=compare)
 
@@ -65,7 +65,7 @@ class ImageClassifier:
         try:
             result = look()
             return answers(result), comparison(result, self._sizes, self.viewer.named(artifact))
-        except Refusal as refusal:
+        except RequestRefusal as refusal:
             return notice(f"Not taken: {refusal}.", "bad"), ""
         except MldrError as error:
             return notice(str(error), "bad"), ""

@@ -14,8 +14,8 @@ from ..runtimes.runtime import RuntimeOptions
 from ..serve.server import listen, run_app, url_of
 from .demo_config import HOST, DemoConfig
 from .latency_page import found_report
+from .loaded_student import LoadedStudent
 from .loaded_teacher import load_teacher, trained_folder
-from .student import Student
 
 _GRACE = 2  # seconds; open pages hold a connection each and would else delay the end
 
@@ -49,7 +49,7 @@ def demo(
     with (
         listen(HOST, config.port) as listening,  # before anything slow, to fail early
         tempfile.TemporaryDirectory(prefix="mldr-demo-") as folder,
-        Student(bundle, config.runtime, options, progress) as student,
+        LoadedStudent(bundle, config.runtime, options, progress) as student,
     ):
         loaded_teacher = None
         if folder_of_teacher is not None:

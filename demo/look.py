@@ -12,8 +12,8 @@ from PIL import Image
 from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels
 from ..errors import MldrError
 from ..serve.shares import probabilities
+from .loaded_student import Form, LoadedStudent
 from .loaded_teacher import LoadedTeacher
-from .student import Form, Student
 
 TOP = 5
 CALLS = 7  # of each artifact, for the comparison
@@ -62,7 +62,7 @@ class Look:
 class Viewer:
     """Answers images with the models that are loaded."""
 
-    def __init__(self, student: Student, teacher: LoadedTeacher | None) -> None:
+    def __init__(self, student: LoadedStudent, teacher: LoadedTeacher | None) -> None:
         self.student, self.teacher = student, teacher
         self.manifest = student.bundle.manifest
         golden = student.bundle.golden
@@ -89,8 +89,8 @@ class Viewer:
     def look(self, image: Image.Image, name: str, decode: float, *, compare: bool = False) -> Look:
         """Answer the upright RGB ``image`` with the artifact ``name``; ``compare`` asks all others.
 
-        Raises MldrError for an artifact that is not there, Refusal for a model without a finite
-        answer.
+        Raises MldrError for an artifact that is not there, RequestRefusal for a model without a
+        finite answer.
         """
         form = self.form(name)
         began = time.perf_counter()
@@ -140,7 +140,7 @@ class Viewer:
         return Answer(name, detail, top, shares, seconds)
 
 
-def nothing_runs(student: Student) -> str:
+def nothing_runs(student: LoadedStudent) -> str:
     """Why no artifact is there, in one line."""
     return next(iter(student.left_out.values()), "the bundle holds no artifact")
 

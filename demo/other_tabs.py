@@ -13,12 +13,12 @@ from .about import card, card_without_pictures, summary
 from .demo_config import DemoConfig
 from .html import notice
 from .latency_page import latency_page, measured_here
+from .loaded_student import LoadedStudent
 from .loaded_teacher import LoadedTeacher
 from .proof_page import proof_page
-from .student import Student
 
 
-def proof_tab(student: Student) -> None:
+def proof_tab(student: LoadedStudent) -> None:
     """The parity proofs of the manifest."""
     import gradio as gr
     from gradio.events import api

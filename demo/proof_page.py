@@ -10,8 +10,8 @@ from ..bundle.chance import tells_top5
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.parity import ParityResult
 from .html import cell, chip, notice, table
-from .quality import quality_section
-from .student import Student
+from .loaded_student import LoadedStudent
+from .quality_section import quality_section
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
     yield GateLine("NaN or infinity", str(parity.nonfinite), "none", "", not parity.nonfinite)
 
 
-def proof_page(student: Student) -> str:
+def proof_page(student: LoadedStudent) -> str:
     """The whole tab."""
     manifest = student.bundle.manifest
     return "".join(
@@ -88,7 +88,7 @@ def _headline(manifest: Manifest) -> str:
     return notice(f"{summary}All {len(manifest.artifacts)} passed.", "good")
 
 
-def _card(artifact: Artifact, student: Student) -> str:
+def _card(artifact: Artifact, student: LoadedStudent) -> str:
     parity = artifact.parity
     verdict = chip("passed", "good") if parity else chip("FAILED", "bad")
     rows = "".join(_line(line) for line in gate_lines(parity))
@@ -114,7 +114,7 @@ def _line(line: GateLine) -> str:
     )
 
 
-def _words(artifact: Artifact, student: Student) -> Iterator[str]:
+def _words(artifact: Artifact, student: LoadedStudent) -> Iterator[str]:
     for failure in artifact.parity.failures:
         yield notice(f"Failed: {failure}", "bad")
     if artifact.fault is not None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from ..bundle.preprocess import Floats, normalise, to_pixels
 from ..errors import MldrError
-from ..serve.request_refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from ..serve.shares import probabilities
 from ..serve.uploads import open_image
 from .archive import Picture
-from .student import Form
+from .loaded_student import Form
 
 HEADS = ("file", "says", "probability", "label", "right", "problem")
 _BATCH = 32
@@ -114,7 +114,7 @@ def score(
         label = index.get(picture.folder)
         try:
             inputs = _inputs(picture, form, most_pixels)
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             scores.rows.append(Row(picture.name, label=label, problem=str(error)))
             continue
         waiting.append((len(scores.rows), inputs))
@@ -143,7 +143,7 @@ def _compute(scores: Scores, waiting: list[tuple[int, Floats]], form: Form) -> N
         row = scores.rows[place]
         try:
             shares = probabilities(row_logits, temperature)
-        except Refusal as error:
+        except RequestRefusal as error:
             scores.rows[place] = Row(row.name, label=row.label, problem=str(error))
             continue
         top = tuple(int(k) for k in (-shares).argsort(kind="stable")[:5])

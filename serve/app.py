@@ -24,7 +24,7 @@ from .head_requests import HeadRequests
 from .inference import infer_paths, infer_tensors, inference_routes
 from .monitoring import monitoring_routes
 from .query import require_query
-from .request_refusal import Refusal
+from .request_refusal import RequestRefusal
 from .service import Service
 
 
@@ -69,8 +69,8 @@ def create_app(service: Service) -> FastAPI:
 def _answer_errors(app: FastAPI, service: Service) -> None:
     """Every refusal is the same JSON object, whoever raises it."""
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+    @app.exception_handler(RequestRefusal)
+    async def refused(request: Request, refusal: RequestRefusal) -> JSONResponse:
         return _refused(service, refusal)
 
     @app.exception_handler(HTTPException)
@@ -98,7 +98,7 @@ def _with_head(allow: str) -> str:
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-def _refused(service: Service, refusal: Refusal) -> JSONResponse:
+def _refused(service: Service, refusal: RequestRefusal) -> JSONResponse:
     service.metrics.refused(refusal.reason)
     return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
 
@@ -131,7 +131,7 @@ class FastPath:
             scope["route"] = route
             require_query(scope["query_string"], ())
             response = await infer_tensors(self._service, Request(scope, receive))
-        except Refusal as refusal:
+        except RequestRefusal as refusal:
             scope["route"] = route
             response = _refused(self._service, refusal)
         await response(scope, receive, send)

@@ -20,7 +20,7 @@ import numpy as np
 from ..bundle.preprocess import Floats
 from ..errors import MldrError
 from ..runtimes.runtime import Runtime
-from .request_refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ class Batcher:
     async def submit(self, inputs: Floats, deadline: float) -> BatchedLogits:
         """Logits of ``inputs`` [n, 3, H, W], n at most ``max_batch``.
 
-        ``deadline`` is on the loop's clock. Raises Refusal: 503 when the queue is full or the
-        deadline passes first, 500 when the runtime fails.
+        ``deadline`` is on the loop's clock. Raises RequestRefusal: 503 when the queue is full or
+        the deadline passes first, 500 when the runtime fails.
         """
         future: asyncio.Future[BatchedLogits] = self._loop.create_future()
         request = QueuedRequest(inputs, future, time.perf_counter())
@@ -143,7 +143,7 @@ class Batcher:
             try:
                 logits, times = self._compute(batch)
             except MldrError as error:
-                refusal = Refusal(500, "runtime", str(error))
+                refusal = RequestRefusal(500, "runtime", str(error))
                 self._loop.call_soon_threadsafe(_fail, batch, refusal)
                 continue
             except BaseException as error:

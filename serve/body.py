@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .compression import inflated, request_coding
-from .request_refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
 
 
 class ByteBudget:
@@ -22,7 +22,7 @@ class ByteBudget:
 
     @contextmanager
     def holding(self, count: int) -> Iterator[Share]:
-        """Hold ``count`` bytes, or more when the share grows. Raises Refusal as it does."""
+        """Hold ``count`` bytes, or more when the share grows. Raises RequestRefusal as it does."""
         share = Share(self)
         share.grow(count)
         try:
@@ -39,7 +39,7 @@ class Share:
         self.count = 0
 
     def grow(self, count: int) -> None:
-        """Hold ``count`` bytes if it holds fewer. Raises Refusal (503): not to be had."""
+        """Hold ``count`` bytes if it holds fewer. Raises RequestRefusal (503): not to be had."""
         if count <= self.count:
             return
         used_elsewhere = self._budget.used - self.count
@@ -55,21 +55,23 @@ class Share:
 def declared_length(request: Request, limit: int) -> int:
     """Bytes that come: what the request declares, or ``limit`` when it declares nothing.
 
-    Raises Refusal (413) when it says that they are above ``limit``.
+    Raises RequestRefusal (413) when it says that they are above ``limit``.
     """
     stated = request.headers.get("content-length", "")
     if not (stated.isascii() and stated.isdigit()):
         return limit
     length = int(stated[:20])
     if length > limit:
-        raise Refusal(413, "body_size", f"the body has {length} bytes, at most {limit} are taken")
+        raise RequestRefusal(
+            413, "body_size", f"the body has {length} bytes, at most {limit} are taken"
+        )
     return length
 
 
 async def read_body(request: Request, limit: int, timeout: float, share: Share) -> bytes:
     """The whole body, inflated if it is compressed; ``share`` grows with it.
 
-    Raises Refusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
+    Raises RequestRefusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
     codings that are not taken or damaged, 503 when the budget is used up.
     """
     coding = request_coding(request.headers.getlist("content-encoding"))
@@ -81,13 +83,15 @@ async def read_body(request: Request, limit: int, timeout: float, share: Share) 
             async for chunk in stream if coding is None else inflated(stream, coding):
                 size += len(chunk)
                 if size > limit:
-                    raise Refusal(413, "body_size", f"the body has more than {limit} bytes")
+                    raise RequestRefusal(413, "body_size", f"the body has more than {limit} bytes")
                 share.grow(size)
                 chunks.append(chunk)
     except TimeoutError:
-        raise Refusal(408, "body_timeout", f"the body took more than {timeout:g} seconds") from None
+        raise RequestRefusal(
+            408, "body_timeout", f"the body took more than {timeout:g} seconds"
+        ) from None
     except ClientDisconnect:
-        raise Refusal(400, "disconnected", "the client went away") from None
+        raise RequestRefusal(400, "disconnected", "the client went away") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

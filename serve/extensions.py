@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from .body import declared_length, read_body
 from .model_config import model_config
 from .query import StrictRoute
-from .request_refusal import Refusal, malformed
+from .request_refusal import RequestRefusal, malformed
 from .service import VERSION, Service
 from .statistics import Statistics
 from .wire import ERRORS, INDEX_BODY, Responses
@@ -55,9 +55,9 @@ def supported_extensions(service: Service) -> list[str]:
 
 
 def require_model(service: Service, model: str, version: str) -> None:
-    """Raises Refusal (404) for another model or version."""
+    """Raises RequestRefusal (404) for another model or version."""
     if model != service.model or version != VERSION:
-        raise Refusal(
+        raise RequestRefusal(
             404, "unknown_model", f"there is only model {service.model}, version {VERSION}"
         )
 
@@ -122,20 +122,22 @@ def _router() -> APIRouter:
 
 def _absent(subject: str) -> Any:
     async def refuse() -> None:
-        raise Refusal(404, "extension", f"{subject} is not supported here; GET /v2 names what is")
+        raise RequestRefusal(
+            404, "extension", f"{subject} is not supported here; GET /v2 names what is"
+        )
 
     return refuse
 
 
 def _require_countable(service: Service) -> None:
     if service.replica is not None:
-        raise Refusal(
+        raise RequestRefusal(
             404, "extension", "replicas count for themselves: add up /metrics over label replica"
         )
 
 
 async def _index_request(service: Service, request: Request) -> IndexRequest:
-    """The body, which may be empty. Raises Refusal."""
+    """The body, which may be empty. Raises RequestRefusal."""
     limit = _LARGEST_INDEX_REQUEST
     with service.budget.holding(declared_length(request, limit)) as share:
         body = await read_body(request, limit, service.config.body_timeout, share)

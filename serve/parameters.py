@@ -27,7 +27,7 @@ _UNSUPPORTED = {
 
 
 def require_fields(holder: dict[str, Any], names: Collection[str], subject: str) -> None:
-    """Raises Refusal (400) for a field of ``holder`` that is not in ``names``."""
+    """Raises RequestRefusal (400) for a field of ``holder`` that is not in ``names``."""
     for name in holder:
         if name not in names:
             fields = ", ".join(sorted(names))
@@ -35,7 +35,7 @@ def require_fields(holder: dict[str, Any], names: Collection[str], subject: str)
 
 
 def parameters_of(holder: dict[str, Any], names: tuple[str, ...], subject: str) -> dict[str, Any]:
-    """``parameters`` of ``holder``, all of them in ``names``. Raises Refusal (400)."""
+    """``parameters`` of ``holder``, all of them in ``names``. Raises RequestRefusal (400)."""
     parameters = holder.get("parameters")
     if parameters is None:
         return {}
@@ -50,7 +50,7 @@ def parameters_of(holder: dict[str, Any], names: tuple[str, ...], subject: str) 
 
 
 def flag(parameters: dict[str, Any], name: str) -> bool | None:
-    """A parameter that is true or false; None: not there. Raises Refusal (400)."""
+    """A parameter that is true or false; None: not there. Raises RequestRefusal (400)."""
     value = parameters.get(name)
     if value is not None and type(value) is not bool:
         raise malformed(f"parameter {name!r} must be true or false")
@@ -58,7 +58,7 @@ def flag(parameters: dict[str, Any], name: str) -> bool | None:
 
 
 def whole_number(parameters: dict[str, Any], name: str) -> int:
-    """A parameter that counts something; 0: not there. Raises Refusal (400)."""
+    """A parameter that counts something; 0: not there. Raises RequestRefusal (400)."""
     value = parameters.get(name, 0)
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise malformed(f"parameter {name!r} must be a whole number, 0 or more")

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from .request_refusal import Refusal
+from .request_refusal import RequestRefusal
 
 
 class StrictRoute(APIRoute):
@@ -29,7 +29,7 @@ class StrictRoute(APIRoute):
 
 
 def require_query(query: bytes, names: Collection[str]) -> None:
-    """Raises Refusal (422) for a parameter that is not in ``names``, or comes twice."""
+    """Raises RequestRefusal (422) for a parameter that is not in ``names``, or comes twice."""
     if not query:
         return
     received = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
@@ -41,5 +41,5 @@ def require_query(query: bytes, names: Collection[str]) -> None:
             raise _refused(f"query.{name}: given {received.count(name)} times; send it once")
 
 
-def _refused(message: str) -> Refusal:
-    return Refusal(422, "parameters", message)
+def _refused(message: str) -> RequestRefusal:
+    return RequestRefusal(422, "parameters", message)

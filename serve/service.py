@@ -17,7 +17,7 @@ from .batcher import BatchedLogits, Batcher, BatchTimes
 from .body import ByteBudget
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
-from .request_refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
 from .service_config import ServeConfig
 from .service_metrics import Metrics
 from .statistics import ModelStatistics
@@ -97,7 +97,7 @@ class Service:
         return deadline - max(0.0, self.config.deadline - timeout) if timeout else deadline
 
     def require_room(self) -> None:
-        """Raises Refusal (503) when the queue is full: before any work is spent on a request."""
+        """Raises RequestRefusal (503) when the queue is full, before a request costs any work."""
         ahead = self._preparing + self.batcher.waiting
         if ahead >= self.batcher.max_queue:
             self.statistics.failed(0.0)
@@ -108,7 +108,7 @@ class Service:
             )
 
     async def parse(self, body: bytes, length: int | None, deadline: float) -> InferRequest:
-        """An inference request. Raises Refusal."""
+        """An inference request. Raises RequestRefusal."""
         if length is not None or len(body) <= _INLINE:
             return parse_infer(body, length, self.manifest, self.max_batch)
         return await self._off_loop(
@@ -116,11 +116,11 @@ class Service:
         )
 
     async def infer(self, inputs: Floats, deadline: float) -> BatchedLogits:
-        """Logits. Raises Refusal."""
+        """Logits. Raises RequestRefusal."""
         began = time.perf_counter()
         try:
             answer = await self.batcher.submit(inputs, deadline)
-        except Refusal:
+        except RequestRefusal:
             self.statistics.failed(time.perf_counter() - began)
             raise
         self.metrics.took("queue", answer.queued)
@@ -128,7 +128,7 @@ class Service:
         return answer
 
     async def prepare(self, body: bytes, content_type: str, deadline: float) -> Prepared:
-        """An upload, decoded and preprocessed. Raises Refusal."""
+        """An upload, decoded and preprocessed. Raises RequestRefusal."""
         prepared = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
         self.metrics.took("decode", prepared.decode)
         self.metrics.took("preprocess", prepared.preprocess)

@@ -31,9 +31,9 @@ from mldr_deploy.data.loader import EvalBatches, TrainBatches
 from mldr_deploy.demo.archive import Picture
 from mldr_deploy.demo.demo_config import DemoConfig
 from mldr_deploy.demo.image_classifier import ImageClassifier
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.look import Viewer
 from mldr_deploy.demo.scoring import score
-from mldr_deploy.demo.student import Student
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
@@ -41,7 +41,7 @@ from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
-from mldr_deploy.serve.request_refusal import Refusal
+from mldr_deploy.serve.request_refusal import RequestRefusal
 from mldr_deploy.serve.service import Service
 from mldr_deploy.serve.service_config import ServeConfig
 from mldr_deploy.serve.uploads import open_image
@@ -130,7 +130,7 @@ def exported(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def viewer(exported: Bundle) -> Iterator[Viewer]:
-    with Student(exported, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
+    with LoadedStudent(exported, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         yield Viewer(student, None)
 
 
@@ -274,7 +274,7 @@ def test_a_format_that_the_service_refuses_is_not_trained_on_either(
     for row, (name, data) in enumerate(files.items()):
         try:
             served = open_image(data, 10**6)
-        except Refusal as refusal:
+        except RequestRefusal as refusal:
             assert 400 <= refusal.status < 500
             with pytest.raises(UnreadableImage) as unreadable:
                 rows.rgb(row)

@@ -9,7 +9,7 @@ from ..figures import figure
 from ..report import Report
 from ..request_stages import STAGES
 from . import curves, rows, tables
-from .quality import quality_cards
+from .quality_cards import quality_cards
 from .style import CSS
 from .svg import colour
 

@@ -18,16 +18,16 @@ from mldr_deploy.demo.answers import answers, comparison
 from mldr_deploy.demo.demo_config import DemoConfig
 from mldr_deploy.demo.html import milliseconds, notice, percent
 from mldr_deploy.demo.image_classifier import ImageClassifier, as_json
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.look import Look, Viewer
 from mldr_deploy.demo.proof_page import gate_lines, proof_page
-from mldr_deploy.demo.quality import quality_section
-from mldr_deploy.demo.student import Student
+from mldr_deploy.demo.quality_section import quality_section
 from mldr_deploy.runtimes.runtime import RuntimeOptions
 from mldr_deploy.serve.service_config import ServeConfig
 
 
 @pytest.fixture(scope="module")
-def viewer(student: Student) -> Viewer:
+def viewer(student: LoadedStudent) -> Viewer:
     return Viewer(student, None)
 
 
@@ -74,7 +74,7 @@ def test_another_answer_of_an_artifact_is_called_so(viewer: Viewer) -> None:
     assert "Another answer than fp32 from: int8" in page
 
 
-def test_a_failed_artifact_is_left_out_with_its_reason(student: Student) -> None:
+def test_a_failed_artifact_is_left_out_with_its_reason(student: LoadedStudent) -> None:
     assert [*student.forms] == ["fp32", "int8"]
     assert "student.fp16.onnx failed its parity gate (top-1 drop 4.20" in student.left_out["fp16"]
 
@@ -83,7 +83,7 @@ def test_the_bundle_is_loaded_when_failed_ones_are_allowed(shown: Path) -> None:
     from mldr_deploy.bundle.reader import open_bundle
 
     allowed = open_bundle(shown, allow_failed=True)
-    with Student(allowed, "onnxruntime-cpu", RuntimeOptions(threads=1)) as everything:
+    with LoadedStudent(allowed, "onnxruntime-cpu", RuntimeOptions(threads=1)) as everything:
         assert [*everything.forms] == ["fp32", "int8", "fp16"]
 
 
@@ -152,7 +152,7 @@ def test_what_comes_from_outside_is_escaped(bundle: Bundle, viewer: Viewer) -> N
     assert "<img src=x" not in answers(hostile) + notice("<img src=x>")
 
 
-def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Student) -> None:
+def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: LoadedStudent) -> None:
     page = proof_page(student)
     assert "FAILED: student.fp16.onnx" in page
     assert "Failed: top-1 drop 4.20 points is above 1" in page
@@ -166,7 +166,7 @@ def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Stud
         assert all(line.holds for line in gate_lines(artifact.parity)) == bool(artifact.parity)
 
 
-def test_the_proof_shows_the_student_class_by_class(student: Student, tmp_path: Path) -> None:
+def test_the_proof_shows_the_student_class_by_class(student: LoadedStudent, tmp_path: Path) -> None:
     bundle = student.bundle
     assert quality_section(bundle) == ""
     answers_of_test = Answers(1.0)
@@ -182,7 +182,7 @@ def test_the_proof_shows_the_student_class_by_class(student: Student, tmp_path: 
     assert base64.b64encode(b"a picture").decode() in shown
 
 
-def test_the_proof_has_no_top5_with_five_classes(student: Student) -> None:
+def test_the_proof_has_no_top5_with_five_classes(student: LoadedStudent) -> None:
     assert "top-5" in proof_page(student)
     labels = student.bundle.manifest.labels[:5]
     manifest = student.bundle.manifest.model_copy(update={"labels": labels})

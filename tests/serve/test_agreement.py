@@ -16,7 +16,7 @@ from mldr_deploy.bundle.golden import golden_limit, load_golden, save_golden
 from mldr_deploy.bundle.manifest import Manifest, describe
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.shipping import recommended
-from mldr_deploy.demo.student import Student
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
@@ -137,7 +137,7 @@ def test_every_command_ships_the_same(
         return
     assert f"**{exported.headline}**: {exported.reason}." in card
     served = open_runtime(bundle, "onnxruntime-cpu", options=RuntimeOptions(threads=1))
-    with Student(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
+    with LoadedStudent(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         shown = student.forms[student.first or ""].artifact
     assert served.file == shown.file == file
 

@@ -32,7 +32,7 @@ class Form(Turns):
         return self.runtime.model.artifact
 
 
-class Student:
+class LoadedStudent:
     """Every artifact of a bundle that this machine runs, by its short name.
 
     ``left_out`` says of each other one why. A context manager: loaded inside of it.
@@ -85,10 +85,10 @@ class Student:
     def _form(self, artifact: Artifact) -> Form:
         if artifact.status == "failed" and not self.bundle.allow_failed:
             raise MldrError(refusal(self.bundle.path, artifact))
-        chosen = open_runtime(
+        opened = open_runtime(
             self.bundle, self._runtime, artifact.file, self._options, self._progress
         )
-        runtime = self._open.enter_context(chosen)
+        runtime = self._open.enter_context(opened)
         form = Form(self.bundle.manifest, runtime, prove_golden(self.bundle, runtime))
         for _ in range(_WARM_UP):
             form(self.bundle.golden.inputs[:1])
@@ -96,7 +96,7 @@ class Student:
 
     def _name(self, artifact: Artifact) -> str:
         """``int8``, ``int8 engine``; the file where two would have the same."""
-        names = [_short(other) for other in self.bundle.manifest.artifacts]
+        names = [_short(listed) for listed in self.bundle.manifest.artifacts]
         return _short(artifact) if names.count(_short(artifact)) == 1 else artifact.file
 
 
