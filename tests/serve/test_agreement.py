@@ -21,7 +21,7 @@ from mldr_deploy.errors import MldrError
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
-from mldr_deploy.profiler.report import Accuracy, Closed, Entry, Round
+from mldr_deploy.profiler.report import Closed, Entry, FileAccuracy, Round
 from mldr_deploy.runtimes import choose
 from mldr_deploy.runtimes.choose import open_runtime, prove_golden
 from mldr_deploy.runtimes.runtime import Runtime, RuntimeOptions
@@ -78,7 +78,9 @@ def entries(manifest: Manifest, times: dict[str, list[float]]) -> list[Entry]:
             bytes=artifact.bytes,
             sha256=artifact.sha256,
             status=artifact.status,
-            accuracy=Accuracy(top1=90, top5=99, drop=0, samples=100, emulated=artifact.emulated),
+            accuracy=FileAccuracy(
+                top1=90, top5=99, drop=0, samples=100, emulated=artifact.emulated
+            ),
             golden_difference=0.0,
             closed=[closed(batch, times[artifact.file]) for batch in (1, 8)],
         )
