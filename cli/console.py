@@ -1,4 +1,4 @@
-"""Where the command line meets the person: progress bars, and failures as one line.
+"""Progress bars on the command line, and failures as one line.
 
 rich is imported inside functions: ``mldr-deploy --help`` does without it.
 """

@@ -1,4 +1,4 @@
-"""What a process of its own settles before it loads a library: file names, number of threads."""
+"""Settings of a process before it loads a library: file names, number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that are short for keys of a recipe: what people look for before they know the keys."""
+"""Options that are short for keys of a recipe."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def _parts(look: Look) -> Iterator[str]:
 
 
 def _verdict(look: Look) -> str:
-    """One sentence: what it is, whether both say so, whether it is true."""
+    """The student's label, whether the teacher agrees, and whether the label is right."""
     first = look.student.top[0]
     sentence = f"<b>{escape(first.label)}</b>, says the student"
     if look.teacher is not None:
@@ -81,7 +81,7 @@ def _bar(label: str, probability: float, true: bool) -> str:
 
 
 def _stages(look: Look) -> str:
-    """Where the time of this one image went."""
+    """Seconds of the stages of this image."""
     seconds = (look.decode, look.preprocess, look.student.seconds)
     total = sum(seconds) or 1.0
     parts = "".join(

@@ -1,9 +1,8 @@
 """Images of a folder upload or a zip archive, read in memory: nothing is ever unpacked to disk.
 
 Which files are looked at and which are pictures follows the rules of training data. A path inside
-an archive is a name for the table and, by its last folder, a label; it is never opened. Sizes are
-held against the limits while bytes come out, so that what an archive *says* of its sizes is not
-believed.
+an archive is a name for the table and, by its last folder, a label; it is never opened. Limits are
+checked while bytes are unpacked; the sizes that an archive states for itself are not relied on.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def _within(name: str, path: Path | None, config: DemoConfig) -> Iterator[Pictur
 
 
 def _refused(name: str, head: bytes) -> str | None:
-    """Why a file that begins with ``head`` is not read further; empty: nobody meant a picture."""
+    """Why a file that begins with ``head`` is not read further; empty: it was not meant as one."""
     verdict = judge(PurePosixPath(name.replace("\\", "/")).name, head)
     if verdict.kind is Kind.PICTURE:
         return None

@@ -26,7 +26,7 @@ _FILES_KEPT = 3600  # seconds that uploads stay on this machine
 
 @dataclass(frozen=True)
 class PageContent:
-    """Everything that the page is drawn from; models are loaded."""
+    """Bundle, loaded models, report and options that the page shows."""
 
     bundle: Bundle
     student: LoadedStudent
@@ -37,10 +37,10 @@ class PageContent:
 
 
 def offline(folder: Path) -> None:
-    """Tell Gradio, before it is imported, to ask nobody anything and where files may lie.
+    """Set Gradio's environment, before it is imported: no network, files only in ``folder``.
 
-    Proxies are forgotten: nothing leaves this machine, and Gradio's HTTP client refuses to be made
-    where one is named that it has no package for (socks5) or cannot read.
+    Proxies are removed: nothing leaves this machine, and Gradio's HTTP client fails to start where
+    a proxy is named that it has no package for (socks5) or cannot read.
     """
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
@@ -51,7 +51,7 @@ def offline(folder: Path) -> None:
 
 
 def build_page(content: PageContent) -> Any:
-    """The Blocks."""
+    """The page as Gradio Blocks."""
     import gradio as gr
 
     viewer = Viewer(content.student, content.teacher)

@@ -1,9 +1,9 @@
-"""A digit drawn in the browser -> an image like those that the student was taught on.
+"""A digit drawn in the browser -> an image like those that the student was trained on.
 
 The scans of ``digits`` were made so: a written digit was fitted into 32 x 32 points, black or
 white, and the points of every 4 x 4 block were counted, which leaves 8 x 8 values (UCI, "Optical
-Recognition of Handwritten Digits"). The same is done here, or the student would be asked about
-pictures of another kind.
+Recognition of Handwritten Digits"). The same is done here, so that drawings look like the
+student's training images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A button that uploads a folder with the names of its folders, which are the labels.
 
-Gradio's own keeps the files' names alone. What the browser knows to be no image, or hidden, is not
-sent; which of the others are pictures is judged where they arrive (archive.py).
+Gradio's own button keeps only the files' names. The browser does not send hidden files and those
+that it knows to be no image; archive.py judges the rest.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ EMPTY = '<p class="md-empty">Choose a picture: upload, paste, camera, or an exam
 
 
 class ImageClassifier:
-    """What the tab's events call; each gives the HTML of the answer and of the comparison."""
+    """Answers the tab's events with the HTML of the answer and of the comparison."""
 
     def __init__(self, viewer: Viewer, config: DemoConfig) -> None:
         self.viewer, self.config = viewer, config

@@ -27,7 +27,7 @@ class Form(Turns):
 
     @property
     def artifact(self) -> Artifact:
-        """What the manifest says of it."""
+        """Its entry in the manifest."""
         assert self.runtime.model.artifact is not None
         return self.runtime.model.artifact
 
@@ -35,7 +35,8 @@ class Form(Turns):
 class LoadedStudent:
     """Every artifact of a bundle that this machine runs, by its short name.
 
-    ``left_out`` says of each other one why. A context manager: loaded inside of it.
+    ``left_out`` has the reason of each artifact that does not run. A context manager: the artifacts
+    are loaded inside of it.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ _INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model
 
 
 class LoadedTeacher(Turns):
-    """A trained teacher, loaded and answering."""
+    """A trained teacher, loaded."""
 
     def __init__(self, folder: Path, record: TrainedModel, runtime: PyTorch) -> None:
         super().__init__(runtime)
@@ -28,12 +28,12 @@ class LoadedTeacher(Turns):
 
     @property
     def name(self) -> str:
-        """Its architecture."""
+        """Name of the architecture."""
         return str(self.record.model.get("name", "teacher"))
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Its own, which may differ from the student's."""
+        """Preprocessing of the teacher, which may differ from the student's."""
         return self.record.preprocessing
 
 
@@ -66,7 +66,7 @@ def _network(folder: Path) -> Any:
 
 
 def trained_folder(path: Path) -> Path:
-    """Where in ``path`` the teacher lies. Raises MldrError when nowhere."""
+    """The folder in ``path`` that holds the teacher. Raises MldrError where there is none."""
     for inside in _INSIDE:
         if (path / inside / RECORD).is_file():
             return path / inside

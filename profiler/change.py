@@ -5,7 +5,7 @@ are what repeats. The statistic is the mean over rounds of the logarithm of a ro
 Its standard error comes from a bootstrap on two levels: rounds are drawn with replacement, and in
 each drawn round the percentile of a resample of its samples. That percentile is drawn exactly
 without resampling: the k-th smallest of n draws from n sorted samples is the sample at position
-floor(n U), U ~ Beta(k, n - k + 1). As so few rounds understate the error, it is widened by
+floor(n U), U ~ Beta(k, n - k + 1). Few rounds understate the error, so it is widened by
 sqrt(r / (r - 1)) a side, and the interval is Student's with the rounds' degrees of freedom.
 """
 
@@ -32,7 +32,7 @@ Verdict = Literal["faster", "slower", "noise"]
 
 @dataclass(frozen=True)
 class Change:
-    """B beside A; ``verdict`` None: too few rounds to tell."""
+    """How a percentile changed from A to B; ``verdict`` None: too few rounds to tell."""
 
     before: float  # ns: the percentile, geometric mean over rounds
     after: float

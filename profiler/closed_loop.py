@@ -23,7 +23,7 @@ Call = Callable[[int], Marks]
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """What it took until the latency no longer changed; ``stable`` False: it was given up."""
+    """Calls and time of a warm-up; ``stable`` False: the time was over before it ended."""
 
     calls: int
     seconds: float
@@ -40,7 +40,7 @@ def warm_up(call: Call, limit_seconds: float) -> WarmedUp:
     """Call until the latency stops falling, or the time is over.
 
     It has stopped when two windows in a row have no median more than 2.5 % under the lowest before
-    them. Noise moves medians up and down, warming up only down: so a busy machine ends it too.
+    them. Noise moves medians up and down, warming up only down; so it ends on a busy machine too.
     """
     medians: list[float] = []
     calls, spent = 0, 0

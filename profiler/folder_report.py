@@ -1,4 +1,4 @@
-"""What `mldr-deploy profile` carries out: options to a report on disk."""
+"""The work of `mldr-deploy profile`: from options to a report on disk."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ COLLECTORS: dict[str, Collector] = {
 
 @dataclass(frozen=True)
 class Layers:
-    """Rows, longest first, and how they came about."""
+    """Layers, longest first, and a note on how they were timed."""
 
     rows: list[Layer]
     note: str

@@ -1,4 +1,4 @@
-"""Facts about this machine that a latency depends on; what cannot be found out is left empty."""
+"""Facts about this machine that a latency depends on; unknown ones are left empty."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "p
 
 
 def this_machine(runtimes: list[str], options: RuntimeOptions) -> MachineFacts:
-    """The facts; ``runtimes`` decides whose versions are told."""
+    """The facts; ``runtimes`` decides which packages' versions are among them."""
     available = cores()
     return MachineFacts(
         cpu=processor(),

@@ -81,7 +81,7 @@ def _rounds(
     progress: Progress,
     left_out: list[str],
 ) -> list[Session]:
-    """The sessions that went through every round; the others' reasons go to ``left_out``."""
+    """The sessions that finished every round; ``left_out`` gets the reason of each that failed."""
     series = sum(len(session.batches) + len(config.loads) for session in sessions)
     progress.start("measure", config.rounds * series)
     for _ in range(config.rounds):
@@ -98,7 +98,7 @@ def _rounds(
 
 
 def _entries(sessions: list[Session], progress: Progress) -> list[Entry]:
-    """One a file and runtime: two engines of a precision may come down to the one for this GPU."""
+    """One entry for a file and runtime: two candidates may open the same engine for this GPU."""
     progress.start("time per layer", len(sessions))
     entries: dict[str, Entry] = {}
     for session in sessions:

@@ -85,7 +85,7 @@ class Round(BaseModel):
 
     @classmethod
     def of(cls, marks: NDArray[np.int64], calls: int, seconds: float, stable: bool) -> Round:
-        """From time stamps [N, 6] of ``stages.request``."""
+        """From time stamps [N, 6] of ``request_stages.request``."""
         spans = {
             name: (after - before).tolist()
             for name, (before, after) in zip(STAGES, pairwise(marks.T), strict=True)

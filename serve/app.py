@@ -104,10 +104,10 @@ def _refused(service: Service, refusal: RequestRefusal) -> JSONResponse:
 
 
 class FastPath:
-    """What must cost little goes past FastAPI's routing, which takes as long as a small model.
+    """Tensors go past FastAPI's routing, which takes as long as a small model.
 
-    That is tensors (their route stays for the document), and refusals while the queue is full,
-    which would else take from those who are being answered.
+    Their route stays for the OpenAPI document. Refusals while the queue is full go past it too:
+    routing them would slow down the requests that are being answered.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:

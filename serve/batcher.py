@@ -35,7 +35,7 @@ class BatchTimes:
 
 @dataclass(frozen=True, slots=True)
 class BatchedLogits:
-    """What one request gets: its own logits [n, C], its wait in the queue, its batch."""
+    """One request's logits [n, C], its wait in the queue and the times of its batch."""
 
     logits: Floats
     queued: float  # seconds
@@ -120,11 +120,11 @@ class Batcher:
             timer.cancel()
 
     def retry_after(self) -> int:
-        """Whole seconds until what waits now should be done."""
+        """Whole seconds until the images in the queue should be answered."""
         return min(max(1, math.ceil(self._waiting * self._seconds_per_image)), 3600)
 
     def close(self) -> None:
-        """Compute what waits, then stop; blocks until that is done."""
+        """Compute the queued requests, then stop; blocks until the thread has ended."""
         with self._changed:
             self._closing = True
             self._changed.notify()

@@ -39,7 +39,7 @@ class Share:
         self.count = 0
 
     def grow(self, count: int) -> None:
-        """Hold ``count`` bytes if it holds fewer. Raises RequestRefusal (503): not to be had."""
+        """Hold at least ``count`` bytes. Raises RequestRefusal (503) where too few are free."""
         if count <= self.count:
             return
         used_elsewhere = self._budget.used - self.count
@@ -53,9 +53,9 @@ class Share:
 
 
 def declared_length(request: Request, limit: int) -> int:
-    """Bytes that come: what the request declares, or ``limit`` when it declares nothing.
+    """Length that the request declares for its body, or ``limit`` where it declares none.
 
-    Raises RequestRefusal (413) when it says that they are above ``limit``.
+    Raises RequestRefusal (413) for a declared length above ``limit``.
     """
     stated = request.headers.get("content-length", "")
     if not (stated.isascii() and stated.isdigit()):
@@ -100,7 +100,7 @@ _DRAIN_SECONDS = 5.0
 
 
 class BodyDrain:
-    """Takes in, and throws away, what a client still sends when its answer is ready.
+    """Reads, and throws away, what a client still sends when its answer is ready.
 
     An early answer (413, 404) followed by a closed connection would reach the client as a reset,
     and its reason would be lost. What is taken in this way is bounded in bytes and time. Clients

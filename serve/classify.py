@@ -23,7 +23,7 @@ TopK = Annotated[
 
 
 def classify_routes(service: Service) -> APIRouter:
-    """The one route for people and programs without tensors."""
+    """The route that takes an image file."""
     router = APIRouter(route_class=StrictRoute)
     classes = len(service.manifest.labels)
 

@@ -63,7 +63,7 @@ def require_model(service: Service, model: str, version: str) -> None:
 
 
 def statistics_routes(service: Service) -> APIRouter:
-    """Counts and times of the model."""
+    """The route of the model's counts and times."""
     router = _router()
 
     async def all_statistics() -> Statistics:

@@ -1,4 +1,4 @@
-"""A request that is not answered as asked: status, reason and, if it may be repeated, when."""
+"""The refusal of a request: status, reason and, where it may be repeated, when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loaded bundle that answers requests; HTTP knows nothing of it and it knows little of HTTP."""
+"""A loaded bundle that answers requests; the HTTP routes call it."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ class Service:
         return self.max_batch * 3 * height * width * 4 + (1 << 16)
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start the batcher's thread."""
         self.batcher.start()
 
     async def stop(self) -> None:
-        """Finish what was accepted."""
+        """Answer the accepted requests, then stop."""
         await asyncio.to_thread(self.batcher.close)
         self._decoders.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""From logits to what a person reads."""
+"""From logits to probabilities."""
 
 from __future__ import annotations
 

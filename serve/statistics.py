@@ -96,7 +96,7 @@ class ModelStatistics:
         self.inference_stats.add(answer.batch)
 
     def failed(self, seconds: float) -> None:
-        """Count a request that is not, which was clear after ``seconds``."""
+        """Count a request that failed ``seconds`` after it came to the queue."""
         self.inference_stats.fail.add(seconds)
 
     def computed(self, times: BatchTimes) -> None:

@@ -1,4 +1,4 @@
-"""From a bundle's folder to replicas on Ray, and back when a signal says so."""
+"""A bundle served by replicas on Ray until a signal ends it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def require_ray() -> None:
 
 
 def _with_runtime(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeConfig:
-    """Runtime and artifact decided once, where all replicas run on this machine."""
+    """``config`` with the runtime and artifact that all replicas on this machine are to use."""
     options = RuntimeOptions(threads=config.threads)
     runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
     artifact = runtime.model.artifact.file if runtime.model.artifact else None
@@ -84,7 +84,7 @@ def _with_runtime(bundle: Bundle, config: ServeConfig, progress: Progress) -> Se
 
 @contextmanager
 def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
-    """Ray with an HTTP proxy, here or in the cluster; what is asked of it, in words."""
+    """Start Ray with an HTTP proxy, here or in the cluster; yields the replicas, in words."""
     for name, value in (_ENVIRONMENT | ({} if ray_config.address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
     import ray
@@ -123,7 +123,7 @@ def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
 
 
 def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: int) -> str:
-    """Raises MldrError when the replicas would wait for room for ever."""
+    """The replicas, in words. Raises MldrError where the cluster is too small for them."""
     for name, per_replica in (("CPU", threads), ("GPU", ray_config.gpus)):
         needed, available = ray_config.replicas * per_replica, resources.get(name, 0)
         if needed > available:
