@@ -56,7 +56,7 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
         _show(listings, len(names), limit, family)
 
 
-def _show(listings: list[Listing], matched: int, limit: int, family: str | None) -> None:
+def _show(listings: list[Listing], match_count: int, limit: int, family: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -76,7 +76,7 @@ def _show(listings: list[Listing], matched: int, limit: int, family: str | None)
         )
     console = Console(highlight=False)
     console.print(table)
-    if len(listings) == limit and matched > limit:
-        console.print(f"{matched} names match; --limit 0 shows all of them.", markup=False)
+    if len(listings) == limit and match_count > limit:
+        console.print(f"{match_count} names match; --limit 0 shows all of them.", markup=False)
     elif not listings:
         console.print(f"No classifier{' of this family' if family else ''} has such a name.")

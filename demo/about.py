@@ -21,7 +21,7 @@ def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
     manifest = bundle.manifest
     record, method = teacher_of(manifest), method_of(manifest)
     name = teacher.name if teacher is not None else record.get("name")
-    learned = (
+    origin = (
         f"learned from <b>{escape(str(name))}</b> by {escape(method)}" if name and method else ""
     )
     failed = [a for a in manifest.artifacts if a.status == "failed"]
@@ -33,7 +33,7 @@ def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
     source = str(manifest.data.get("source", ""))
     return (
         f'<div class="md-head"><div><h1>{escape(student_name(manifest))}</h1>'
-        f'<p class="md-dim">{learned}{" on " if learned else "of "}{escape(source)}</p></div>'
+        f'<p class="md-dim">{origin}{" on " if origin else "of "}{escape(source)}</p></div>'
         f'<div class="md-state">{state}{TOGGLE}</div></div>'
     )
 

@@ -127,8 +127,8 @@ def _row(answer: Answer, base: Answer, sizes: dict[str, int]) -> Sequence[str]:
     )
 
 
-def _agreement(compared: Sequence[Answer], base: Answer) -> tuple[str, str]:
-    different = [a.name for a in compared if a.top[0].index != base.top[0].index]
+def _agreement(artifact_answers: Sequence[Answer], base: Answer) -> tuple[str, str]:
+    different = [a.name for a in artifact_answers if a.top[0].index != base.top[0].index]
     if different:
         names = ", ".join(different)
         return f"Another answer than {base.name} from: {names}. The Proof tab says how often.", (

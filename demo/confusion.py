@@ -17,14 +17,14 @@ _SIDE = 360.0
 def confusion_picture(scores: Scores) -> str:
     """An SVG drawing; empty where no label is known."""
     counts = scores.confusion()
-    present = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    if not len(present):
+    class_indices = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    if not len(class_indices):
         return ""
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
-    classes = np.sort(sorted(present, key=lambda k: -int(wrong[k]))[:_MAX_CLASSES])
+    classes = np.sort(sorted(class_indices, key=lambda k: -int(wrong[k]))[:_MAX_CLASSES])
     caption = f"Confusion of {len(classes)} classes: rows are labels, columns what was said"
-    if len(classes) < len(present):
-        caption += f"; the {len(classes)} of {len(present)} with the most mistakes"
+    if len(classes) < len(class_indices):
+        caption += f"; the {len(classes)} of {len(class_indices)} with the most mistakes"
     names = [scores.labels[k] for k in classes]
     drawing = "".join(_drawing(counts[np.ix_(classes, classes)], names))
     margin = _margin(names)

@@ -86,10 +86,10 @@ class LoadedStudent:
     def _form(self, artifact: Artifact) -> Form:
         if artifact.status == "failed" and not self.bundle.allow_failed:
             raise MldrError(refusal(self.bundle.path, artifact))
-        opened = open_runtime(
+        unloaded = open_runtime(
             self.bundle, self._runtime, artifact.file, self._options, self._progress
         )
-        runtime = self._open.enter_context(opened)
+        runtime = self._open.enter_context(unloaded)
         form = Form(self.bundle.manifest, runtime, prove_golden(self.bundle, runtime))
         for _ in range(_WARM_UP):
             form(self.bundle.golden.inputs[:1])
@@ -97,7 +97,7 @@ class LoadedStudent:
 
     def _name(self, artifact: Artifact) -> str:
         """``int8``, ``int8 engine``; the file where two would have the same."""
-        names = [_short(listed) for listed in self.bundle.manifest.artifacts]
+        names = [_short(entry) for entry in self.bundle.manifest.artifacts]
         return _short(artifact) if names.count(_short(artifact)) == 1 else artifact.file
 
 

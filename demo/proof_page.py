@@ -140,10 +140,10 @@ def _notes(artifact: Artifact) -> Iterator[str]:
         yield f"{len(artifact.islands)} nodes stay in fp32."
     record = artifact.quantization
     if record is not None:
-        every = len(record.quantised) + len(record.excluded)
+        total = len(record.quantised) + len(record.excluded)
         yield (
             f"Scales by {record.method} from {record.calibration_images} training images; "
-            f"{len(record.quantised)} of {every} layers quantised."
+            f"{len(record.quantised)} of {total} layers quantised."
         )
 
 

@@ -91,8 +91,8 @@ def _variance(rounds: Samples, percent: float, rng: np.random.Generator) -> floa
     logs = np.stack(
         [_log_percentiles(samples, percent, rng) for samples in rounds]
     )  # [rounds, draws]
-    picked = rng.integers(0, len(rounds), (len(rounds), _DRAWS))
-    means = np.take_along_axis(logs, picked, axis=0).mean(axis=0)
+    round_draws = rng.integers(0, len(rounds), (len(rounds), _DRAWS))
+    means = np.take_along_axis(logs, round_draws, axis=0).mean(axis=0)
     return float(means.var(ddof=1)) * len(rounds) / (len(rounds) - 1)
 
 

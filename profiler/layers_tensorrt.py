@@ -41,17 +41,17 @@ def tensorrt_layers(job: LayerJob) -> tuple[list[Timed], str]:
         for images in job.inputs:
             runtime(images)
         artifact = runtime.model.artifact
-    inspected = inspector_layers(job.bundle, artifact)
+    layers = inspector_layers(job.bundle, artifact)
     note = f"TensorRT's IProfiler, mean of {job.calls} calls without CUDA graphs"
-    return rows(clock, inspected), note
+    return rows(clock, layers), note
 
 
-def rows(clock: LayerClock, inspected: dict[str, dict[str, Any]]) -> list[Timed]:
+def rows(clock: LayerClock, layers: dict[str, dict[str, Any]]) -> list[Timed]:
     """IProfiler's times with what the EngineInspector says of the layers of the same name."""
     return [
         Timed(name, kind, "", precision, 1e6 * ms)
         for name, ms in clock.milliseconds.items()
-        for kind, precision in [_described(inspected.get(name, {}))]
+        for kind, precision in [_described(layers.get(name, {}))]
     ]
 
 

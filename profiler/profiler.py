@@ -147,11 +147,11 @@ def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) ->
             f"{len(series)} series, at most {cv:.0f} % ({name}, batch {batch}): other work, "
             "changing clocks or unequal images; read medians, and let --compare judge changes"
         )
-    restless = [f"{name} batch {closed.batch}" for name, closed in series if closed.unstable]
-    if restless:
+    unstable = [f"{name} batch {closed.batch}" for name, closed in series if closed.unstable]
+    if unstable:
         yield (
             f"warm-up did not become stable within {config.warm_up_seconds:g} s in "
-            f"{len(restless)} of {len(series)} series (first: {restless[0]})"
+            f"{len(unstable)} of {len(series)} series (first: {unstable[0]})"
         )
     if len(requests.files) < _FEW_IMAGES:
         yield f"only {len(requests.files)} distinct images: caches may flatter the figures"

@@ -74,8 +74,8 @@ def compare(before: Report, after: Report) -> ReportComparison:
     ]
     if not rows:
         raise MldrError("the two reports have no file, runtime and batch size in common")
-    judged = judged_together([row.change for row in rows])
-    rows = [replace(row, change=change) for row, change in zip(rows, judged, strict=True)]
+    changes = judged_together([row.change for row in rows])
+    rows = [replace(row, change=change) for row, change in zip(rows, changes, strict=True)]
     return ReportComparison(rows, list(_notes(before, after)))
 
 
@@ -112,12 +112,12 @@ def _notes(before: Report, after: Report) -> Iterator[str]:
     ):
         if before_text != after_text:
             yield f"the {subject} differ: {before_text} and {after_text}"
-    for only, names in (
+    for report_name, names in (
         ("first", {e.name for e in before.entries} - {e.name for e in after.entries}),
         ("second", {e.name for e in after.entries} - {e.name for e in before.entries}),
     ):
         if names:
-            yield f"only in the {only}: {', '.join(sorted(names))}"
+            yield f"only in the {report_name}: {', '.join(sorted(names))}"
     if min(before.config.rounds, after.config.rounds) < LEAST_ROUNDS:
         yield f"fewer than {LEAST_ROUNDS} rounds: noise between rounds is not known"
 

@@ -150,7 +150,7 @@ class RequestCounter:
             return
         began = time.perf_counter()
 
-        async def counting(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route: Any = scope.get("route")
                 endpoint = getattr(route, "path", "(none)")
@@ -159,4 +159,4 @@ class RequestCounter:
                     self._metrics.took("total", time.perf_counter() - began)
             await send(message)
 
-        await self._app(scope, receive, counting)
+        await self._app(scope, receive, send_counted)

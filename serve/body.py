@@ -57,10 +57,10 @@ def declared_length(request: Request, limit: int) -> int:
 
     Raises RequestRefusal (413) for a declared length above ``limit``.
     """
-    stated = request.headers.get("content-length", "")
-    if not (stated.isascii() and stated.isdigit()):
+    header = request.headers.get("content-length", "")
+    if not (header.isascii() and header.isdigit()):
         return limit
-    length = int(stated[:20])
+    length = int(header[:20])
     if length > limit:
         raise RequestRefusal(
             413, "body_size", f"the body has {length} bytes, at most {limit} are taken"
@@ -116,20 +116,20 @@ class BodyDrain:
             return
         ended = any(name == b"expect" for name, _ in scope["headers"])
 
-        async def watching() -> Message:
+        async def receive_watched() -> Message:
             nonlocal ended
             message = await receive()
             ended = ended or not message.get("more_body", False)
             return message
 
-        async def draining(message: Message) -> None:
+        async def send_drained(message: Message) -> None:
             nonlocal ended
             if message["type"] == "http.response.start" and not ended and message["status"] != 408:
-                await _drain(watching)
+                await _drain(receive_watched)
                 ended = True
             await send(message)
 
-        await self._app(scope, watching, draining)
+        await self._app(scope, receive_watched, send_drained)
 
 
 async def _drain(receive: Receive) -> None:

@@ -31,7 +31,7 @@ class RetryAfter:
             return
         begun = False
 
-        async def watching(message: Message) -> None:
+        async def send_watched(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -39,7 +39,7 @@ class RetryAfter:
                     message = {**message, "headers": _retried(message.get("headers", []))}
             await send(message)
 
-        await self._app(scope, receive, watching)
+        await self._app(scope, receive, send_watched)
         if not begun:
             headers = _retried([(b"content-type", b"application/json")])
             await send({"type": "http.response.start", "status": 503, "headers": headers})
