@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import MldrError, Unavailable
 from .config import ModelConfig
 from .evaluation import MISFITS, one_line
+from .published_weights import require_published
 
 # What PyTorch and Python say of a keyword that no parameter takes, or that is given twice.
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\): \[)? ?'(\w+)'")
@@ -26,6 +27,7 @@ def build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Modul
         MldrError: an argument that the architecture does not take, or a value it refuses.
         Unavailable: timm's weights could not be fetched.
     """
+    require_published(config)
     arguments: dict[str, Any] = {"num_classes": num_classes, **config.options}
     if config.drop_path:
         arguments["drop_path_rate"] = config.drop_path

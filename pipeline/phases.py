@@ -33,6 +33,7 @@ from ..distill.teacher import load_teacher
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build import build_bundle
+from ..models.published_weights import require_published
 from .meeting import meeting, peer_threads, waiting_told
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
@@ -77,6 +78,8 @@ class Pipeline:
             raise MldrError("the recipe has no [teacher] table: give it a name")
         if not config.is_trained_here:
             return None
+        if self.space.trained("teacher") is None:
+            require_published(config.model)
         return self._train(
             "teacher", lambda phase: run.train_teacher(phase, config.model, config.training)
         )
@@ -86,9 +89,12 @@ class Pipeline:
         recipe = self.recipe
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
+        require_published(recipe.student)
         taught = needs_teacher(recipe.method)
         if taught:
             assert recipe.teacher is not None
+            if not (recipe.teacher.is_trained_here and self.space.trained("teacher")):
+                require_published(recipe.teacher.model)
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
             run.check_pair(phase, recipe.student, teacher, recipe.method, recipe.training, side)

@@ -103,6 +103,7 @@ def test_pretrained_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> Non
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no route to host")
 
+    monkeypatch.setattr("mldr_deploy.models.build.require_published", lambda _: None)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(Unavailable, match=r"weights of test_vit could not be fetched.*no route"):
         make(name="test_vit", weights="timm")
