@@ -1,4 +1,4 @@
-"""Where the command line meets the person: progress bars, and failures as one line.
+"""Progress bars on the command line, and failures as one line.
 
 rich is imported inside functions: ``mldr-deploy --help`` does without it.
 """
@@ -53,11 +53,11 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    shown = LiveProgress(console) if console.is_terminal else LineProgress(console)
+    bar = LiveProgress(console) if console.is_terminal else LineProgress(console)
     try:
-        yield shown
+        yield bar
     finally:
-        shown.finish()
+        bar.finish()
 
 
 _LINE_SECONDS = 60.0  # between two lines of one long task
@@ -72,14 +72,14 @@ class LineProgress:
 
     def start(self, name: str, total: int | None) -> None:
         self.finish()
-        self._name, self._total, self._done = name, total, 0
+        self._name, self._total, self._count = name, total, 0
         self._info: dict[str, float | str] = {}
-        self._began = self._told = time.monotonic()
+        self._began = self._line_time = time.monotonic()
 
     def advance(self, n: int = 1, **info: float | str) -> None:
-        self._done += n
+        self._count += n
         self._info |= info
-        if self._name is not None and time.monotonic() - self._told >= _LINE_SECONDS:
+        if self._name is not None and time.monotonic() - self._line_time >= _LINE_SECONDS:
             self._tell()
 
     def finish(self) -> None:
@@ -88,12 +88,12 @@ class LineProgress:
         self._name = None
 
     def _tell(self) -> None:
-        of = "" if self._total in (None, self._done) else f"/{self._total}"
-        count = f"{self._done}{of} in " if self._done or of else ""
+        of = "" if self._total in (None, self._count) else f"/{self._total}"
+        count = f"{self._count}{of} in " if self._count or of else ""
         seconds = time.monotonic() - self._began
         line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
         self.note(line.rstrip())
-        self._told = time.monotonic()
+        self._line_time = time.monotonic()
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)

@@ -59,7 +59,7 @@ def command(
     report: Path | None,
     allow_failed: bool,
     quiet: bool,
-    **chosen: Any,
+    **settings: Any,
 ) -> None:
     """Show a bundle in the browser: classify images, beside the teacher, with proof and latency.
 
@@ -73,13 +73,13 @@ def command(
     Exit code 1 when the bundle is damaged, the teacher or report belongs to another, or the port
     cannot be had; 2 when a package is missing.
     """
-    from ..demo.config import DemoConfig
+    from ..demo.demo_config import DemoConfig
     from ..demo.launch import demo
 
     with progress(quiet) as bar:
         demo(
             bundle,
-            DemoConfig(**chosen),
+            DemoConfig(**settings),
             teacher=teacher,
             report=report,
             allow_failed=allow_failed,

@@ -53,8 +53,8 @@ def _show(environment: Environment) -> None:
             rows.append((extra.name, "complete"))
     console.print(_table(("extra", "state"), rows))
     rows = [
-        (name, where or f"not in {environment.data_root}")
-        for name, where in environment.data_sets.items()
+        (name, folder or f"not in {environment.data_root}")
+        for name, folder in environment.data_sets.items()
     ]
     console.print(_table(("data set", "where"), rows))
 

@@ -60,14 +60,14 @@ class LazyGroup(click.Group):
         with reported_failures():
             return super().invoke(ctx)
 
-    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *positional: Any, **options: Any) -> Any:
         """As click's; printing cannot end the command, and its exit code stays its own."""
         if args is None:  # the process is this command's alone
             require_utf8_names()
             respect_quota()
         with dependable_streams() as outlet:
             try:
-                return super().main(args, *more, **options)
+                return super().main(args, *positional, **options)
             except SystemExit as ended:
                 lost = None if ended.code else lost_output(outlet)
                 if lost is None:

@@ -41,32 +41,32 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
     from ..models.catalogue import catalogue, matching
 
     names = matching(pattern)
-    shown: list[Listing] = []
+    listings: list[Listing] = []
     with progress(quiet=as_json) as bar:
         bar.start("looking at models", len(names))
         for listing in catalogue(names):
             if listing is not None and family in (None, listing.family):
-                shown.append(listing)
+                listings.append(listing)
             bar.advance()
-            if len(shown) == limit:
+            if len(listings) == limit:
                 break
     if as_json:
-        print(json.dumps([asdict(listing) for listing in shown], indent=2))
+        print(json.dumps([asdict(listing) for listing in listings], indent=2))
     else:
-        _show(shown, len(names), limit, family)
+        _show(listings, len(names), limit, family)
 
 
-def _show(shown: list[Listing], matched: int, limit: int, family: str | None) -> None:
+def _show(listings: list[Listing], match_count: int, limit: int, family: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
     table.add_column("family")
-    for right in ("parameters", "image"):
-        table.add_column(right, justify="right", no_wrap=True)
+    for column in ("parameters", "image"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("weights")
-    for listing in shown:
+    for listing in listings:
         table.add_row(
             listing.name + ("" if listing.stages else " (teaches only)"),
             listing.family,
@@ -76,7 +76,7 @@ def _show(shown: list[Listing], matched: int, limit: int, family: str | None) ->
         )
     console = Console(highlight=False)
     console.print(table)
-    if len(shown) == limit and matched > limit:
-        console.print(f"{matched} names match; --limit 0 shows all of them.", markup=False)
-    elif not shown:
+    if len(listings) == limit and match_count > limit:
+        console.print(f"{match_count} names match; --limit 0 shows all of them.", markup=False)
+    elif not listings:
         console.print(f"No classifier{' of this family' if family else ''} has such a name.")

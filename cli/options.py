@@ -2,7 +2,7 @@
 
 @click.command(name="distill")
 @carries_out
-def command(job: Pipeline) -> None: ...
+def command(pipeline: Pipeline) -> None: ...
 """
 
 from __future__ import annotations

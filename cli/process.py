@@ -1,4 +1,4 @@
-"""What a process of its own settles before it loads a library: file names, number of threads."""
+"""Settings of a process before it loads a library: file names, number of threads."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def respect_quota() -> None:
 
     Leaves what OMP_NUM_THREADS says already.
     """
-    here = cores()
-    if here.usable < here.bound:
-        os.environ.setdefault("OMP_NUM_THREADS", str(here.usable))
+    available = cores()
+    if available.usable < available.bound:
+        os.environ.setdefault("OMP_NUM_THREADS", str(available.usable))

@@ -105,7 +105,7 @@ def command(
     no_layers: bool,
     allow_failed: bool,
     quiet: bool,
-    **chosen: Any,
+    **settings: Any,
 ) -> None:
     """Measure what every artifact of a bundle costs on this machine, and say which to ship.
 
@@ -131,11 +131,11 @@ def command(
     from ..profiler.folder_report import profile_to
 
     with progress(quiet) as bar:
-        told = profile_to(
+        summary = profile_to(
             bundle,
             out,
-            {**chosen, "layers": not no_layers},
+            {**settings, "layers": not no_layers},
             allow_failed=allow_failed,
             progress=bar,
         )
-    print(told)
+    print(summary)

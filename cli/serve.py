@@ -179,7 +179,7 @@ def command(
     """
     from ..pipeline.engines import ready_to_serve
     from ..pipeline.validation import validated
-    from ..serve.config import ServeConfig
+    from ..serve.service_config import ServeConfig
 
     on_ray = {name: options.pop(name) for name in _ON_RAY}
     if engine == "local":
@@ -192,8 +192,8 @@ def command(
 
             serve(bundle, config, allow_failed=allow_failed, progress=bar)
         else:
-            from ..serve.ray.config import RayConfig
-            from ..serve.ray.run import serve_on_ray
+            from ..serve.ray.ray_config import RayConfig
+            from ..serve.ray.ray_service import serve_on_ray
 
             serve_on_ray(
                 bundle,

@@ -1,4 +1,4 @@
-"""Options that are short for keys of a recipe: what people look for before they know the keys."""
+"""Options that are short for keys of a recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-_GIVEN = "mldr_deploy.short_forms"  # of click's meta: key -> value
+_VALUES = "mldr_deploy.short_forms"  # of click's meta: key -> value
 _SOURCES = ("folder:", "parquet:", "csv:")
 
 
@@ -15,25 +15,25 @@ def recipe_chosen(ctx: click.Context, param: click.Parameter, value: str | None)
     """``--recipe`` as given; else `photos` for pictures of the user's own, else `digits`."""
     if value is not None:
         return value
-    return "photos" if _given(ctx).get("data.source", "").startswith(_SOURCES) else "digits"
+    return "photos" if _key_values(ctx).get("data.source", "").startswith(_SOURCES) else "digits"
 
 
 def overrides_completed(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...]:
     """``--set`` with the short forms before it."""
-    return (*(f"{key}={text}" for key, text in _given(ctx).items()), *value)
+    return (*(f"{key}={text}" for key, text in _key_values(ctx).items()), *value)
 
 
-def _given(ctx: click.Context) -> dict[str, str]:
-    given: dict[str, str] = ctx.meta.setdefault(_GIVEN, {})
-    return given
+def _key_values(ctx: click.Context) -> dict[str, str]:
+    values: dict[str, str] = ctx.meta.setdefault(_VALUES, {})
+    return values
 
 
 def _short(name: str, key: str, **settings: Any) -> Any:
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            _given(ctx)[key] = _source(str(value)) if key == "data.source" else str(value)
+            _key_values(ctx)[key] = _source(str(value)) if key == "data.source" else str(value)
 
     # Eager: before --recipe and --set, which ask what was given.
     return click.option(name, expose_value=False, is_eager=True, callback=keep, **settings)

@@ -74,7 +74,7 @@ def dependable_streams() -> Iterator[Outlet | None]:
 
 
 def lost_output(outlet: Outlet | None) -> str | None:
-    """Why what was printed did not arrive, in one line; None where it did.
+    """Why printed text did not arrive, in one line; None where it did.
 
     A reader that went away, such as `head`, had enough: nothing is lost to him.
     """

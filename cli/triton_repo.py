@@ -65,8 +65,8 @@ def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **opt
     files.
     """
     from ..bundle.reader import open_bundle
-    from ..serve.triton.config import TritonConfig
     from ..serve.triton.repository import write_repository
+    from ..serve.triton.triton_config import TritonConfig
 
     opened = open_bundle(bundle, allow_failed=allow_failed)
     for model in write_repository(opened, out, TritonConfig(**options), name):

@@ -8,7 +8,7 @@ from ..bundle.card import method_of, model_card, student_name, teacher_of
 from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
 from .html import chip, tiles
-from .teacher import Teacher
+from .loaded_teacher import LoadedTeacher
 
 TOGGLE = (
     '<button type="button" class="md-theme" aria-label="Switch between light and dark colours">'
@@ -16,12 +16,12 @@ TOGGLE = (
 )
 
 
-def header(bundle: Bundle, teacher: Teacher | None) -> str:
+def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
     """Name, origin and state of the bundle, on every tab."""
     manifest = bundle.manifest
-    known, method = teacher_of(manifest), method_of(manifest)
-    name = teacher.name if teacher is not None else known.get("name")
-    learned = (
+    record, method = teacher_of(manifest), method_of(manifest)
+    name = teacher.name if teacher is not None else record.get("name")
+    origin = (
         f"learned from <b>{escape(str(name))}</b> by {escape(method)}" if name and method else ""
     )
     failed = [a for a in manifest.artifacts if a.status == "failed"]
@@ -33,12 +33,12 @@ def header(bundle: Bundle, teacher: Teacher | None) -> str:
     source = str(manifest.data.get("source", ""))
     return (
         f'<div class="md-head"><div><h1>{escape(student_name(manifest))}</h1>'
-        f'<p class="md-dim">{learned}{" on " if learned else "of "}{escape(source)}</p></div>'
+        f'<p class="md-dim">{origin}{" on " if origin else "of "}{escape(source)}</p></div>'
         f'<div class="md-state">{state}{TOGGLE}</div></div>'
     )
 
 
-def summary(manifest: Manifest, teacher: Teacher | None) -> str:
+def summary(manifest: Manifest, teacher: LoadedTeacher | None) -> str:
     """Large figures: what the student is beside its teacher."""
     parity, first = manifest.artifacts[0].parity, manifest.artifacts[0]
     smallest = min(manifest.artifacts, key=lambda a: a.bytes)

@@ -32,23 +32,24 @@ def _parts(look: Look) -> Iterator[str]:
 
 
 def _verdict(look: Look) -> str:
-    """One sentence: what it is, whether both say so, whether it is true."""
+    """The student's label, whether the teacher agrees, and whether the label is right."""
     first = look.student.top[0]
-    said = f"<b>{escape(first.label)}</b>, says the student"
+    sentence = f"<b>{escape(first.label)}</b>, says the student"
     if look.teacher is not None:
-        theirs = look.teacher.top[0].label
-        told = "and the teacher agrees" if look.agree else f"the teacher says {escape(theirs)}"
+        label = escape(look.teacher.top[0].label)
+        agreement = "and the teacher agrees" if look.agree else f"the teacher says {label}"
         mark = "good" if look.agree else "warn"
-        said += f', <span class="md-{mark}-ink">{told}</span>'
+        sentence += f', <span class="md-{mark}-ink">{agreement}</span>'
     truth = ""
     if look.truth is not None:
         right = look.truth == first.label
         word, mark = ("right", "good") if right else ("wrong", "bad")
         truth = f'<span class="md-chip md-{mark}">{word}: it is {escape(look.truth)}</span>'
-    size = " x ".join(map(str, look.seen.shape[:2]))
-    seen = picture(look.seen, f"The image as the network sees it, {size} pixels", 72)
+    size = " x ".join(map(str, look.pixels.shape[:2]))
+    thumbnail = picture(look.pixels, f"The image as the network sees it, {size} pixels", 72)
     return (
-        f'<div class="md-verdict" role="status">{seen}<div><p class="md-said">{said}.</p>{truth}'
+        f'<div class="md-verdict" role="status">{thumbnail}<div>'
+        f'<p class="md-said">{sentence}.</p>{truth}'
         f'<p class="md-dim">The small picture is all that the network sees: {size} pixels.</p>'
         "</div></div>"
     )
@@ -56,15 +57,15 @@ def _verdict(look: Look) -> str:
 
 def _card(role: str, answer: Answer, look: Look) -> str:
     rows = "".join(_bar(p.label, p.probability, p.label == look.truth) for p in answer.top)
-    rest = 1 - sum(p.probability for p in answer.top)
-    others = len(answer.shares) - len(answer.top)
-    left = f"{others} more classes: {percent(max(rest, 0.0))} together. " if others else ""
+    remainder = percent(max(1 - sum(p.probability for p in answer.top), 0.0))
+    count = len(answer.shares) - len(answer.top)
+    summary = f"{count} more classes: {remainder} together. " if count else ""
     return (
         f'<section class="md-card" aria-label="{role}: {escape(answer.name)}">'
         f'<header><span class="md-role">{role}</span> <b>{escape(answer.name)}</b>'
         f'<span class="md-time">{milliseconds(answer.seconds)}</span></header>'
         f'<ol class="md-bars">{rows}</ol>'
-        f'<p class="md-dim">{escape(left)}{escape(answer.detail)}.</p>'
+        f'<p class="md-dim">{escape(summary)}{escape(answer.detail)}.</p>'
         "</section>"
     )
 
@@ -80,7 +81,7 @@ def _bar(label: str, probability: float, true: bool) -> str:
 
 
 def _stages(look: Look) -> str:
-    """Where the time of this one image went."""
+    """Seconds of the stages of this image."""
     seconds = (look.decode, look.preprocess, look.student.seconds)
     total = sum(seconds) or 1.0
     parts = "".join(
@@ -98,16 +99,16 @@ def _stages(look: Look) -> str:
     )
 
 
-def comparison(look: Look, sizes: dict[str, int], chosen: str) -> str:
-    """Every artifact on the same image: what changed against the one chosen, and what did not."""
-    if len(look.others) < 2:
+def comparison(look: Look, sizes: dict[str, int], artifact: str) -> str:
+    """Every artifact on the same image: what changed against ``artifact``, and what did not."""
+    if len(look.artifacts) < 2:
         return ""
-    base = next(answer for answer in look.others if answer.name == chosen)
-    rows = [_row(answer, base, sizes) for answer in look.others]
+    base = next(answer for answer in look.artifacts if answer.name == artifact)
+    rows = [_row(answer, base, sizes) for answer in look.artifacts]
     heads = ("artifact", "says", "probability", "largest change", "MB", "compute", "speed")
-    told = f"Every artifact on this image, beside {chosen}"
-    same = _same(look.others, base)
-    return table(heads, rows, told, "md-names") + notice(same[0], same[1])
+    caption = f"Every artifact on this image, beside {artifact}"
+    message, kind = _agreement(look.artifacts, base)
+    return table(heads, rows, caption, "md-names") + notice(message, kind)
 
 
 def _row(answer: Answer, base: Answer, sizes: dict[str, int]) -> Sequence[str]:
@@ -126,12 +127,12 @@ def _row(answer: Answer, base: Answer, sizes: dict[str, int]) -> Sequence[str]:
     )
 
 
-def _same(others: Sequence[Answer], base: Answer) -> tuple[str, str]:
-    different = [a.name for a in others if a.top[0].index != base.top[0].index]
+def _agreement(artifact_answers: Sequence[Answer], base: Answer) -> tuple[str, str]:
+    different = [a.name for a in artifact_answers if a.top[0].index != base.top[0].index]
     if different:
         names = ", ".join(different)
         return f"Another answer than {base.name} from: {names}. The Proof tab says how often.", (
             "warn"
         )
-    told = f"All give the same answer; only size and speed differ. Times: median of {CALLS} calls."
-    return told, "good"
+    message = "All give the same answer; only size and speed differ. Times: median of"
+    return f"{message} {CALLS} calls.", "good"

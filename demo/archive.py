@@ -1,9 +1,8 @@
 """Images of a folder upload or a zip archive, read in memory: nothing is ever unpacked to disk.
 
 Which files are looked at and which are pictures follows the rules of training data. A path inside
-an archive is a name for the table and, by its last folder, a label; it is never opened. Sizes are
-held against the limits while bytes come out, so that what an archive *says* of its sizes is not
-believed.
+an archive is a name for the table and, by its last folder, a label; it is never opened. Limits are
+checked while bytes are unpacked; the sizes that an archive states for itself are not relied on.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from ..bundle.debris import lies_in_debris
 from ..bundle.intake import Kind, judge
 from ..bundle.picture import FORMATS, HEAD
-from ..serve.refusal import Refusal
-from .config import DemoConfig
-from .uploads import too_large
+from ..serve.request_refusal import RequestRefusal
+from .demo_config import DemoConfig
+from .uploaded_image import too_large
 
 _BLOCK = 1 << 16
 _ENCRYPTED = 0x1
@@ -43,21 +42,21 @@ class Picture:
 def pictures(files: Sequence[tuple[str, Path | None]], config: DemoConfig) -> Iterator[Picture]:
     """The images in uploaded files (name, path), of which zip archives are looked into.
 
-    A path of None is a file that was too large to be uploaded. Raises Refusal for what cannot be an
-    upload at all: no image, too many, a damaged or encrypted archive, one that unpacks to more
-    than is allowed.
+    A path of None is a file that was too large to be uploaded. Raises RequestRefusal for what
+    cannot be an upload at all: no image, too many, a damaged or encrypted archive, one that unpacks
+    to more than is allowed.
     """
     count = 0
     for name, path in files:
-        for found in _within(name, path, config):
+        for picture in _within(name, path, config):
             count += 1
             if count > config.max_files:
-                raise Refusal(
+                raise RequestRefusal(
                     413, "files", f"more than {config.max_files} images: upload them in parts"
                 )
-            yield found
+            yield picture
     if not count:
-        raise Refusal(
+        raise RequestRefusal(
             400,
             "no_images",
             f"no image in the upload (taken are {', '.join(FORMATS)}, and zip archives of them)",
@@ -72,7 +71,7 @@ def _within(name: str, path: Path | None, config: DemoConfig) -> Iterator[Pictur
 
 
 def _refused(name: str, head: bytes) -> str | None:
-    """Why a file that begins with ``head`` is not read further; empty: nobody meant a picture."""
+    """Why a file that begins with ``head`` is not read further; empty: it was not meant as one."""
     verdict = judge(PurePosixPath(name.replace("\\", "/")).name, head)
     if verdict.kind is Kind.PICTURE:
         return None
@@ -94,31 +93,33 @@ def _single(name: str, path: Path | None, config: DemoConfig) -> Picture | None:
 
 
 def _unpacked(path: Path, config: DemoConfig) -> Iterator[Picture]:
-    left = config.max_unpacked
+    budget = config.max_unpacked
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 if entry.is_dir() or lies_in_debris(entry.filename):
                     continue
                 if entry.flag_bits & _ENCRYPTED:
-                    raise Refusal(400, "encrypted", "the archive has a password: pack it without")
-                found = _member(archive, entry, left, config)
-                if found is None:
+                    raise RequestRefusal(
+                        400, "encrypted", "the archive has a password: pack it without"
+                    )
+                picture = _member(archive, entry, budget, config)
+                if picture is None:
                     continue
-                left -= len(found.data)
-                if left <= 0:
+                budget -= len(picture.data)
+                if budget <= 0:
                     raise _bomb(config)
-                yield found
+                yield picture
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        told = f"the zip archive is damaged ({reason}): pack it again"
-        raise Refusal(400, "archive", told) from None
+        message = f"the zip archive is damaged ({reason}): pack it again"
+        raise RequestRefusal(400, "archive", message) from None
 
 
 def _member(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, left: int, config: DemoConfig
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: int, config: DemoConfig
 ) -> Picture | None:
-    """One file; None as in ``_single``. Raises Refusal beyond the ``left`` bytes of the archive."""
+    """One file; None as in ``_single``. Raises RequestRefusal beyond ``budget`` bytes."""
     name = entry.filename
     if _leaves(name):
         return Picture(name, problem="its path leads out of the archive: not read")
@@ -132,7 +133,7 @@ def _member(
         size += len(head)
         while block := file.read(_BLOCK):
             size += len(block)
-            if size > left:
+            if size > budget:
                 raise _bomb(config)
             if size > config.max_upload:
                 return Picture(name, problem=f"unpacks to more than {config.max_upload_mib:g} MiB")
@@ -145,8 +146,8 @@ def _leaves(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
 
 
-def _bomb(config: DemoConfig) -> Refusal:
-    return Refusal(
+def _bomb(config: DemoConfig) -> RequestRefusal:
+    return RequestRefusal(
         413,
         "unpacked",
         f"the archive unpacks to more than {config.max_unpacked_mib:g} MiB: upload it in parts",

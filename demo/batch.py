@@ -9,10 +9,10 @@ from typing import Any
 
 from ..bundle.chance import tells_top5
 from ..bundle.golden import Golden
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .archive import Picture, pictures
-from .config import DemoConfig
 from .confusion import confusion_picture
+from .demo_config import DemoConfig
 from .html import cell, notice, table, tiles
 from .look import Viewer
 from .scoring import Scores, score
@@ -20,7 +20,7 @@ from .scoring import Scores, score
 _MOST_PAIRS = 8
 
 
-class Batch:
+class BatchScorer:
     """Scores what lies in the folder ``uploads``, and writes CSV files there."""
 
     def __init__(self, viewer: Viewer, config: DemoConfig, uploads: Path) -> None:
@@ -29,13 +29,15 @@ class Batch:
     def uploaded(
         self, files: Sequence[tuple[str, str | None]], artifact: str | None
     ) -> Iterator[Scores]:
-        """(name, path) of images or zip archives. Raises Refusal and MldrError."""
+        """(name, path) of images or zip archives. Raises RequestRefusal and MldrError."""
         if not files:
-            raise Refusal(400, "no_images", "nothing is uploaded yet: choose images or a zip file")
-        found = [(name, None if path is None else Path(path)) for name, path in files]
-        return self._scored(pictures(found, self.config), artifact)
+            raise RequestRefusal(
+                400, "no_images", "nothing is uploaded yet: choose images or a zip file"
+            )
+        named_paths = [(name, None if path is None else Path(path)) for name, path in files]
+        return self._scored(pictures(named_paths, self.config), artifact)
 
-    def own(self, samples: Sequence[str], artifact: str | None) -> Iterator[Scores]:
+    def bundle_scores(self, samples: Sequence[str], artifact: str | None) -> Iterator[Scores]:
         """The bundle's own images, whose labels are known."""
         golden: Golden = self.viewer.student.bundle.golden
         labels = self.viewer.manifest.labels
@@ -45,9 +47,9 @@ class Batch:
         )
         return self._scored(named, artifact)
 
-    def _scored(self, found: Iterator[Picture], artifact: str | None) -> Iterator[Scores]:
+    def _scored(self, images: Iterator[Picture], artifact: str | None) -> Iterator[Scores]:
         form = self.viewer.form(self.viewer.named(artifact))
-        return score(found, form, self.config.max_pixels)
+        return score(images, form, self.config.max_pixels)
 
     def written(self, scores: Scores) -> str:
         """The CSV file of ``scores``."""
@@ -70,15 +72,18 @@ def batch_page(scores: Scores) -> str:
             )
         )
     if not scores.labelled:
-        told = (
+        message = (
             "No labels: put images into folders that are called like classes (cat/001.jpg) and "
             "accuracy and confusion appear here."
         )
-        return "".join([*parts, notice(told)])
+        return "".join([*parts, notice(message)])
     parts.append(confusion_picture(scores))
     mistakes = scores.mistakes()[:_MOST_PAIRS]
     if mistakes:
-        rows = [(cell(label), cell(said), cell(str(count))) for label, said, count in mistakes]
+        rows = [
+            (cell(label), cell(prediction), cell(str(count)))
+            for label, prediction, count in mistakes
+        ]
         heads = ("label", "called", "images")
         parts.append(table(heads, rows, "Most frequent mistakes", "md-names"))
     return "".join(parts)

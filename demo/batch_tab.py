@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.refusal import Refusal
-from .batch import Batch, as_json, batch_page
-from .folder import folder_button, received
+from ..serve.request_refusal import RequestRefusal
+from .batch import BatchScorer, as_json, batch_page
+from .folder_upload import folder_button, received
 from .html import notice
 from .scoring import HEADS, Scores
 
@@ -17,7 +17,7 @@ _MOST_ROWS = 2000  # in the page's table; the CSV file has all
 _USERS = 2
 
 
-def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
+def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
     """Draw the tab; the artifact is the one that the Classify tab's switch is at."""
     import gradio as gr
 
@@ -30,7 +30,9 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
                 elem_id="md-files",
             )
             folder = folder_button()
-            own = gr.Button("Use the bundle's own test images", size="md", elem_id="md-own")
+            bundle_button = gr.Button(
+                "Use the bundle's own test images", size="md", elem_id="md-own"
+            )
             csv = gr.DownloadButton(
                 "Download CSV", visible=False, size="md", variant="primary", elem_id="md-csv"
             )
@@ -40,7 +42,7 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
                 f"{tab.config.max_upload_mib:g} MiB.</p>"
             )
         with gr.Column(scale=7, min_width=300):
-            told = gr.HTML('<p class="md-empty">The result appears here.</p>', elem_id="md-batch")
+            result = gr.HTML('<p class="md-empty">The result appears here.</p>', elem_id="md-batch")
     rows = gr.Dataframe(
         headers=[*HEADS],
         interactive=False,
@@ -51,7 +53,7 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
         max_height=420,
     )
 
-    def shown(scores: Callable[[], Iterator[Scores]]) -> Iterator[Any]:
+    def progress(scores: Callable[[], Iterator[Scores]]) -> Iterator[Any]:
         try:
             last = None
             for last in scores():
@@ -63,22 +65,22 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
                 gr.update(value=tab.written(last), visible=True),
                 gr.update(value=table, visible=True),
             )
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             hidden = gr.update(visible=False)
             yield notice(f"Not taken: {error}.", "bad"), hidden, hidden
 
     def uploaded(paths: list[str] | None, name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.uploaded(_named(paths), name))
+        yield from progress(lambda: tab.uploaded(_named(paths), name))
 
     def sent(event: gr.EventData, name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.uploaded(received(event.files, tab.uploads), name))
+        yield from progress(lambda: tab.uploaded(received(event.files, tab.uploads), name))
 
     sent.__annotations__["event"] = gr.EventData  # as text, Gradio would not know it
 
     def from_bundle(name: str | None) -> Iterator[Any]:
-        yield from shown(lambda: tab.own(samples, name))
+        yield from progress(lambda: tab.bundle_scores(samples, name))
 
-    outputs = [told, csv, rows]
+    outputs = [result, csv, rows]
     quiet: dict[str, Any] = {
         "show_progress": "hidden",
         "api_visibility": "private",
@@ -86,7 +88,7 @@ def batch_tab(tab: Batch, samples: list[str], artifact: Any) -> None:
     }
     files.upload(uploaded, [files, artifact], outputs, **quiet)
     folder.sent(sent, [artifact], outputs, **quiet)
-    own.click(from_bundle, [artifact], outputs, **quiet)
+    bundle_button.click(from_bundle, [artifact], outputs, **quiet)
     _endpoint(tab, files, artifact)
 
 
@@ -94,14 +96,14 @@ def _named(paths: list[str] | None) -> list[tuple[str, str | None]]:
     return [(Path(path).name, path) for path in paths or []]
 
 
-def _endpoint(tab: Batch, files: Any, artifact: Any) -> None:
+def _endpoint(tab: BatchScorer, files: Any, artifact: Any) -> None:
     import gradio as gr
 
     def batch(paths: list[str] | None, name: str | None) -> tuple[dict[str, Any], str]:
         try:
             *_, last = tab.uploaded(_named(paths), name)
             return as_json(last), tab.written(last)
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     gr.Button(visible=False).click(

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.golden import Golden
-from .classify import EMPTY, Classify
 from .gallery import gallery
 from .html import notice
+from .image_classifier import EMPTY, ImageClassifier
 from .look import Viewer, nothing_runs
 from .pad import drawing_pad
 
 USERS = 8  # answers at a time; the models themselves are asked in turn
 
 
-def classify_tab(page: Any, tab: Classify, files: list[str]) -> Any:
+def classify_tab(page: Any, tab: ImageClassifier, files: list[str]) -> Any:
     """Draw the tab inside the Blocks ``page`` and give its artifact switch.
 
     ``files`` are the bundle's own images; the first is answered as soon as the page is there.
@@ -28,7 +28,7 @@ def classify_tab(page: Any, tab: Classify, files: list[str]) -> Any:
         with gr.Column(scale=7, min_width=300):
             artifact = _switch(tab.viewer)
             answer = gr.HTML(EMPTY, elem_id="md-answer")
-            others = gr.HTML("", elem_id="md-others")
+            comparison = gr.HTML("", elem_id="md-others")
     last = gr.State(("picture", ""))  # what is being looked at, for the switch to ask again
 
     def pictured(path: str | None, name: str | None) -> tuple[Any, ...]:
@@ -40,8 +40,8 @@ def classify_tab(page: Any, tab: Classify, files: list[str]) -> Any:
 
     drawn.__annotations__["event"] = gr.EventData  # as in _picture
 
-    def switched(seen: tuple[str, str], name: str | None) -> tuple[str, str]:
-        kind, content = seen
+    def switched(subject: tuple[str, str], name: str | None) -> tuple[str, str]:
+        kind, content = subject
         return tab.drawn(content, name) if kind == "drawing" else tab.picture(content, name)
 
     quiet: dict[str, Any] = {
@@ -49,11 +49,11 @@ def classify_tab(page: Any, tab: Classify, files: list[str]) -> Any:
         "api_visibility": "private",
         "concurrency_limit": USERS,
     }
-    image.change(pictured, [image, artifact], [answer, others, last], **quiet)
-    page.load(pictured, [image, artifact], [answer, others, last], **quiet)
-    artifact.change(switched, [last, artifact], [answer, others], **quiet)
+    image.change(pictured, [image, artifact], [answer, comparison, last], **quiet)
+    page.load(pictured, [image, artifact], [answer, comparison, last], **quiet)
+    artifact.change(switched, [last, artifact], [answer, comparison], **quiet)
     if pad is not None:
-        pad.drawn(drawn, [artifact], [answer, others, last], **quiet)
+        pad.drawn(drawn, [artifact], [answer, comparison, last], **quiet)
     _endpoint(tab, image, artifact)
     return artifact
 
@@ -63,12 +63,12 @@ def samples(golden: Golden, folder: Path) -> list[str]:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    paths = []
     for k, source in enumerate(golden.sources):
         path = folder / f"test-image-{golden.index[k]}.png"
         Image.fromarray(source if source.size else golden.pixels[k]).save(path)
-        found.append(str(path))
-    return found
+        paths.append(str(path))
+    return paths
 
 
 def upload(**options: Any) -> Any:
@@ -84,7 +84,7 @@ def upload(**options: Any) -> Any:
     return image
 
 
-def _inputs(tab: Classify, files: list[str]) -> tuple[Any, Any]:
+def _inputs(tab: ImageClassifier, files: list[str]) -> tuple[Any, Any]:
     """The picture, the bundle's own ones, and the drawing area where the classes are digits."""
     import gradio as gr
 
@@ -98,7 +98,7 @@ def _inputs(tab: Classify, files: list[str]) -> tuple[Any, Any]:
     return image, pad
 
 
-def _picture(tab: Classify, files: list[str]) -> Any:
+def _picture(tab: ImageClassifier, files: list[str]) -> Any:
     import gradio as gr
 
     image = upload(
@@ -111,13 +111,13 @@ def _picture(tab: Classify, files: list[str]) -> Any:
         alt_text="The picture to classify",
     )
     golden, labels = tab.viewer.student.bundle.golden, tab.viewer.manifest.labels
-    own = gallery([*golden.pixels], [labels[int(k)] for k in golden.label])
+    examples = gallery([*golden.pixels], [labels[int(k)] for k in golden.label])
 
-    def chosen(event: gr.EventData) -> str:
+    def file_of(event: gr.EventData) -> str:
         return files[int(event.number)]
 
-    chosen.__annotations__["event"] = gr.EventData  # as text, Gradio would not know it
-    own.chosen(chosen, None, image, show_progress="hidden", api_visibility="private")
+    file_of.__annotations__["event"] = gr.EventData  # as text, Gradio would not know it
+    examples.chosen(file_of, None, image, show_progress="hidden", api_visibility="private")
     return image
 
 
@@ -137,12 +137,12 @@ def _switch(viewer: Viewer) -> Any:
     if not student.forms:
         gr.HTML(notice(nothing_runs(student), "bad"))
     elif student.left_out:
-        reasons = "; ".join(f"{name}: {why}" for name, why in student.left_out.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in student.left_out.items())
         gr.HTML(notice(f"Not run here: {reasons}"))
     return artifact
 
 
-def _endpoint(tab: Classify, image: Any, artifact: Any) -> None:
+def _endpoint(tab: ImageClassifier, image: Any, artifact: Any) -> None:
     import gradio as gr
 
     def classify(path: str | None, name: str | None) -> dict[str, Any]:

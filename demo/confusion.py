@@ -9,7 +9,7 @@ import numpy as np
 
 from .scoring import Scores
 
-_MOST = 30  # classes in the picture; of more, those with the most mistakes
+_MAX_CLASSES = 30  # classes in the picture; of more, those with the most mistakes
 _NUMBERS = 15  # up to so many classes the counts are written
 _SIDE = 360.0
 
@@ -17,21 +17,21 @@ _SIDE = 360.0
 def confusion_picture(scores: Scores) -> str:
     """An SVG drawing; empty where no label is known."""
     counts = scores.confusion()
-    present = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    if not len(present):
+    class_indices = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    if not len(class_indices):
         return ""
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
-    shown = np.sort(sorted(present, key=lambda k: -int(wrong[k]))[:_MOST])
-    told = f"Confusion of {len(shown)} classes: rows are labels, columns what was said"
-    if len(shown) < len(present):
-        told += f"; the {len(shown)} of {len(present)} with the most mistakes"
-    names = [scores.labels[k] for k in shown]
-    drawing = "".join(_drawing(counts[np.ix_(shown, shown)], names))
+    classes = np.sort(sorted(class_indices, key=lambda k: -int(wrong[k]))[:_MAX_CLASSES])
+    caption = f"Confusion of {len(classes)} classes: rows are labels, columns what was said"
+    if len(classes) < len(class_indices):
+        caption += f"; the {len(classes)} of {len(class_indices)} with the most mistakes"
+    names = [scores.labels[k] for k in classes]
+    drawing = "".join(_drawing(counts[np.ix_(classes, classes)], names))
     margin = _margin(names)
     size = f"0 0 {margin + _SIDE + 2:.0f} {margin + _SIDE + 2:.0f}"
     return (
         f'<figure class="md-figure"><svg class="md-confusion" viewBox="{size}" role="img" '
-        f'aria-label="{escape(told)}">{drawing}</svg><figcaption>{escape(told)}.</figcaption>'
+        f'aria-label="{escape(caption)}">{drawing}</svg><figcaption>{escape(caption)}.</figcaption>'
         "</figure>"
     )
 
@@ -46,17 +46,17 @@ def _drawing(counts: np.ndarray, names: list[str]) -> Iterator[str]:
     size = min(12.0, 0.62 * step)
     for row, name in enumerate(names):
         short = escape(name if len(name) <= 16 else f"{name[:15]}…")
-        at = margin + (row + 0.5) * step
-        place = f'x="{margin - 6:.1f}" y="{at + size / 3:.1f}" text-anchor="end"'
+        middle = margin + (row + 0.5) * step
+        place = f'x="{margin - 6:.1f}" y="{middle + size / 3:.1f}" text-anchor="end"'
         yield f'<text {place} font-size="{size:.1f}">{short}</text>'
-        turn = f'transform="translate({at + size / 3:.1f} {margin - 6:.1f}) rotate(-90)"'
+        turn = f'transform="translate({middle + size / 3:.1f} {margin - 6:.1f}) rotate(-90)"'
         yield f'<text {turn} font-size="{size:.1f}">{short}</text>'
-        for column, other in enumerate(names):
+        for column, prediction in enumerate(names):
             count = int(counts[row, column])
             kind = "md-hit" if row == column else "md-miss"
             opacity = 0.0 if not count else 0.15 + 0.85 * count / int(totals[row, 0])
             x, y = margin + column * step, margin + row * step
-            tip = escape(f"{name} called {other}: {count}")
+            tip = escape(f"{name} called {prediction}: {count}")
             yield (
                 f'<rect class="md-cell" x="{x:.1f}" y="{y:.1f}" width="{step:.1f}" '
                 f'height="{step:.1f}"><title>{tip}</title></rect>'

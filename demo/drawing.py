@@ -1,9 +1,9 @@
-"""A digit drawn in the browser -> an image like those that the student was taught on.
+"""A digit drawn in the browser -> an image like those that the student was trained on.
 
 The scans of ``digits`` were made so: a written digit was fitted into 32 x 32 points, black or
 white, and the points of every 4 x 4 block were counted, which leaves 8 x 8 values (UCI, "Optical
-Recognition of Handwritten Digits"). The same is done here, or the student would be asked about
-pictures of another kind.
+Recognition of Handwritten Digits"). The same is done here, so that drawings look like the
+student's training images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ..bundle.manifest import Manifest
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from ..serve.uploads import open_image
 
 SIDE = 32
@@ -35,12 +35,14 @@ def draws(manifest: Manifest) -> bool:
 def scanned(drawing: Image.Image) -> Image.Image:
     """White strokes on black, any size -> an RGB image as the data set has them.
 
-    Raises Refusal (400) where nothing is drawn.
+    Raises RequestRefusal (400) where nothing is drawn.
     """
     ink = np.asarray(drawing.convert("L")) >= _INK
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if not len(rows):
-        raise Refusal(400, "empty", "nothing is drawn yet: draw a digit with mouse or finger")
+        raise RequestRefusal(
+            400, "empty", "nothing is drawn yet: draw a digit with mouse or finger"
+        )
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     fitted = _inked(_fitted(Image.fromarray(ink[box[1] : box[3], box[0] : box[2]])))
     blocks = fitted.reshape(SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK).sum((1, 3))
@@ -71,13 +73,13 @@ def _fitted(digit: Image.Image) -> NDArray[np.bool_]:
 
 
 def decoded(url: str, most_bytes: int, most_pixels: int) -> Image.Image:
-    """The picture in a canvas's data URL. Raises Refusal."""
+    """The picture in a canvas's data URL. Raises RequestRefusal."""
     if not url.startswith(_PREFIX):
-        raise Refusal(400, "drawing", "the drawing is not a PNG data URL")
+        raise RequestRefusal(400, "drawing", "the drawing is not a PNG data URL")
     if len(url) > most_bytes:
-        raise Refusal(413, "body_size", f"the drawing has more than {most_bytes} bytes")
+        raise RequestRefusal(413, "body_size", f"the drawing has more than {most_bytes} bytes")
     try:
         data = base64.b64decode(url.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(400, "drawing", "the drawing is not a PNG data URL") from None
+        raise RequestRefusal(400, "drawing", "the drawing is not a PNG data URL") from None
     return open_image(data, most_pixels)

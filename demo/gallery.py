@@ -25,9 +25,9 @@ def gallery(images: Sequence[Pixels], labels: Sequence[str]) -> Any:
         f'aria-label="Test image {k + 1}: {escape(label)}">{picture(pixels, "", 64)}</button>'
         for k, (pixels, label) in enumerate(zip(images, labels, strict=True))
     )
-    told = "Images of the test split, which training never saw:"
+    caption = "Images of the test split, which training never saw:"
     return gradio.HTML(
-        f'<p class="md-dim">{told}</p><div class="md-gallery">{buttons}</div>',
+        f'<p class="md-dim">{caption}</p><div class="md-gallery">{buttons}</div>',
         js_on_load=_SCRIPT,
         elem_id="md-examples",
     )

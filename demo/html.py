@@ -49,10 +49,10 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
 
 def tiles(items: Iterable[tuple[str, str]]) -> str:
     """Large figures, each with the words that say what it is."""
-    shown = "".join(
+    content = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in items
     )
-    return f'<div class="md-tiles">{shown}</div>'
+    return f'<div class="md-tiles">{content}</div>'
 
 
 def picture(pixels: Pixels, words: str, side: int) -> str:

@@ -12,10 +12,10 @@ from ..errors import Unavailable
 from ..runtimes.choose import require_name
 from ..runtimes.runtime import RuntimeOptions
 from ..serve.server import listen, run_app, url_of
-from .config import HOST, DemoConfig
-from .latency import found_report
-from .student import Student
-from .teacher import load_teacher, trained_folder
+from .demo_config import HOST, DemoConfig
+from .latency_page import found_report
+from .loaded_student import LoadedStudent
+from .loaded_teacher import load_teacher, trained_folder
 
 _GRACE = 2  # seconds; open pages hold a connection each and would else delay the end
 
@@ -43,23 +43,23 @@ def demo(
     if not allow_failed:
         require_better_than_chance(bundle)
         bundle = type(bundle)(bundle.path, bundle.manifest)
-    found = found_report(bundle, report)
+    latency_report = found_report(bundle, report)
     folder_of_teacher = None if teacher is None else trained_folder(teacher)
     options = RuntimeOptions(threads=config.threads)
     with (
         listen(HOST, config.port) as listening,  # before anything slow, to fail early
         tempfile.TemporaryDirectory(prefix="mldr-demo-") as folder,
-        Student(bundle, config.runtime, options, progress) as student,
+        LoadedStudent(bundle, config.runtime, options, progress) as student,
     ):
-        taught = None
+        loaded_teacher = None
         if folder_of_teacher is not None:
-            taught = load_teacher(folder_of_teacher, bundle, options)
-        from .app import Stage, create_app, offline
+            loaded_teacher = load_teacher(folder_of_teacher, bundle, options)
+        from .demo_page import PageContent, create_app, offline
 
         offline(Path(folder))
-        stage = Stage(bundle, student, taught, found, config, Path(folder))
+        content = PageContent(bundle, student, loaded_teacher, latency_report, config, Path(folder))
         progress.start("page", None)
-        app = create_app(stage)
+        app = create_app(content)
         progress.finish()
         progress.note(f"open {url_of(listening)} in a browser (Ctrl-C stops)")
         run_app(app, listening, _GRACE)

@@ -12,15 +12,15 @@ from PIL import Image
 from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels
 from ..errors import MldrError
 from ..serve.shares import probabilities
-from .student import Form, Student
-from .teacher import Teacher
+from .loaded_student import Form, LoadedStudent
+from .loaded_teacher import LoadedTeacher
 
 TOP = 5
 CALLS = 7  # of each artifact, for the comparison
 
 
 @dataclass(frozen=True)
-class Prediction:
+class RankedLabel:
     """A class and its probability, 0 to 1: the softmax over the temperature."""
 
     label: str
@@ -34,7 +34,7 @@ class Answer:
 
     name: str  # of the model or the artifact
     detail: str  # what runs it
-    top: list[Prediction]
+    top: list[RankedLabel]
     shares: Floats  # [C]
     seconds: float  # compute
 
@@ -43,13 +43,13 @@ class Answer:
 class Look:
     """One image, answered."""
 
-    seen: Pixels  # [H, W, 3] after resize and crop: what the network is given
+    pixels: Pixels  # [H, W, 3] after resize and crop: what the network is given
     student: Answer
     teacher: Answer | None
     truth: str | None  # label of a known image
     decode: float  # seconds
     preprocess: float
-    others: list[Answer] = field(default_factory=list)  # every artifact, for the comparison
+    artifacts: list[Answer] = field(default_factory=list)  # every artifact, for the comparison
 
     @property
     def agree(self) -> bool | None:
@@ -62,7 +62,7 @@ class Look:
 class Viewer:
     """Answers images with the models that are loaded."""
 
-    def __init__(self, student: Student, teacher: Teacher | None) -> None:
+    def __init__(self, student: LoadedStudent, teacher: LoadedTeacher | None) -> None:
         self.student, self.teacher = student, teacher
         self.manifest = student.bundle.manifest
         golden = student.bundle.golden
@@ -89,22 +89,22 @@ class Viewer:
     def look(self, image: Image.Image, name: str, decode: float, *, compare: bool = False) -> Look:
         """Answer the upright RGB ``image`` with the artifact ``name``; ``compare`` asks all others.
 
-        Raises MldrError for an artifact that is not there, Refusal for a model without a finite
-        answer.
+        Raises MldrError for an artifact that is not there, RequestRefusal for a model without a
+        finite answer.
         """
         form = self.form(name)
         began = time.perf_counter()
-        seen = to_pixels(image, self.manifest.preprocessing)
-        inputs = normalise(seen[None], self.manifest.preprocessing)
+        pixels = to_pixels(image, self.manifest.preprocessing)
+        inputs = normalise(pixels[None], self.manifest.preprocessing)
         prepared = time.perf_counter() - began
         return Look(
-            seen=seen,
+            pixels=pixels,
             student=self._answer(name, form, inputs),
-            teacher=self._taught(image),
+            teacher=self._teacher_answer(image),
             truth=self._truth.get(_key(np.asarray(image))),
             decode=decode,
             preprocess=prepared,
-            others=self.compare(inputs) if compare else [],
+            artifacts=self.compare(inputs) if compare else [],
         )
 
     def compare(self, inputs: Floats) -> list[Answer]:
@@ -114,7 +114,7 @@ class Viewer:
             for _ in range(CALLS)
         ]
         return [
-            replace(last, seconds=statistics.median(one[name].seconds for one in rounds))
+            replace(last, seconds=statistics.median(answers[name].seconds for answers in rounds))
             for name, last in rounds[-1].items()
         ]
 
@@ -124,7 +124,7 @@ class Viewer:
         shares = probabilities(logits[0], self.manifest.temperature)
         return self._answered(name, detail, shares, seconds)
 
-    def _taught(self, image: Image.Image) -> Answer | None:
+    def _teacher_answer(self, image: Image.Image) -> Answer | None:
         teacher = self.teacher
         if teacher is None:
             return None
@@ -136,11 +136,11 @@ class Viewer:
     def _answered(self, name: str, detail: str, shares: Floats, seconds: float) -> Answer:
         labels = self.manifest.labels
         order = (-shares).argsort(kind="stable")[:TOP]
-        top = [Prediction(labels[k], int(k), float(shares[k])) for k in order]
+        top = [RankedLabel(labels[k], int(k), float(shares[k])) for k in order]
         return Answer(name, detail, top, shares, seconds)
 
 
-def nothing_runs(student: Student) -> str:
+def nothing_runs(student: LoadedStudent) -> str:
     """Why no artifact is there, in one line."""
     return next(iter(student.left_out.values()), "the bundle holds no artifact")
 

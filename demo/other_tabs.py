@@ -10,15 +10,15 @@ from ..errors import MldrError
 from ..profiler.markdown import markdown
 from ..profiler.report import Report
 from .about import card, card_without_pictures, summary
-from .config import DemoConfig
+from .demo_config import DemoConfig
 from .html import notice
-from .latency import latency_page, measured_here
-from .proof import proof_page
-from .student import Student
-from .teacher import Teacher
+from .latency_page import latency_page, measured_here
+from .loaded_student import LoadedStudent
+from .loaded_teacher import LoadedTeacher
+from .proof_page import proof_page
 
 
-def proof_tab(student: Student) -> None:
+def proof_tab(student: LoadedStudent) -> None:
     """The parity proofs of the manifest."""
     import gradio as gr
     from gradio.events import api
@@ -59,29 +59,29 @@ def latency_tab(bundle: Bundle, config: DemoConfig, report: Report | None) -> No
             '<p class="md-dim">Some seconds: every artifact on the bundle\'s own images, one at a '
             "time and eight at a time. Other users of this page wait or slow it down.</p>"
         )
-    shown = gr.HTML(latency_page(report, bundle), elem_id="md-latency")
-    alone = threading.Lock()
+    page = gr.HTML(latency_page(report, bundle), elem_id="md-latency")
+    clock_lock = threading.Lock()
 
     def measured(progress: Any) -> Report:
-        with alone:
+        with clock_lock:
             return measured_here(bundle, config.runtime, config.threads, progress)
 
     def measured_page(progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         try:
-            return latency_page(measured(_Shown(progress)), bundle)
+            return latency_page(measured(PageProgress(progress)), bundle)
         except MldrError as error:
             return notice(str(error), "bad")
 
     def measure() -> str:
         try:
-            return markdown(measured(_Shown(None)))
+            return markdown(measured(PageProgress(None)))
         except MldrError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     button.click(
         measured_page,
         None,
-        shown,
+        page,
         api_visibility="private",
         concurrency_limit=1,
         concurrency_id="clock",
@@ -95,7 +95,7 @@ def latency_tab(bundle: Bundle, config: DemoConfig, report: Report | None) -> No
     )
 
 
-def about_tab(bundle: Bundle, teacher: Teacher | None) -> None:
+def about_tab(bundle: Bundle, teacher: LoadedTeacher | None) -> None:
     """Figures and the model card."""
     import gradio as gr
     from gradio.events import api
@@ -109,18 +109,18 @@ def about_tab(bundle: Bundle, teacher: Teacher | None) -> None:
     api(about, api_name="about", api_description="The model card, Markdown.")
 
 
-class _Shown:
+class PageProgress:
     """``bundle.progress.Progress`` on the page's own bar."""
 
     def __init__(self, bar: Any) -> None:
-        self._bar, self._name, self._done, self._total = bar, "", 0, 0
+        self._bar, self._name, self._count, self._total = bar, "", 0, 0
 
     def start(self, name: str, total: int | None) -> None:
-        self._name, self._total, self._done = name, total or 0, 0
+        self._name, self._total, self._count = name, total or 0, 0
         self._tell(name)
 
     def advance(self, n: int = 1, **info: float | str) -> None:
-        self._done += n
+        self._count += n
         self._tell("  ".join(f"{key} {value}" for key, value in info.items()) or self._name)
 
     def finish(self) -> None:
@@ -131,4 +131,4 @@ class _Shown:
 
     def _tell(self, text: str) -> None:
         if self._bar is not None:
-            self._bar((self._done, self._total) if self._total else None, desc=text)
+            self._bar((self._count, self._total) if self._total else None, desc=text)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from ..bundle.preprocess import Floats, normalise, to_pixels
 from ..errors import MldrError
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from ..serve.shares import probabilities
 from ..serve.uploads import open_image
 from .archive import Picture
-from .student import Form
+from .loaded_student import Form
 
 HEADS = ("file", "says", "probability", "label", "right", "problem")
 _BATCH = 32
@@ -32,7 +32,7 @@ class Row:
     """One image's result; ``problem`` where there is none."""
 
     name: str
-    said: int | None = None
+    predicted: int | None = None
     probability: float = 0.0
     top: tuple[int, ...] = ()
     label: int | None = None
@@ -50,7 +50,7 @@ class Scores:
     @property
     def answered(self) -> list[Row]:
         """Rows with an answer."""
-        return [row for row in self.rows if row.said is not None]
+        return [row for row in self.rows if row.predicted is not None]
 
     @property
     def labelled(self) -> list[Row]:
@@ -59,16 +59,16 @@ class Scores:
 
     def top(self, k: int) -> float | None:
         """Per cent of labelled images whose label is among the first k; None without any."""
-        known = self.labelled
-        if not known:
+        labelled = self.labelled
+        if not labelled:
             return None
-        return 100 * sum(row.label in row.top[:k] for row in known) / len(known)
+        return 100 * sum(row.label in row.top[:k] for row in labelled) / len(labelled)
 
     def confusion(self) -> NDArray[np.int64]:
         """Counts [C, C]: row the label, column what was said."""
         counts = np.zeros((len(self.labels),) * 2, np.int64)
         for row in self.labelled:
-            counts[row.label, row.said] += 1
+            counts[row.label, row.predicted] += 1
         return counts
 
     def mistakes(self) -> list[tuple[str, str, int]]:
@@ -76,19 +76,19 @@ class Scores:
         counts = self.confusion()
         np.fill_diagonal(counts, 0)
         pairs = np.argwhere(counts)
-        found = [(self.labels[a], self.labels[b], int(counts[a, b])) for a, b in pairs]
-        return sorted(found, key=lambda pair: -pair[2])
+        mistakes = [(self.labels[a], self.labels[b], int(counts[a, b])) for a, b in pairs]
+        return sorted(mistakes, key=lambda pair: -pair[2])
 
     def cells(self) -> Iterator[list[str]]:
         """The rows as text, in the order of HEADS."""
         for row in self.rows:
-            said = "" if row.said is None else self.labels[row.said]
+            prediction = "" if row.predicted is None else self.labels[row.predicted]
             label = "" if row.label is None else self.labels[row.label]
             right = ""
-            if row.said is not None and row.label is not None:
-                right = "yes" if row.said == row.label else "no"
-            shown = "" if row.said is None else f"{row.probability:.4f}"
-            yield [row.name, said, shown, label, right, row.problem]
+            if row.predicted is not None and row.label is not None:
+                right = "yes" if row.predicted == row.label else "no"
+            probability = "" if row.predicted is None else f"{row.probability:.4f}"
+            yield [row.name, prediction, probability, label, right, row.problem]
 
     def csv(self) -> str:
         """The table as a file for spreadsheets, in which no name can act as a formula."""
@@ -101,20 +101,20 @@ class Scores:
 
 
 def score(
-    found: Iterable[Picture], form: Form, most_pixels: int, batch: int = _BATCH
+    pictures: Iterable[Picture], form: Form, most_pixels: int, batch: int = _BATCH
 ) -> Iterator[Scores]:
-    """Answer the images in batches; after each, the scores so far. Raises what ``found`` raises."""
+    """Answer the images in batches; after each, the scores so far. Raises as ``pictures`` does."""
     manifest = form.manifest
     names = (unicodedata.normalize("NFC", label) for label in manifest.labels)
     index = {name: k for k, name in enumerate(names)}
     scores = Scores(manifest.labels)
     waiting: list[tuple[int, Floats]] = []
     size = max(1, min(batch, manifest.max_batch))
-    for picture in found:
+    for picture in pictures:
         label = index.get(picture.folder)
         try:
             inputs = _inputs(picture, form, most_pixels)
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             scores.rows.append(Row(picture.name, label=label, problem=str(error)))
             continue
         waiting.append((len(scores.rows), inputs))
@@ -139,11 +139,11 @@ def _compute(scores: Scores, waiting: list[tuple[int, Floats]], form: Form) -> N
     logits, seconds = form(np.concatenate([inputs for _, inputs in waiting]))
     scores.seconds += seconds
     temperature = form.manifest.temperature
-    for (place, _), one in zip(waiting, logits, strict=True):
+    for (place, _), row_logits in zip(waiting, logits, strict=True):
         row = scores.rows[place]
         try:
-            shares = probabilities(one, temperature)
-        except Refusal as error:
+            shares = probabilities(row_logits, temperature)
+        except RequestRefusal as error:
             scores.rows[place] = Row(row.name, label=row.label, problem=str(error))
             continue
         top = tuple(int(k) for k in (-shares).argsort(kind="stable")[:5])

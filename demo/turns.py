@@ -10,7 +10,7 @@ from ..runtimes.runtime import Runtime
 
 
 class Turns:
-    """A runtime serves one thread at a time, so callers take turns, and learn what theirs took."""
+    """A runtime serves one thread at a time: callers take turns. A call returns its seconds too."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime

@@ -5,7 +5,7 @@ are what repeats. The statistic is the mean over rounds of the logarithm of a ro
 Its standard error comes from a bootstrap on two levels: rounds are drawn with replacement, and in
 each drawn round the percentile of a resample of its samples. That percentile is drawn exactly
 without resampling: the k-th smallest of n draws from n sorted samples is the sample at position
-floor(n U), U ~ Beta(k, n - k + 1). As so few rounds understate the error, it is widened by
+floor(n U), U ~ Beta(k, n - k + 1). Few rounds understate the error, so it is widened by
 sqrt(r / (r - 1)) a side, and the interval is Student's with the rounds' degrees of freedom.
 """
 
@@ -32,7 +32,7 @@ Verdict = Literal["faster", "slower", "noise"]
 
 @dataclass(frozen=True)
 class Change:
-    """B beside A; ``verdict`` None: too few rounds to tell."""
+    """How a percentile changed from A to B; ``verdict`` None: too few rounds to tell."""
 
     before: float  # ns: the percentile, geometric mean over rounds
     after: float
@@ -45,16 +45,18 @@ class Change:
 
 def changed(before: Samples, after: Samples, percent: float, seed: int = 0) -> Change:
     """Compare a percentile of two series, each a list of rounds of samples."""
-    ours, theirs = _mean_log(before, percent), _mean_log(after, percent)
-    ratio = math.exp(theirs - ours)
+    before_log, after_log = _mean_log(before, percent), _mean_log(after, percent)
+    ratio = math.exp(after_log - before_log)
     if min(len(before), len(after)) < LEAST_ROUNDS:
-        return Change(math.exp(ours), math.exp(theirs), ratio, math.nan, math.nan, math.nan, None)
+        return Change(
+            math.exp(before_log), math.exp(after_log), ratio, math.nan, math.nan, math.nan, None
+        )
     rng = np.random.default_rng(seed)
     error = math.sqrt(_variance(before, percent, rng) + _variance(after, percent, rng))
     half, p = _student(math.log(ratio), error, len(before) + len(after) - 2)
     low, high = ratio * math.exp(-half), ratio * math.exp(half)
     verdict = _verdict(ratio) if p < 1 - LEVEL else "noise"
-    return Change(math.exp(ours), math.exp(theirs), ratio, low, high, p, verdict)
+    return Change(math.exp(before_log), math.exp(after_log), ratio, low, high, p, verdict)
 
 
 def judged_together(changes: Sequence[Change]) -> list[Change]:
@@ -63,14 +65,14 @@ def judged_together(changes: Sequence[Change]) -> list[Change]:
     Benjamini and Hochberg's procedure; without it, a report of 100 figures would always differ from
     its twin in one.
     """
-    known = sorted(one.p for one in changes if one.verdict is not None)
-    allowed = (1 - LEVEL) / max(len(known), 1)
-    limit = max((p for k, p in enumerate(known, 1) if p <= k * allowed), default=None)
+    p_values = sorted(change.p for change in changes if change.verdict is not None)
+    allowed = (1 - LEVEL) / max(len(p_values), 1)
+    limit = max((p for k, p in enumerate(p_values, 1) if p <= k * allowed), default=None)
     return [
-        one
-        if one.verdict is None or (limit is not None and one.p <= limit)
-        else replace(one, verdict="noise")
-        for one in changes
+        change
+        if change.verdict is None or (limit is not None and change.p <= limit)
+        else replace(change, verdict="noise")
+        for change in changes
     ]
 
 
@@ -81,14 +83,16 @@ def _verdict(ratio: float) -> Verdict:
 
 
 def _mean_log(rounds: Samples, percent: float) -> float:
-    return sum(math.log(nearest_rank(one, percent)) for one in rounds) / len(rounds)
+    return sum(math.log(nearest_rank(samples, percent)) for samples in rounds) / len(rounds)
 
 
 def _variance(rounds: Samples, percent: float, rng: np.random.Generator) -> float:
     """Of ``_mean_log``, by the bootstrap on two levels, corrected for the number of rounds."""
-    logs = np.stack([_log_percentiles(one, percent, rng) for one in rounds])  # [rounds, draws]
-    picked = rng.integers(0, len(rounds), (len(rounds), _DRAWS))
-    means = np.take_along_axis(logs, picked, axis=0).mean(axis=0)
+    logs = np.stack(
+        [_log_percentiles(samples, percent, rng) for samples in rounds]
+    )  # [rounds, draws]
+    round_draws = rng.integers(0, len(rounds), (len(rounds), _DRAWS))
+    means = np.take_along_axis(logs, round_draws, axis=0).mean(axis=0)
     return float(means.var(ddof=1)) * len(rounds) / (len(rounds) - 1)
 
 
@@ -99,8 +103,8 @@ def _log_percentiles(
     count = len(ordered)
     k = rank(count, percent) + 1
     position = np.floor(count * rng.beta(k, count - k + 1, _DRAWS)).astype(np.int64)
-    found: NDArray[np.float64] = np.log(ordered[np.minimum(position, count - 1)])
-    return found
+    logs: NDArray[np.float64] = np.log(ordered[np.minimum(position, count - 1)])
+    return logs
 
 
 def _student(effect: float, error: float, freedom: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ SPIN = 300_000  # ns before an arrival at which sleeping ends: sleep() wakes up 
 class Clock(Protocol):
     """Time in nanoseconds from an arbitrary beginning."""
 
-    def now(self) -> int:
+    def time_ns(self) -> int:
         """The time, monotonic."""
 
     def wait_until(self, moment: int) -> None:
@@ -21,12 +21,12 @@ class Clock(Protocol):
 class WallClock:
     """The machine's monotonic clock of highest resolution."""
 
-    now = staticmethod(time.perf_counter_ns)
+    time_ns = staticmethod(time.perf_counter_ns)
 
     def wait_until(self, moment: int) -> None:
         """Sleep, then spin for the last stretch."""
-        left = moment - time.perf_counter_ns()
-        if left > SPIN:
-            time.sleep((left - SPIN) / 1e9)
+        remaining = moment - time.perf_counter_ns()
+        if remaining > SPIN:
+            time.sleep((remaining - SPIN) / 1e9)
         while time.perf_counter_ns() < moment:
             pass

@@ -23,7 +23,7 @@ Call = Callable[[int], Marks]
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """What it took until the latency no longer changed; ``stable`` False: it was given up."""
+    """Calls and time of a warm-up; ``stable`` False: the time was over before it ended."""
 
     calls: int
     seconds: float
@@ -32,15 +32,15 @@ class WarmedUp:
 
 def calls_of(runtime: Runtime, requests: Requests, batch: int, clock: Clock) -> Call:
     """``call(k)`` answers request number ``k`` of that batch size."""
-    now = clock.now
-    return lambda k: request(runtime, requests(k, batch), now)
+    time_ns = clock.time_ns
+    return lambda k: request(runtime, requests(k, batch), time_ns)
 
 
 def warm_up(call: Call, limit_seconds: float) -> WarmedUp:
     """Call until the latency stops falling, or the time is over.
 
     It has stopped when two windows in a row have no median more than 2.5 % under the lowest before
-    them. Noise moves medians up and down, warming up only down: so a busy machine ends it too.
+    them. Noise moves medians up and down, warming up only down; so it ends on a busy machine too.
     """
     medians: list[float] = []
     calls, spent = 0, 0
@@ -64,12 +64,12 @@ def measure(call: Call, seconds: float, iterations: int, first: int = 0) -> NDAr
 
     ``first`` numbers the first request, so that rounds go on with other images.
     """
-    taken: list[Marks] = []
-    append, k = taken.append, first
+    marks: list[Marks] = []
+    append, k = marks.append, first
     until = None
-    while until is None or taken[-1][-1] < until or len(taken) < iterations:
+    while until is None or marks[-1][-1] < until or len(marks) < iterations:
         append(call(k))
         k += 1
         if until is None:
-            until = taken[0][0] + int(1e9 * seconds)
-    return np.array(taken, np.int64)
+            until = marks[0][0] + int(1e9 * seconds)
+    return np.array(marks, np.int64)

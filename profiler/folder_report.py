@@ -1,4 +1,4 @@
-"""What `mldr-deploy profile` carries out: options to a report on disk."""
+"""The work of `mldr-deploy profile`: from options to a report on disk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ..bundle.atomic import require_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .config import ProfileConfig
 from .markdown import markdown
+from .profile_config import ProfileConfig
 from .profiler import profile
 from .report import FILE
 from .report_files import PAGE, write_report
@@ -20,18 +20,18 @@ from .report_files import PAGE, write_report
 def profile_to(
     bundle: Path,
     out: Path,
-    chosen: dict[str, Any],
+    settings: dict[str, Any],
     *,
     allow_failed: bool,
     progress: Progress,
 ) -> str:
     """Profile ``bundle``, write the report into ``out`` and return its summary."""
     try:
-        config = ProfileConfig(**chosen)
+        config = ProfileConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MldrError(f"{where}: {first['msg']} (got {first['input']!r})") from None
+        location = ".".join(str(part) for part in first["loc"])
+        raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None
     require_folder(out, replaces=FILE)
     report = profile(bundle, config, allow_failed=allow_failed, progress=progress)
     write_report(report, out)

@@ -1,4 +1,4 @@
-"""What a way of timing layers is given, and what it returns."""
+"""Input and output of the collectors of layer times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerJob:
-    """What a way of timing layers is given."""
+    """An artifact in a runtime, and the number of calls whose layers are timed."""
 
     kind: RuntimeKind
     bundle: Bundle

@@ -23,7 +23,7 @@ COLLECTORS: dict[str, Collector] = {
 
 @dataclass(frozen=True)
 class Layers:
-    """Rows, longest first, and how they came about."""
+    """Layers, longest first, and a note on how they were timed."""
 
     rows: list[Layer]
     note: str
@@ -35,17 +35,17 @@ def layers_of(job: LayerJob) -> Layers:
     if collect is None:
         return Layers([], f"{job.kind.name} tells no time per layer here")
     try:
-        timed, how = collect(job)
+        timed, note = collect(job)
     except MldrError as error:
         return Layers([], f"not measured: {error}")
-    return Layers(table(timed, job.calls), how)
+    return Layers(table(timed, job.calls), note)
 
 
 def table(timed: Iterable[Timed], calls: int) -> list[Layer]:
     """Sums over ``calls`` calls as rows, longest first."""
     spent: dict[tuple[str, str, str, str], float] = defaultdict(float)
-    for one in timed:
-        spent[one[:4]] += one.nanoseconds
+    for layer in timed:
+        spent[layer[:4]] += layer.nanoseconds
     total = sum(spent.values()) or 1.0
     rows = [
         Layer(

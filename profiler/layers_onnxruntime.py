@@ -24,16 +24,16 @@ def onnxruntime_layers(job: LayerJob) -> tuple[list[Timed], str]:
         options = job.options.model_copy(update={"trace": Path(folder) / "nodes"})
         with job.kind.create(job.bundle, job.artifact, options) as runtime:
             inputs = job.inputs
-            for one in (inputs * _WARM_UP)[:_WARM_UP] + inputs:
-                runtime(one)
+            for images in (inputs * _WARM_UP)[:_WARM_UP] + inputs:
+                runtime(images)
             trace = Path(runtime.trace_file())  # type: ignore[attr-defined]
             file = runtime.model.path
         try:
             events = json.loads(trace.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise MldrError(f"ONNX Runtime's trace cannot be read ({error})") from None
-    how = f"ONNX Runtime's node trace, mean of {job.calls} calls; tracing itself adds time"
-    return list(node_times(events, modules_of(file), skip=_WARM_UP)), how
+    note = f"ONNX Runtime's node trace, mean of {job.calls} calls; tracing itself adds time"
+    return list(node_times(events, modules_of(file), skip=_WARM_UP)), note
 
 
 def node_times(
@@ -46,15 +46,15 @@ def node_times(
         named = event.get("cat") == "Node" and event["name"].endswith(_END)
         if not named or event["ts"] < begin:
             continue
-        name, told = event["name"].removesuffix(_END), event["args"]
-        kind = told.get("op_name", "")
+        name, attributes = event["name"].removesuffix(_END), event["args"]
+        kind = attributes.get("op_name", "")
         module = modules.get(name) or modules.get(name.removesuffix("_nchwc"), "")
-        yield Timed(name, kind, module, precision_of(told), 1000 * event["dur"])
+        yield Timed(name, kind, module, precision_of(attributes), 1000 * event["dur"])
 
 
-def precision_of(told: dict[str, Any]) -> str:
+def precision_of(attributes: dict[str, Any]) -> str:
     """The narrowest number type among what a node takes and gives; int8 also for its uint8 side."""
-    tensors = (*told.get("input_type_shape", []), *told.get("output_type_shape", []))
+    tensors = (*attributes.get("input_type_shape", []), *attributes.get("output_type_shape", []))
     return next(reversed(by_width(dtype for tensor in tensors for dtype in tensor)), "")
 
 
@@ -62,7 +62,7 @@ def modules_of(file: Path) -> dict[str, str]:
     """Node names and outputs -> PyTorch module, from what the exporter left in the graph."""
     import onnx
 
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for node in onnx.load(str(file), load_external_data=False).graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
         try:
@@ -70,5 +70,5 @@ def modules_of(file: Path) -> dict[str, str]:
         except (ValueError, SyntaxError):
             path = []
         if path:
-            found |= dict.fromkeys([node.name, *node.output], path[-1])
-    return found
+            modules |= dict.fromkeys([node.name, *node.output], path[-1])
+    return modules

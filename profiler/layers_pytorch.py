@@ -21,22 +21,22 @@ def pytorch_layers(job: LayerJob) -> tuple[list[Timed], str]:
     with job.kind.create(job.bundle, job.artifact, job.options) as runtime:
         assert isinstance(runtime, PyTorch)
         model = runtime._model
-        with _ranges(model) as seen:
-            for one in (job.inputs * _WARM_UP)[:_WARM_UP]:
-                runtime(one)
+        with _ranges(model) as modules:
+            for images in (job.inputs * _WARM_UP)[:_WARM_UP]:
+                runtime(images)
             on_gpu = runtime._device.type == "cuda"
             activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
             with profile(activities=activities) as profiler:
-                for one in job.inputs:
-                    runtime(one)
+                for images in job.inputs:
+                    runtime(images)
     timed = []
     for event in profiler.key_averages():
         if event.key.startswith(_RANGE):
             name = event.key.removeprefix(_RANGE)
             microseconds = event.device_time_total if on_gpu else event.cpu_time_total
-            timed.append(Timed(name, *seen[name], 1000 * microseconds))
-    how = f"PyTorch's profiler, leaf modules, mean of {job.calls} calls; it adds time itself"
-    return timed, how
+            timed.append(Timed(name, *modules[name], 1000 * microseconds))
+    note = f"PyTorch's profiler, leaf modules, mean of {job.calls} calls; it adds time itself"
+    return timed, note
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _ranges(model: Any) -> Iterator[dict[str, tuple[str, str, str]]]:
     """Leaf modules of ``model`` in named ranges; yields name -> (class, module, precision)."""
     from torch.autograd.profiler import record_function
 
-    seen: dict[str, tuple[str, str, str]] = {}
+    modules: dict[str, tuple[str, str, str]] = {}
     hooks: list[Any] = []
 
     def follow(name: str, module: Any) -> None:
@@ -56,7 +56,7 @@ def _ranges(model: Any) -> Iterator[dict[str, tuple[str, str, str]]]:
 
         def end(_: Any, arguments: Any, output: Any) -> None:
             dtype = str(getattr(output, "dtype", "")).removeprefix("torch.")
-            seen[name] = (type(module).__name__, name, precision_of_type(dtype) or dtype)
+            modules[name] = (type(module).__name__, name, precision_of_type(dtype) or dtype)
             open_ranges.pop().__exit__(None, None, None)
 
         hooks.append(module.register_forward_pre_hook(begin))
@@ -66,7 +66,7 @@ def _ranges(model: Any) -> Iterator[dict[str, tuple[str, str, str]]]:
         if name and not list(module.children()):
             follow(name, module)
     try:
-        yield seen
+        yield modules
     finally:
         for hook in hooks:
             hook.remove()

@@ -34,24 +34,24 @@ def tensorrt_layers(job: LayerJob) -> tuple[list[Timed], str]:
         attach = getattr(runtime, "attach_profiler", None)
         if attach is None:
             raise MldrError("this TensorRT runtime takes no IProfiler")
-        for one in job.inputs[:5]:
-            runtime(one)
+        for images in job.inputs[:5]:
+            runtime(images)
         clock = LayerClock()
         attach(clock)
-        for one in job.inputs:
-            runtime(one)
+        for images in job.inputs:
+            runtime(images)
         artifact = runtime.model.artifact
-    inspected = inspector_layers(job.bundle, artifact)
-    how = f"TensorRT's IProfiler, mean of {job.calls} calls without CUDA graphs"
-    return rows(clock, inspected), how
+    layers = inspector_layers(job.bundle, artifact)
+    note = f"TensorRT's IProfiler, mean of {job.calls} calls without CUDA graphs"
+    return rows(clock, layers), note
 
 
-def rows(clock: LayerClock, inspected: dict[str, dict[str, Any]]) -> list[Timed]:
+def rows(clock: LayerClock, layers: dict[str, dict[str, Any]]) -> list[Timed]:
     """IProfiler's times with what the EngineInspector says of the layers of the same name."""
     return [
         Timed(name, kind, "", precision, 1e6 * ms)
         for name, ms in clock.milliseconds.items()
-        for kind, precision in [_described(inspected.get(name, {}))]
+        for kind, precision in [_described(layers.get(name, {}))]
     ]
 
 
@@ -61,7 +61,11 @@ def inspector_layers(bundle: Bundle, artifact: Artifact | None) -> dict[str, dic
         if entry.file.endswith(".json"):
             content = json.loads(bundle.file(entry).read_text(encoding="utf-8"))
             layers = content.get("Layers", []) if isinstance(content, dict) else []
-            return {one["Name"]: one for one in layers if isinstance(one, dict) and "Name" in one}
+            return {
+                layer["Name"]: layer
+                for layer in layers
+                if isinstance(layer, dict) and "Name" in layer
+            }
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Facts about this machine that a latency depends on; what cannot be found out is left empty."""
+"""Facts about this machine that a latency depends on; unknown ones are left empty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import __version__
 from ..bundle.processor import cores, cpuinfo, processor
 from ..runtimes.runtime import RuntimeOptions
-from .report import Machine
+from .report import MachineFacts
 
 _PACKAGES = {
     "onnxruntime-cpu": ("onnxruntime",),
@@ -25,10 +25,10 @@ _PACKAGES = {
 _GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
 
 
-def this_machine(runtimes: list[str], options: RuntimeOptions) -> Machine:
-    """The facts; ``runtimes`` decides whose versions are told."""
+def this_machine(runtimes: list[str], options: RuntimeOptions) -> MachineFacts:
+    """The facts; ``runtimes`` decides which packages' versions are among them."""
     available = cores()
-    return Machine(
+    return MachineFacts(
         cpu=processor(),
         cores=available.usable,
         cpu_quota=available.quota,
@@ -44,14 +44,14 @@ def this_machine(runtimes: list[str], options: RuntimeOptions) -> Machine:
 
 
 def _versions(runtimes: list[str]) -> dict[str, str]:
-    found = {"mldr-deploy": __version__, "python": platform.python_version()}
-    wanted = ["numpy", "pillow", *(p for name in runtimes for p in _PACKAGES.get(name, ()))]
-    for package in dict.fromkeys(wanted):
+    versions = {"mldr-deploy": __version__, "python": platform.python_version()}
+    packages = ["numpy", "pillow", *(p for name in runtimes for p in _PACKAGES.get(name, ()))]
+    for package in dict.fromkeys(packages):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _mhz() -> float | None:

@@ -25,7 +25,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _section("Batch 1, one request after another, end to end", _first(report.entries))
     yield from _section("Where the time goes at batch 1, mean ms", _stages(report.entries))
     yield from _section("Batch sizes, end to end", _batches(report.entries))
-    if any(one.poisson for one in report.entries):
+    if any(entry.poisson for entry in report.entries):
         yield from _section(
             "Poisson arrivals, latency from the scheduled arrival", _poisson(report)
         )
@@ -51,38 +51,40 @@ def _section(title: str, table: Iterable[list[str]]) -> Iterator[str]:
 
 def _first(entries: list[Entry]) -> Iterator[list[str]]:
     yield ["artifact", "top-1 %", "MB", "p50 ms", "p90", "p95", "p99", "mean", "images/s", "CV %"]
-    for one in entries:
-        found = one.first.end_to_end
-        times = [figure(v) for v in (found.p50, found.p90, found.p95, found.p99, found.mean)]
+    for entry in entries:
+        latency = entry.first.end_to_end
+        times = [
+            figure(v) for v in (latency.p50, latency.p90, latency.p95, latency.p99, latency.mean)
+        ]
         yield [
-            _named(one),
-            f"{one.accuracy.top1:.2f}",
-            f"{one.bytes / MB:.2f}",
+            _named(entry),
+            f"{entry.accuracy.top1:.2f}",
+            f"{entry.bytes / MB:.2f}",
             *times,
-            f"{one.first.throughput:.0f}",
-            f"{found.cv:.1f}",
+            f"{entry.first.throughput:.0f}",
+            f"{latency.cv:.1f}",
         ]
 
 
 def _stages(entries: list[Entry]) -> Iterator[list[str]]:
     names = list(entries[0].first.summary)
     yield ["artifact", "top-1 %", *(name.replace("_", " ") for name in names)]
-    for one in entries:
-        means = [figure(one.first.summary[name].mean) for name in names]
-        yield [_named(one), f"{one.accuracy.top1:.2f}", *means]
+    for entry in entries:
+        means = [figure(entry.first.summary[name].mean) for name in names]
+        yield [_named(entry), f"{entry.accuracy.top1:.2f}", *means]
 
 
 def _batches(entries: list[Entry]) -> Iterator[list[str]]:
     yield ["artifact", "top-1 %", "batch", "p50 ms", "p99 ms", "images/s", "compute p50 ms"]
-    for one in entries:
-        for closed in one.closed:
-            found = closed.end_to_end
+    for entry in entries:
+        for closed in entry.closed:
+            latency = closed.end_to_end
             yield [
-                _named(one),
-                f"{one.accuracy.top1:.2f}",
+                _named(entry),
+                f"{entry.accuracy.top1:.2f}",
                 str(closed.batch),
-                figure(found.p50),
-                figure(found.p99),
+                figure(latency.p50),
+                figure(latency.p99),
                 f"{closed.throughput:.0f}",
                 figure(closed.summary["compute"].p50),
             ]
@@ -90,18 +92,18 @@ def _batches(entries: list[Entry]) -> Iterator[list[str]]:
 
 def _poisson(report: Report) -> Iterator[list[str]]:
     yield ["artifact", "top-1 %", "load", "arrivals/s", "p50 ms", "p99 ms", "mean wait ms"]
-    for one in report.entries:
-        for found in one.poisson:
+    for entry in report.entries:
+        for arrived in entry.poisson:
             yield [
-                _named(one),
-                f"{one.accuracy.top1:.2f}",
-                f"{found.load:.0%}",
-                f"{found.rate:.0f}",
-                figure(found.latency.p50),
-                figure(found.latency.p99),
-                figure(found.waiting.mean),
+                _named(entry),
+                f"{entry.accuracy.top1:.2f}",
+                f"{arrived.load:.0%}",
+                f"{arrived.rate:.0f}",
+                figure(arrived.latency.p50),
+                figure(arrived.latency.p99),
+                figure(arrived.waiting.mean),
             ]
 
 
-def _named(one: Entry) -> str:
-    return one.name if one.status == "passed" else f"{one.name} (FAILED its gate)"
+def _named(entry: Entry) -> str:
+    return entry.name if entry.status == "passed" else f"{entry.name} (FAILED its gate)"

@@ -35,7 +35,7 @@ def schedule(
 
 def serve_arrivals(call: Call, arrivals: NDArray[np.int64], clock: Clock) -> Arrivals:
     """Answer each arrival when it is due, or as soon as those before it are answered."""
-    zero = clock.now()
+    zero = clock.time_ns()
     latency = np.empty(len(arrivals), np.int64)
     waiting = np.empty(len(arrivals), np.int64)
     for k, due in enumerate(arrivals.tolist()):
@@ -43,4 +43,4 @@ def serve_arrivals(call: Call, arrivals: NDArray[np.int64], clock: Clock) -> Arr
         marks = call(k)
         latency[k] = marks[-1] - zero - due
         waiting[k] = marks[0] - zero - due
-    return Arrivals(latency, waiting, clock.now() - zero - int(arrivals[0]))
+    return Arrivals(latency, waiting, clock.time_ns() - zero - int(arrivals[0]))

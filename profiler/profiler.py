@@ -15,8 +15,8 @@ from ..errors import MldrError, Unavailable
 from ..runtimes.choose import candidates, not_computed
 from ..runtimes.runtime import RuntimeOptions
 from .clock import Clock, WallClock
-from .config import ProfileConfig
 from .machine import this_machine
+from .profile_config import ProfileConfig
 from .recommend import recommendation
 from .report import Entry, Report, Subject
 from .request_stages import Requests, golden_requests
@@ -42,15 +42,15 @@ def profile(
     """
     config, progress, clock = config or ProfileConfig(), progress or Silent(), clock or WallClock()
     bundle = open_bundle(path, allow_failed=allow_failed)
-    chosen = candidates(bundle, config.artifact, config.runtimes)
-    if not chosen:
-        raise Unavailable(_nothing(bundle, config))
+    selection = candidates(bundle, config.artifact, config.runtimes)
+    if not selection:
+        raise Unavailable(_reason(bundle, config))
     left_out = [*_left_out(bundle, config)]
     requests = golden_requests(bundle, config.encoding)
     machine = this_machine(
-        [one.kind.name for one in chosen], RuntimeOptions(threads=config.threads)
+        [candidate.kind.name for candidate in selection], RuntimeOptions(threads=config.threads)
     )
-    sessions = [Session(bundle, one, config, clock) for one in chosen]
+    sessions = [Session(bundle, candidate, config, clock) for candidate in selection]
     sessions = _rounds(sessions, requests, config, progress, left_out)
     entries = _entries(sessions, progress)
     return Report(
@@ -66,10 +66,10 @@ def profile(
     )
 
 
-def _nothing(bundle: Bundle, config: ProfileConfig) -> str:
+def _reason(bundle: Bundle, config: ProfileConfig) -> str:
     for artifact in bundle.manifest.artifacts:
-        asked = config.artifact in (artifact.precision, artifact.file)
-        if asked and (reason := not_computed(artifact)):
+        named = config.artifact in (artifact.precision, artifact.file)
+        if named and (reason := not_computed(artifact)):
             return reason
     return f"{bundle.path} holds nothing that this machine runs: see mldr-deploy doctor"
 
@@ -81,8 +81,8 @@ def _rounds(
     progress: Progress,
     left_out: list[str],
 ) -> list[Session]:
-    """The sessions that went through every round; the others' reasons go to ``left_out``."""
-    series = sum(len(one.batches) + len(config.loads) for one in sessions)
+    """The sessions that finished every round; ``left_out`` gets the reason of each that failed."""
+    series = sum(len(session.batches) + len(config.loads) for session in sessions)
     progress.start("measure", config.rounds * series)
     for _ in range(config.rounds):
         for session in [*sessions]:
@@ -98,15 +98,15 @@ def _rounds(
 
 
 def _entries(sessions: list[Session], progress: Progress) -> list[Entry]:
-    """One a file and runtime: two engines of a precision may come down to the one for this GPU."""
+    """One entry for a file and runtime: two candidates may open the same engine for this GPU."""
     progress.start("time per layer", len(sessions))
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for session in sessions:
         entry = session.entry()
-        found.setdefault(entry.name, entry)
+        entries.setdefault(entry.name, entry)
         progress.advance()
     progress.finish()
-    return list(found.values())
+    return list(entries.values())
 
 
 def _left_out(bundle: Bundle, config: ProfileConfig) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _subject(bundle: Bundle, requests: Requests) -> Subject:
 
 def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) -> Iterator[str]:
     """What a reader must know before trusting a figure."""
-    series = [(one.name, closed) for one in entries for closed in one.closed]
+    series = [(entry.name, closed) for entry in entries for closed in entry.closed]
     unsteady = [
         (c.end_to_end.cv, name, c.batch) for name, c in series if c.end_to_end.cv > config.max_cv
     ]
@@ -147,29 +147,29 @@ def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) ->
             f"{len(series)} series, at most {cv:.0f} % ({name}, batch {batch}): other work, "
             "changing clocks or unequal images; read medians, and let --compare judge changes"
         )
-    restless = [f"{name} batch {closed.batch}" for name, closed in series if closed.unstable]
-    if restless:
+    unstable = [f"{name} batch {closed.batch}" for name, closed in series if closed.unstable]
+    if unstable:
         yield (
             f"warm-up did not become stable within {config.warm_up_seconds:g} s in "
-            f"{len(restless)} of {len(series)} series (first: {restless[0]})"
+            f"{len(unstable)} of {len(series)} series (first: {unstable[0]})"
         )
     if len(requests.files) < _FEW_IMAGES:
         yield f"only {len(requests.files)} distinct images: caches may flatter the figures"
     yield from _outrun(entries)
-    for one in {one.file: one for one in entries}.values():
-        if one.accuracy.emulated:
-            yield f"{one.file}: parity was proven by emulated {one.precision}, not by a runtime"
-        if one.status == "failed":
-            yield f"{one.file} failed its parity gate: do not ship it"
+    for entry in {entry.file: entry for entry in entries}.values():
+        if entry.accuracy.emulated:
+            yield f"{entry.file}: parity was proven by emulated {entry.precision}, not by a runtime"
+        if entry.status == "failed":
+            yield f"{entry.file} failed its parity gate: do not ship it"
 
 
 def _outrun(entries: list[Entry]) -> Iterator[str]:
-    found = [(p.busy, p.load, one.name) for one in entries for p in one.poisson]
-    outrun = [one for one in found if one[0] > _BUSIER * one[1]]
+    series = [(p.busy, p.load, entry.name) for entry in entries for p in entry.poisson]
+    outrun = [point for point in series if point[0] > _BUSIER * point[1]]
     if outrun:
         busy, load, name = max(outrun)
         yield (
             f"under arrivals the machine was slower than one request after another in "
-            f"{len(outrun)} of {len(found)} series (worst: {name}, planned {load:.0%} busy, was "
+            f"{len(outrun)} of {len(series)} series (worst: {name}, planned {load:.0%} busy, was "
             f"{busy:.0%}): their queues say more of its other work than of the model"
         )

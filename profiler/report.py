@@ -15,8 +15,8 @@ from ..bundle.precisions import COMPUTED
 from ..bundle.quality import Quality
 from ..bundle.schema import read_record
 from ..bundle.shipping import Recommendation
-from .config import ProfileConfig
 from .percentiles import Summary, summarise
+from .profile_config import ProfileConfig
 from .request_stages import END_TO_END, STAGES
 
 SCHEMA_VERSION = 1
@@ -24,7 +24,7 @@ FILE = "report.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Machine(BaseModel):
+class MachineFacts(BaseModel):
     """Where the figures were taken; None or empty: not known there."""
 
     model_config = _RECORD
@@ -55,7 +55,7 @@ class Machine(BaseModel):
         return ", ".join(parts + ([self.gpu["name"]] if "name" in self.gpu else []))
 
 
-class Accuracy(BaseModel):
+class FileAccuracy(BaseModel):
     """Of the very file that was timed, from the manifest's parity on the whole test split."""
 
     model_config = _RECORD
@@ -85,7 +85,7 @@ class Round(BaseModel):
 
     @classmethod
     def of(cls, marks: NDArray[np.int64], calls: int, seconds: float, stable: bool) -> Round:
-        """From time stamps [N, 6] of ``stages.request``."""
+        """From time stamps [N, 6] of ``request_stages.request``."""
         spans = {
             name: (after - before).tolist()
             for name, (before, after) in zip(STAGES, pairwise(marks.T), strict=True)
@@ -118,7 +118,7 @@ class Closed(BaseModel):
     def of(cls, batch: int, rounds: list[Round]) -> Closed:
         """With its figures computed from the samples."""
         pooled = {
-            stage: np.concatenate([one.samples(stage) for one in rounds])
+            stage: np.concatenate([part.samples(stage) for part in rounds])
             for stage in (*STAGES, END_TO_END)
         }
         total = pooled[END_TO_END]
@@ -137,7 +137,7 @@ class Closed(BaseModel):
     @property
     def unstable(self) -> bool:
         """Whether any warm-up was given up."""
-        return not all(one.stable for one in self.rounds)
+        return not all(part.stable for part in self.rounds)
 
 
 class ArrivalRound(BaseModel):
@@ -168,14 +168,14 @@ class Poisson(BaseModel):
     @property
     def busy(self) -> float:
         """Part of the time that requests were worked on; as planned, it is ``load``."""
-        worked = sum(sum(one.latency) - sum(one.waiting) for one in self.rounds)
-        return worked / max(sum(one.spent for one in self.rounds), 1)
+        worked = sum(sum(part.latency) - sum(part.waiting) for part in self.rounds)
+        return worked / max(sum(part.spent for part in self.rounds), 1)
 
     @classmethod
     def of(cls, load: float, rate: float, rounds: list[ArrivalRound]) -> Poisson:
         """With its figures computed from the samples."""
-        latency = np.concatenate([np.array(one.latency) for one in rounds])
-        waiting = np.concatenate([np.array(one.waiting) for one in rounds])
+        latency = np.concatenate([np.array(part.latency) for part in rounds])
+        waiting = np.concatenate([np.array(part.waiting) for part in rounds])
         return cls(
             load=load,
             rate=rate,
@@ -210,7 +210,7 @@ class Entry(BaseModel):
     bytes: int = Field(ge=0, description="Size of the file.")
     sha256: str = Field(description="Its hash.")
     status: Literal["passed", "failed"] = Field(description="Its parity gate.")
-    accuracy: Accuracy = Field(description="Of the same file.")
+    accuracy: FileAccuracy = Field(description="Of the same file.")
     golden_difference: float | None = Field(
         description="Largest logit difference on the golden images, here, before timing; None: "
         "not all logits were finite."
@@ -228,7 +228,7 @@ class Entry(BaseModel):
     @property
     def first(self) -> Closed:
         """The smallest batch: what one user waits for."""
-        return min(self.closed, key=lambda one: one.batch)
+        return min(self.closed, key=lambda closed: closed.batch)
 
 
 class Subject(BaseModel):
@@ -258,7 +258,7 @@ class Report(BaseModel):
     created: str = Field(description="When, ISO 8601, UTC.")
     program: str = Field(description="mldr-deploy and its version.")
     subject: Subject = Field(description="What was measured.")
-    machine: Machine = Field(description="Where.")
+    machine: MachineFacts = Field(description="Where.")
     config: ProfileConfig = Field(description="How.")
     entries: list[Entry] = Field(min_length=1, description="What was found.")
     left_out: list[str] = Field(default_factory=list, description="What was not run, and why.")

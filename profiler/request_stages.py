@@ -43,19 +43,19 @@ def golden_requests(bundle: Bundle, encoding: str) -> Requests:
     return Requests(tuple(files), encoding)
 
 
-def request(runtime: Runtime, files: Sequence[bytes], now: Callable[[], int]) -> Marks:
+def request(runtime: Runtime, files: Sequence[bytes], time_ns: Callable[[], int]) -> Marks:
     """Answer one request of ``files``; when it began and when each stage was over.
 
     Each verb of a runtime returns when the device is done, so the stamps are synchronised.
     """
-    begin = now()
+    begin = time_ns()
     images = [open_picture(file, _LIMITS) for file in files]
-    decoded = now()
+    decoded = time_ns()
     inputs = runtime.preprocess(images)
-    preprocessed = now()
+    preprocessed = time_ns()
     runtime.feed(inputs)
-    fed = now()
+    fed = time_ns()
     runtime.compute()
-    computed = now()
+    computed = time_ns()
     runtime.fetch()
-    return begin, decoded, preprocessed, fed, computed, now()
+    return begin, decoded, preprocessed, fed, computed, time_ns()

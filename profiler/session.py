@@ -13,12 +13,12 @@ from ..runtimes.choose import Candidate, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .clock import Clock
 from .closed_loop import Call, calls_of, measure, warm_up
-from .config import ProfileConfig
 from .layer_job import LayerJob
 from .layers import layers_of
 from .open_loop import schedule, serve_arrivals
+from .profile_config import ProfileConfig
 from .recommend import WEIGHTS
-from .report import Accuracy, ArrivalRound, Closed, Entry, Poisson, Round
+from .report import ArrivalRound, Closed, Entry, FileAccuracy, Poisson, Round
 from .request_stages import END_TO_END, Requests
 
 
@@ -39,29 +39,31 @@ class Session:
     @property
     def batches(self) -> list[int]:
         """Batch sizes to measure: 1, and the others that parity was proven for."""
-        most = self.bundle.manifest.max_batch
+        largest = self.bundle.manifest.max_batch
         engine = self.artifact.engine if self.artifact else None
         if engine is not None:
-            most = min(most, engine.profile.max)
-        return sorted({1, *(b for b in self.config.batches if b <= most)})
+            largest = min(largest, engine.profile.max)
+        return sorted({1, *(b for b in self.config.batches if b <= largest)})
 
     def round(self, requests: Requests, progress: Progress) -> None:
         """Load, prove the golden images, warm up and measure everything once. Raises MldrError."""
-        with self.candidate.kind.create(self.bundle, self.candidate.artifact, self.options) as it:
-            self.artifact = it.model.artifact
-            self._golden = max(self._golden, prove_golden(self.bundle, it))
+        with self.candidate.kind.create(
+            self.bundle, self.candidate.artifact, self.options
+        ) as runtime:
+            self.artifact = runtime.model.artifact
+            self._golden = max(self._golden, prove_golden(self.bundle, runtime))
             for batch in self.batches:
-                self._measure(it, requests, batch)
-                progress.advance(1, **{it.file: f"batch {batch}"})
-            call = calls_of(it, requests, 1, self.clock)
+                self._measure(runtime, requests, batch)
+                progress.advance(1, **{runtime.file: f"batch {batch}"})
+            call = calls_of(runtime, requests, 1, self.clock)
             for load in self.config.loads:
                 self._arrive(call, load)
-                progress.advance(1, **{it.file: f"load {load:.0%}"})
+                progress.advance(1, **{runtime.file: f"load {load:.0%}"})
 
     def _measure(self, runtime: Runtime, requests: Requests, batch: int) -> None:
         call = calls_of(runtime, requests, batch, self.clock)
         warmed = warm_up(call, self.config.warm_up_seconds)
-        first = warmed.calls + sum(len(one.compute) for one in self._closed[batch])
+        first = warmed.calls + sum(len(part.compute) for part in self._closed[batch])
         seconds, iterations = self._share()
         marks = measure(call, seconds, iterations, first)
         self._closed[batch].append(Round.of(marks, warmed.calls, warmed.seconds, warmed.stable))
@@ -73,10 +75,12 @@ class Session:
         rng = np.random.default_rng([self.config.seed, number, round(1000 * load)])
         seconds, iterations = self._share()
         arrivals = schedule(rate, seconds, iterations, rng)
-        found = serve_arrivals(call, arrivals, self.clock)
+        outcome = serve_arrivals(call, arrivals, self.clock)
         self._arrived[load].append(
             ArrivalRound(
-                latency=found.latency.tolist(), waiting=found.waiting.tolist(), spent=found.spent
+                latency=outcome.latency.tolist(),
+                waiting=outcome.waiting.tolist(),
+                spent=outcome.spent,
             )
         )
 
@@ -88,22 +92,22 @@ class Session:
     def entry(self) -> Entry:
         """What was measured, beside the accuracy of the same file."""
         manifest, artifact = self.bundle.manifest, self.artifact
-        held = artifact or manifest.weights
+        record = artifact or manifest.weights
         layers = layers_of(self._layer_job()) if self.config.layers else None
         return Entry(
             runtime=self.candidate.kind.name,
-            file=held.file,
+            file=record.file,
             format=artifact.format if artifact else WEIGHTS,
             precision=artifact.precision if artifact else "fp32",
-            bytes=held.bytes,
-            sha256=held.sha256,
+            bytes=record.bytes,
+            sha256=record.sha256,
             status=artifact.status if artifact else "passed",
             accuracy=accuracy(self.bundle, artifact),
             golden_difference=self._golden if np.isfinite(self._golden) else None,
             closed=[Closed.of(batch, rounds) for batch, rounds in sorted(self._closed.items())],
             poisson=[
-                Poisson.of(k, float(np.mean(self._rates[k])), found)
-                for k, found in self._arrived.items()
+                Poisson.of(k, float(np.mean(self._rates[k])), rounds)
+                for k, rounds in self._arrived.items()
             ],
             layers=layers.rows if layers else [],
             layers_note=layers.note if layers else "not asked for",
@@ -119,17 +123,17 @@ class Session:
         )
 
 
-def accuracy(bundle: Bundle, artifact: Artifact | None) -> Accuracy:
+def accuracy(bundle: Bundle, artifact: Artifact | None) -> FileAccuracy:
     """From the parity of ``artifact``; of the weights: what parity held the artifacts against."""
     if artifact is None:
         parity = bundle.manifest.artifacts[0].parity
-        found, drop = parity.reference, 0.0
+        result, drop = parity.reference, 0.0
     else:
         parity = artifact.parity
-        found, drop = parity.artifact, parity.drop
-    return Accuracy(
-        top1=found.top1,
-        top5=found.top5,
+        result, drop = parity.artifact, parity.drop
+    return FileAccuracy(
+        top1=result.top1,
+        top5=result.top5,
         drop=drop,
         samples=parity.samples,
         emulated=artifact.emulated if artifact else False,

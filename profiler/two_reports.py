@@ -17,7 +17,7 @@ _SERIES = ((END_TO_END, 50), (END_TO_END, 99), ("compute", 50), ("compute", 99))
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedFigure:
     """One figure in both reports."""
 
     entry: str
@@ -26,10 +26,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReportComparison:
     """Every figure that both reports hold. True when something really changed."""
 
-    rows: list[Row]
+    rows: list[ComparedFigure]
     notes: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -55,42 +55,44 @@ _METHOD = (
 )
 
 
-def compare_files(before: Path, after: Path) -> Comparison:
+def compare_files(before: Path, after: Path) -> ReportComparison:
     """``compare`` of two report files or folders. Raises MldrError when one is not readable."""
     return compare(read_report(before), read_report(after))
 
 
-def compare(before: Report, after: Report) -> Comparison:
+def compare(before: Report, after: Report) -> ReportComparison:
     """Match entries by file and runtime, series by batch size and load. Raises MldrError when the
     reports have nothing in common."""
-    theirs = {one.name: one for one in after.entries}
+    after_entries = {entry.name: entry for entry in after.entries}
     rows = [
-        Row(one.name, series, changed(ours, other, percent))
-        for one in before.entries
-        if one.name in theirs
-        for series, ours, other, percent in _matched(one, theirs[one.name])
+        ComparedFigure(entry.name, series, changed(before_samples, after_samples, percent))
+        for entry in before.entries
+        if entry.name in after_entries
+        for series, before_samples, after_samples, percent in _matched(
+            entry, after_entries[entry.name]
+        )
     ]
     if not rows:
         raise MldrError("the two reports have no file, runtime and batch size in common")
-    judged = judged_together([row.change for row in rows])
-    rows = [replace(row, change=change) for row, change in zip(rows, judged, strict=True)]
-    return Comparison(rows, list(_notes(before, after)))
+    changes = judged_together([row.change for row in rows])
+    rows = [replace(row, change=change) for row, change in zip(rows, changes, strict=True)]
+    return ReportComparison(rows, list(_notes(before, after)))
 
 
 def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Samples, float]]:
-    batches = {one.batch: one for one in after.closed}
-    for one in before.closed:
-        if one.batch in batches:
+    batches = {closed.batch: closed for closed in after.closed}
+    for closed in before.closed:
+        if closed.batch in batches:
             for stage, percent in _SERIES:
-                name = f"batch {one.batch} {stage.replace('_', ' ')} p{percent}"
-                other = batches[one.batch].rounds
+                name = f"batch {closed.batch} {stage.replace('_', ' ')} p{percent}"
+                after_rounds = batches[closed.batch].rounds
                 yield (
                     name,
-                    [r.samples(stage) for r in one.rounds],
-                    [r.samples(stage) for r in other],
+                    [r.samples(stage) for r in closed.rounds],
+                    [r.samples(stage) for r in after_rounds],
                     percent,
                 )
-    loads = {one.load: one for one in after.poisson}
+    loads = {arrived.load: arrived for arrived in after.poisson}
     for arrived in before.poisson:
         if arrived.load in loads:
             for percent in (50, 99):
@@ -103,19 +105,19 @@ def _matched(before: Entry, after: Entry) -> Iterator[tuple[str, Samples, Sample
 
 
 def _notes(before: Report, after: Report) -> Iterator[str]:
-    for what, one, other in (
+    for subject, before_text, after_text in (
         ("machines", str(before.machine), str(after.machine)),
         ("bundles", before.subject.manifest_sha256[:12], after.subject.manifest_sha256[:12]),
         ("versions", _versions(before), _versions(after)),
     ):
-        if one != other:
-            yield f"the {what} differ: {one} and {other}"
-    for only, names in (
+        if before_text != after_text:
+            yield f"the {subject} differ: {before_text} and {after_text}"
+    for report_name, names in (
         ("first", {e.name for e in before.entries} - {e.name for e in after.entries}),
         ("second", {e.name for e in after.entries} - {e.name for e in before.entries}),
     ):
         if names:
-            yield f"only in the {only}: {', '.join(sorted(names))}"
+            yield f"only in the {report_name}: {', '.join(sorted(names))}"
     if min(before.config.rounds, after.config.rounds) < LEAST_ROUNDS:
         yield f"fewer than {LEAST_ROUNDS} rounds: noise between rounds is not known"
 

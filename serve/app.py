@@ -15,16 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from .body import Drained
+from .body import BodyDrain
 from .classify import classify_routes
 from .cors import Cors
 from .docs_page import docs_routes
 from .extensions import extension_routes, statistics_routes
-from .head import Head
+from .head_requests import HeadRequests
 from .inference import infer_paths, infer_tensors, inference_routes
 from .monitoring import monitoring_routes
 from .query import require_query
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 from .service import Service
 
 
@@ -57,20 +57,20 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(routes(service))
 
     _answer_errors(app, service)
-    app.add_middleware(Direct, service=service)
-    app.add_middleware(Drained)
+    app.add_middleware(FastPath, service=service)
+    app.add_middleware(BodyDrain)
     if service.config.cors:
         app.add_middleware(Cors, origins=service.config.cors)
-    app.add_middleware(Counted, service=service)
-    app.add_middleware(Head)
+    app.add_middleware(RequestCounter, service=service)
+    app.add_middleware(HeadRequests)
     return app
 
 
 def _answer_errors(app: FastAPI, service: Service) -> None:
     """Every refusal is the same JSON object, whoever raises it."""
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+    @app.exception_handler(RequestRefusal)
+    async def refused(request: Request, refusal: RequestRefusal) -> JSONResponse:
         return _refused(service, refusal)
 
     @app.exception_handler(HTTPException)
@@ -88,8 +88,8 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         service.metrics.refused("parameters")
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+        location = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{location}: {first['msg']}"}, 422)
 
 
 def _with_head(allow: str) -> str:
@@ -98,16 +98,16 @@ def _with_head(allow: str) -> str:
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-def _refused(service: Service, refusal: Refusal) -> JSONResponse:
+def _refused(service: Service, refusal: RequestRefusal) -> JSONResponse:
     service.metrics.refused(refusal.reason)
     return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
 
 
-class Direct:
-    """What must cost little goes past FastAPI's routing, which takes as long as a small model.
+class FastPath:
+    """Tensors go past FastAPI's routing, which takes as long as a small model.
 
-    That is tensors (their route stays for the document), and refusals while the queue is full,
-    which would else take from those who are being answered.
+    Their route stays for the OpenAPI document. Refusals while the queue is full go past it too:
+    routing them would slow down the requests that are being answered.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -131,13 +131,13 @@ class Direct:
             scope["route"] = route
             require_query(scope["query_string"], ())
             response = await infer_tensors(self._service, Request(scope, receive))
-        except Refusal as refusal:
+        except RequestRefusal as refusal:
             scope["route"] = route
             response = _refused(self._service, refusal)
         await response(scope, receive, send)
 
 
-class Counted:
+class RequestCounter:
     """Counts every answer by route and status, and times those of the model."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -150,7 +150,7 @@ class Counted:
             return
         began = time.perf_counter()
 
-        async def counting(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route: Any = scope.get("route")
                 endpoint = getattr(route, "path", "(none)")
@@ -159,4 +159,4 @@ class Counted:
                     self._metrics.took("total", time.perf_counter() - began)
             await send(message)
 
-        await self._app(scope, receive, counting)
+        await self._app(scope, receive, send_counted)

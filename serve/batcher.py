@@ -20,7 +20,7 @@ import numpy as np
 from ..bundle.preprocess import Floats
 from ..errors import MldrError
 from ..runtimes.runtime import Runtime
-from .refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class BatchTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one request gets: its own logits [n, C], its wait in the queue, its batch."""
+class BatchedLogits:
+    """One request's logits [n, C], its wait in the queue and the times of its batch."""
 
     logits: Floats
     queued: float  # seconds
@@ -43,11 +43,11 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class QueuedRequest:
     """A request in the queue."""
 
     inputs: Floats  # [n, 3, H, W]
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[BatchedLogits]
     arrived: float  # time.perf_counter()
 
 
@@ -68,8 +68,8 @@ class Batcher:
         self.max_delay = max_delay
         self._runtime = runtime
         self._on_batch = on_batch
-        self._jobs: deque[Job] = deque()
-        self._waiting = 0  # images in _jobs
+        self._requests: deque[QueuedRequest] = deque()
+        self._waiting = 0  # images in _requests
         self._seconds_per_image = 0.0  # smoothed; 0: nothing measured yet
         self._changed = threading.Condition()
         self._closing = False
@@ -93,14 +93,14 @@ class Batcher:
         self._buffer: Floats = np.zeros((self.max_batch, 3, *spec.size), np.float32)
         self._thread.start()
 
-    async def submit(self, inputs: Floats, deadline: float) -> Answer:
+    async def submit(self, inputs: Floats, deadline: float) -> BatchedLogits:
         """Logits of ``inputs`` [n, 3, H, W], n at most ``max_batch``.
 
-        ``deadline`` is on the loop's clock. Raises Refusal: 503 when the queue is full or the
-        deadline passes first, 500 when the runtime fails.
+        ``deadline`` is on the loop's clock. Raises RequestRefusal: 503 when the queue is full or
+        the deadline passes first, 500 when the runtime fails.
         """
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        job = Job(inputs, future, time.perf_counter())
+        future: asyncio.Future[BatchedLogits] = self._loop.create_future()
+        request = QueuedRequest(inputs, future, time.perf_counter())
         with self._changed:
             if self._closing:
                 raise overloaded("stopping", "the service is stopping: ask another one")
@@ -110,30 +110,30 @@ class Batcher:
                     f"{self._waiting} images are waiting, {self.max_queue} may: try again later",
                     self.retry_after(),
                 )
-            self._jobs.append(job)
+            self._requests.append(request)
             self._waiting += len(inputs)
             self._changed.notify()
-        timer = self._loop.call_at(deadline, self._expire, job)
+        timer = self._loop.call_at(deadline, self._expire, request)
         try:
             return await future
         finally:
             timer.cancel()
 
     def retry_after(self) -> int:
-        """Whole seconds until what waits now should be done."""
+        """Whole seconds until the images in the queue should be answered."""
         return min(max(1, math.ceil(self._waiting * self._seconds_per_image)), 3600)
 
     def close(self) -> None:
-        """Compute what waits, then stop; blocks until that is done."""
+        """Compute the queued requests, then stop; blocks until the thread has ended."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
 
-    def _expire(self, job: Job) -> None:
-        if not job.future.done():
-            job.future.set_exception(
+    def _expire(self, request: QueuedRequest) -> None:
+        if not request.future.done():
+            request.future.set_exception(
                 overloaded("deadline", "not answered in time: try again later", self.retry_after())
             )
 
@@ -143,56 +143,56 @@ class Batcher:
             try:
                 logits, times = self._compute(batch)
             except MldrError as error:
-                refusal = Refusal(500, "runtime", str(error))
+                refusal = RequestRefusal(500, "runtime", str(error))
                 self._loop.call_soon_threadsafe(_fail, batch, refusal)
                 continue
             except BaseException as error:
                 self._loop.call_soon_threadsafe(_fail, batch, error)
                 continue
-            each = (time.perf_counter() - began) / times.images
-            before = self._seconds_per_image or each
-            self._seconds_per_image = 0.9 * before + 0.1 * each
+            seconds = (time.perf_counter() - began) / times.images
+            before = self._seconds_per_image or seconds
+            self._seconds_per_image = 0.9 * before + 0.1 * seconds
             self._loop.call_soon_threadsafe(self._deliver, batch, logits, times, began)
 
-    def _take(self) -> list[Job]:
-        """Jobs of the next batch, at least one; none when closed and empty."""
+    def _take(self) -> list[QueuedRequest]:
+        """Requests of the next batch, at least one; none when closed and empty."""
         with self._changed:
-            batch: list[Job] = []
+            batch: list[QueuedRequest] = []
             while not batch:
-                while not self._jobs and not self._closing:
+                while not self._requests and not self._closing:
                     self._changed.wait()
-                if not self._jobs:
+                if not self._requests:
                     return []
                 self._linger()
                 batch = self._pop()
             return batch
 
     def _linger(self) -> None:
-        """Wait for a full batch until the oldest job has waited ``max_delay``."""
-        until = self._jobs[0].arrived + self.max_delay
+        """Wait for a full batch until the oldest request has waited ``max_delay``."""
+        until = self._requests[0].arrived + self.max_delay
         while self._waiting < self.max_batch and not self._closing:
-            left = until - time.perf_counter()
-            if left <= 0:
+            remaining = until - time.perf_counter()
+            if remaining <= 0:
                 return
-            self._changed.wait(left)
+            self._changed.wait(remaining)
 
-    def _pop(self) -> list[Job]:
-        """As many of the oldest jobs as fit; those that nobody waits for are thrown away."""
-        batch: list[Job] = []
+    def _pop(self) -> list[QueuedRequest]:
+        """As many of the oldest requests as fit; those that nobody waits for are thrown away."""
+        batch: list[QueuedRequest] = []
         images = 0
-        while self._jobs and images + len(self._jobs[0].inputs) <= self.max_batch:
-            job = self._jobs.popleft()
-            self._waiting -= len(job.inputs)
-            if not job.future.done():
-                batch.append(job)
-                images += len(job.inputs)
+        while self._requests and images + len(self._requests[0].inputs) <= self.max_batch:
+            request = self._requests.popleft()
+            self._waiting -= len(request.inputs)
+            if not request.future.done():
+                batch.append(request)
+                images += len(request.inputs)
         return batch
 
-    def _compute(self, batch: list[Job]) -> tuple[Floats, BatchTimes]:
+    def _compute(self, batch: list[QueuedRequest]) -> tuple[Floats, BatchTimes]:
         images = 0
-        for job in batch:
-            self._buffer[images : images + len(job.inputs)] = job.inputs
-            images += len(job.inputs)
+        for request in batch:
+            self._buffer[images : images + len(request.inputs)] = request.inputs
+            images += len(request.inputs)
         start = time.perf_counter()
         self._runtime.feed(self._buffer[:images])
         fed = time.perf_counter()
@@ -202,17 +202,21 @@ class Batcher:
         fetched = time.perf_counter()
         return logits, BatchTimes(images, fed - start, computed - fed, fetched - computed)
 
-    def _deliver(self, batch: list[Job], logits: Floats, times: BatchTimes, began: float) -> None:
+    def _deliver(
+        self, batch: list[QueuedRequest], logits: Floats, times: BatchTimes, began: float
+    ) -> None:
         self._on_batch(times)
         row = 0
-        for job in batch:
-            n = len(job.inputs)
-            if not job.future.done():
-                job.future.set_result(Answer(logits[row : row + n], began - job.arrived, times))
+        for request in batch:
+            n = len(request.inputs)
+            if not request.future.done():
+                request.future.set_result(
+                    BatchedLogits(logits[row : row + n], began - request.arrived, times)
+                )
             row += n
 
 
-def _fail(batch: list[Job], error: BaseException) -> None:
-    for job in batch:
-        if not job.future.done():
-            job.future.set_exception(error)
+def _fail(batch: list[QueuedRequest], error: BaseException) -> None:
+    for request in batch:
+        if not request.future.done():
+            request.future.set_exception(error)

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .compression import inflated, request_coding
-from .refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
 
 
 class ByteBudget:
@@ -22,7 +22,7 @@ class ByteBudget:
 
     @contextmanager
     def holding(self, count: int) -> Iterator[Share]:
-        """Hold ``count`` bytes, or more when the share grows. Raises Refusal as it does."""
+        """Hold ``count`` bytes, or more when the share grows. Raises RequestRefusal as it does."""
         share = Share(self)
         share.grow(count)
         try:
@@ -39,36 +39,39 @@ class Share:
         self.count = 0
 
     def grow(self, count: int) -> None:
-        """Hold ``count`` bytes if it holds fewer. Raises Refusal (503): not to be had."""
+        """Hold at least ``count`` bytes. Raises RequestRefusal (503) where too few are free."""
         if count <= self.count:
             return
-        others = self._budget.used - self.count
-        if others and others + count > self._budget.limit:
+        used_elsewhere = self._budget.used - self.count
+        if used_elsewhere and used_elsewhere + count > self._budget.limit:
             raise overloaded(
-                "bytes_in_flight", f"{others} bytes of other requests are in work: try later"
+                "bytes_in_flight",
+                f"{used_elsewhere} bytes of other requests are in work: try later",
             )
-        self._budget.used = others + count
+        self._budget.used = used_elsewhere + count
         self.count = count
 
 
 def declared_length(request: Request, limit: int) -> int:
-    """Bytes that come: what the request declares, or ``limit`` when it declares nothing.
+    """Length that the request declares for its body, or ``limit`` where it declares none.
 
-    Raises Refusal (413) when it says that they are above ``limit``.
+    Raises RequestRefusal (413) for a declared length above ``limit``.
     """
-    stated = request.headers.get("content-length", "")
-    if not (stated.isascii() and stated.isdigit()):
+    header = request.headers.get("content-length", "")
+    if not (header.isascii() and header.isdigit()):
         return limit
-    length = int(stated[:20])
+    length = int(header[:20])
     if length > limit:
-        raise Refusal(413, "body_size", f"the body has {length} bytes, at most {limit} are taken")
+        raise RequestRefusal(
+            413, "body_size", f"the body has {length} bytes, at most {limit} are taken"
+        )
     return length
 
 
 async def read_body(request: Request, limit: int, timeout: float, share: Share) -> bytes:
     """The whole body, inflated if it is compressed; ``share`` grows with it.
 
-    Raises Refusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
+    Raises RequestRefusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
     codings that are not taken or damaged, 503 when the budget is used up.
     """
     coding = request_coding(request.headers.getlist("content-encoding"))
@@ -80,13 +83,15 @@ async def read_body(request: Request, limit: int, timeout: float, share: Share) 
             async for chunk in stream if coding is None else inflated(stream, coding):
                 size += len(chunk)
                 if size > limit:
-                    raise Refusal(413, "body_size", f"the body has more than {limit} bytes")
+                    raise RequestRefusal(413, "body_size", f"the body has more than {limit} bytes")
                 share.grow(size)
                 chunks.append(chunk)
     except TimeoutError:
-        raise Refusal(408, "body_timeout", f"the body took more than {timeout:g} seconds") from None
+        raise RequestRefusal(
+            408, "body_timeout", f"the body took more than {timeout:g} seconds"
+        ) from None
     except ClientDisconnect:
-        raise Refusal(400, "disconnected", "the client went away") from None
+        raise RequestRefusal(400, "disconnected", "the client went away") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -94,8 +99,8 @@ _DRAIN_BYTES = 64 << 20
 _DRAIN_SECONDS = 5.0
 
 
-class Drained:
-    """Takes in, and throws away, what a client still sends when its answer is ready.
+class BodyDrain:
+    """Reads, and throws away, what a client still sends when its answer is ready.
 
     An early answer (413, 404) followed by a closed connection would reach the client as a reset,
     and its reason would be lost. What is taken in this way is bounded in bytes and time. Clients
@@ -111,29 +116,29 @@ class Drained:
             return
         ended = any(name == b"expect" for name, _ in scope["headers"])
 
-        async def watching() -> Message:
+        async def receive_watched() -> Message:
             nonlocal ended
             message = await receive()
             ended = ended or not message.get("more_body", False)
             return message
 
-        async def draining(message: Message) -> None:
+        async def send_drained(message: Message) -> None:
             nonlocal ended
             if message["type"] == "http.response.start" and not ended and message["status"] != 408:
-                await _drain(watching)
+                await _drain(receive_watched)
                 ended = True
             await send(message)
 
-        await self._app(scope, watching, draining)
+        await self._app(scope, receive_watched, send_drained)
 
 
 async def _drain(receive: Receive) -> None:
-    left = _DRAIN_BYTES
+    allowance = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while left > 0:
+            while allowance > 0:
                 message = await receive()
-                left -= len(message.get("body", b""))
+                allowance -= len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
     except TimeoutError:

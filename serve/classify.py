@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from ..bundle.manifest import Manifest
 from ..bundle.picture import FORMATS
-from .batcher import Answer
+from .batcher import BatchedLogits
 from .body import declared_length, read_body
 from .query import StrictRoute
 from .service import Prepared, Service
@@ -23,7 +23,7 @@ TopK = Annotated[
 
 
 def classify_routes(service: Service) -> APIRouter:
-    """The one route for people and programs without tensors."""
+    """The route that takes an image file."""
     router = APIRouter(route_class=StrictRoute)
     classes = len(service.manifest.labels)
 
@@ -55,13 +55,13 @@ def classify_routes(service: Service) -> APIRouter:
     return router
 
 
-def _predictions(answer: Answer, manifest: Manifest, count: int) -> list[Prediction]:
+def _predictions(answer: BatchedLogits, manifest: Manifest, count: int) -> list[Prediction]:
     labels, shares = manifest.labels, probabilities(answer.logits[0], manifest.temperature)
     order = (-shares).argsort(kind="stable")[:count]
     return [Prediction(label=labels[k], index=int(k), probability=float(shares[k])) for k in order]
 
 
-def _milliseconds(prepared: Prepared, answer: Answer, began: float) -> Milliseconds:
+def _milliseconds(prepared: Prepared, answer: BatchedLogits, began: float) -> Milliseconds:
     batch = answer.batch
     seconds = {
         "decode": prepared.decode,

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 
 # zlib's window bits: 31 is gzip's frame, 15 zlib's own, which HTTP calls deflate.
 _REQUESTS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -17,14 +17,14 @@ _STEP = 1 << 18  # bytes that are inflated before others get their turn
 def request_coding(headers: list[str]) -> str | None:
     """Coding of a body by its ``Content-Encoding`` headers; None: it is plain.
 
-    Raises Refusal (415), with what is taken, for any other coding and for several.
+    Raises RequestRefusal (415), with what is taken, for any other coding and for several.
     """
     listed = ",".join(headers).lower().split(",")
     codings = [coding.strip() for coding in listed if coding.strip() not in ("", "identity")]
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in _REQUESTS:
-        raise Refusal(
+        raise RequestRefusal(
             415,
             "encoding",
             f"content encoding {', '.join(codings)[:40]!r}: send gzip, deflate or plain",
@@ -36,7 +36,7 @@ def request_coding(headers: list[str]) -> str | None:
 async def inflated(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
     """``chunks`` of a body, inflated piece by piece, so that a reader may stop at its limit.
 
-    Raises Refusal (400) for what is damaged, cut off or goes on behind its end.
+    Raises RequestRefusal (400) for what is damaged, cut off or goes on behind its end.
     """
     stream = zlib.decompressobj(_REQUESTS[coding])
     async for chunk in chunks:
@@ -79,5 +79,5 @@ def _weight(parameters: str) -> float:
         return 0.0
 
 
-def _damaged(coding: str, why: str) -> Refusal:
-    return Refusal(400, "encoding", f"the body is no {coding} stream: {why[:120]}")
+def _damaged(coding: str, reason: str) -> RequestRefusal:
+    return RequestRefusal(400, "encoding", f"the body is no {coding} stream: {reason[:120]}")

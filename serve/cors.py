@@ -11,7 +11,7 @@ from .protocol import HEADER_LENGTH
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, for what the service takes; a refused preflight says why as all refusals do."""
+    """Starlette's CORS middleware; a refused preflight has its reason in the usual JSON object."""
 
     def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """200, or 400 with what is not allowed."""
+        """200, or 400 with the reason."""
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
             return response

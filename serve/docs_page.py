@@ -66,12 +66,12 @@ def page(document: dict[str, Any], service: Service, url: str) -> str:
         _examples(service, url),
         "<h2>Routes</h2>",
         *(
-            _operation(method, path, told)
+            _operation(method, path, operation)
             for path, methods in document["paths"].items()
-            for method, told in methods.items()
+            for method, operation in methods.items()
         ),
         "<h2>Bodies</h2>",
-        *(_schema(name, told) for name, told in document["components"]["schemas"].items()),
+        *(_schema(name, schema) for name, schema in document["components"]["schemas"].items()),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -122,32 +122,35 @@ print(client.infer("{service.model}", [tensor], outputs=best).as_numpy("{output}
     )
 
 
-def _operation(method: str, path: str, told: dict[str, Any]) -> str:
-    parts = [f"<p>{escape(told['description'])}</p>"] if "description" in told else []
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [f"<p>{escape(operation['description'])}</p>"] if "description" in operation else []
     parameters = [
-        (f"{one['name']} ({one['in']})", one.get("description", one.get("schema", {}).get("title")))
-        for one in told.get("parameters", [])
+        (
+            f"{parameter['name']} ({parameter['in']})",
+            parameter.get("description", parameter.get("schema", {}).get("title")),
+        )
+        for parameter in operation.get("parameters", [])
     ]
-    bodies = [(kind, _kind(body)) for kind, body in _content(told.get("requestBody", {}))]
+    bodies = [(kind, _kind(body)) for kind, body in _content(operation.get("requestBody", {}))]
     answers = [
-        (status, f"{one.get('description', '')} {_answer(one)}".strip())
-        for status, one in told["responses"].items()
+        (status, f"{answer.get('description', '')} {_answer(answer)}".strip())
+        for status, answer in operation["responses"].items()
     ]
     for heading, rows in (("Parameters", parameters), ("Body", bodies), ("Answers", answers)):
         if rows:
             parts.append(f"<b>{heading}</b>{_table(rows)}")
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> "
-        f"{escape(told.get('summary', ''))}</summary>{''.join(parts)}</details>"
+        f"{escape(operation.get('summary', ''))}</summary>{''.join(parts)}</details>"
     )
 
 
-def _schema(name: str, told: dict[str, Any]) -> str:
+def _schema(name: str, schema: dict[str, Any]) -> str:
     rows = [
-        (field, f"{_type(one)}. {one.get('description', '')}".strip())
-        for field, one in told.get("properties", {}).items()
+        (field, f"{_type(value)}. {value.get('description', '')}".strip())
+        for field, value in schema.get("properties", {}).items()
     ]
-    about = escape(told.get("description", ""))
+    about = escape(schema.get("description", ""))
     return (
         f"<details><summary><code>{escape(name)}</code> {about}</summary>{_table(rows)}</details>"
     )
@@ -155,8 +158,8 @@ def _schema(name: str, told: dict[str, Any]) -> str:
 
 def _table(rows: list[Any]) -> str:
     cells = "".join(
-        f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(what or ''))}</td></tr>"
-        for name, what in rows
+        f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(text or ''))}</td></tr>"
+        for name, text in rows
     )
     return f'<div class="wide"><table>{cells}</table></div>'
 
@@ -166,9 +169,9 @@ def _content(holder: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield kind, body.get("schema", {})
 
 
-def _answer(told: dict[str, Any]) -> str:
-    shown = [f"{kind}: {_kind(body)}" if body else kind for kind, body in _content(told)]
-    return f"[{'; '.join(shown)}]" if shown else ""
+def _answer(answer: dict[str, Any]) -> str:
+    bodies = [f"{kind}: {_kind(body)}" if body else kind for kind, body in _content(answer)]
+    return f"[{'; '.join(bodies)}]" if bodies else ""
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -181,7 +184,7 @@ def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
+        return " or ".join(_type(option) for option in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     return str(schema.get("format", schema.get("type", "anything")))

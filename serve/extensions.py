@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from .body import declared_length, read_body
 from .model_config import model_config
 from .query import StrictRoute
-from .refusal import Refusal, malformed
+from .request_refusal import RequestRefusal, malformed
 from .service import VERSION, Service
 from .statistics import Statistics
 from .wire import ERRORS, INDEX_BODY, Responses
@@ -55,15 +55,15 @@ def supported_extensions(service: Service) -> list[str]:
 
 
 def require_model(service: Service, model: str, version: str) -> None:
-    """Raises Refusal (404) for another model or version."""
+    """Raises RequestRefusal (404) for another model or version."""
     if model != service.model or version != VERSION:
-        raise Refusal(
+        raise RequestRefusal(
             404, "unknown_model", f"there is only model {service.model}, version {VERSION}"
         )
 
 
 def statistics_routes(service: Service) -> APIRouter:
-    """Counts and times of the model."""
+    """The route of the model's counts and times."""
     router = _router()
 
     async def all_statistics() -> Statistics:
@@ -105,8 +105,8 @@ def extension_routes(service: Service) -> APIRouter:
             entry = entry.model_copy(update={"state": "UNAVAILABLE", "reason": "stopping"})
         return [entry] if alive or not only_ready else []
 
-    for path, what in _ABSENT.items():
-        router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(what))
+    for path, subject in _ABSENT.items():
+        router.api_route(path, methods=["GET", "POST"], include_in_schema=False)(_absent(subject))
     return router
 
 
@@ -120,22 +120,24 @@ def _router() -> APIRouter:
     )
 
 
-def _absent(what: str) -> Any:
+def _absent(subject: str) -> Any:
     async def refuse() -> None:
-        raise Refusal(404, "extension", f"{what} is not supported here; GET /v2 names what is")
+        raise RequestRefusal(
+            404, "extension", f"{subject} is not supported here; GET /v2 names what is"
+        )
 
     return refuse
 
 
 def _require_countable(service: Service) -> None:
     if service.replica is not None:
-        raise Refusal(
+        raise RequestRefusal(
             404, "extension", "replicas count for themselves: add up /metrics over label replica"
         )
 
 
 async def _index_request(service: Service, request: Request) -> IndexRequest:
-    """The body, which may be empty. Raises Refusal."""
+    """The body, which may be empty. Raises RequestRefusal."""
     limit = _LARGEST_INDEX_REQUEST
     with service.budget.holding(declared_length(request, limit)) as share:
         body = await read_body(request, limit, service.config.body_timeout, share)
@@ -145,5 +147,5 @@ async def _index_request(service: Service, request: Request) -> IndexRequest:
         return IndexRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
-        raise malformed(f"{where}: {first['msg'][:120]}") from None
+        location = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
+        raise malformed(f"{location}: {first['msg'][:120]}") from None

@@ -13,7 +13,7 @@ from .compression import answer_coding, deflated
 from .extensions import require_model, supported_extensions
 from .protocol import DATATYPE, HEADER_LENGTH, encode_infer, header_length
 from .query import StrictRoute
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 from .service import VERSION, Service
 from .wire import (
     ERRORS,
@@ -97,7 +97,7 @@ def infer_paths(service: Service) -> list[str]:
 
 
 async def infer_tensors(service: Service, request: Request) -> Response:
-    """Answer one request of the protocol. Raises Refusal."""
+    """Answer one request of the protocol. Raises RequestRefusal."""
     binary = request.headers.get(HEADER_LENGTH)
     limit = service.config.max_upload if binary is None else service.max_tensor
     with service.budget.holding(declared_length(request, limit)) as share:
@@ -139,6 +139,6 @@ def _metadata(service: Service) -> ModelMetadata:
 
 
 def require_ready(service: Service) -> None:
-    """Raises Refusal (503) when the service does not take requests."""
+    """Raises RequestRefusal (503) when the service does not take requests."""
     if not service.batcher.alive:
-        raise Refusal(503, "stopping", "the service is not taking requests", 1)
+        raise RequestRefusal(503, "stopping", "the service is not taking requests", 1)

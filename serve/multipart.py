@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 
 _MOST_PARTS = 16
 
@@ -15,8 +15,8 @@ def is_form(content_type: str) -> bool:
 def file_part(content_type: str, body: bytes) -> bytes:
     """Content of the form's only part, whatever it is called.
 
-    Raises Refusal (400) for a damaged form and for one with no part or several: an answer for
-    one of two files, or without a field that was sent, would pass over the rest.
+    Raises RequestRefusal (400) for a damaged form and for one with no part or several: an answer
+    for one of two files, or without a field that was sent, would pass over the rest.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
@@ -44,18 +44,20 @@ def _only_part(parts: list[_Part]) -> _Part:
     fields = [part for part in parts if not part.names_file]
     if len(files) > 1:
         names = ", ".join(part.text(b"filename") for part in files)
-        raise Refusal(
+        raise RequestRefusal(
             400, "two_files", f"the form holds {len(files)} files ({names}): send one in a request"
         )
     if files and fields:
         names = ", ".join(part.text(b"name") for part in fields)
-        raise Refusal(
+        raise RequestRefusal(
             400,
             "form_field",
             f"unknown field of the form ({names}): send the file alone, options in the URL",
         )
     if len(parts) != 1:
-        raise Refusal(400, "no_file", "the form holds no file: send it in a part with a file name")
+        raise RequestRefusal(
+            400, "no_file", "the form holds no file: send it in a part with a file name"
+        )
     return parts[0]
 
 
@@ -101,7 +103,7 @@ class _Parts:
 
     def _begin(self) -> None:
         if len(self.parts) == _MOST_PARTS:
-            raise Refusal(400, "form", f"a form of more than {_MOST_PARTS} parts")
+            raise RequestRefusal(400, "form", f"a form of more than {_MOST_PARTS} parts")
         self.parts.append(_Part())
 
     def _on_field(self, data: bytes, start: int, end: int) -> None:
@@ -121,5 +123,5 @@ class _Parts:
         self.complete = True
 
 
-def _damaged(why: str) -> Refusal:
-    return Refusal(400, "form", f"the multipart form is damaged: {why}")
+def _damaged(reason: str) -> RequestRefusal:
+    return RequestRefusal(400, "form", f"the multipart form is damaged: {reason}")

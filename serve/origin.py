@@ -23,8 +23,8 @@ def browsers_origin(origin: str) -> str:
         raise ValueError(f"{origin!r} is no origin: {_FORM}") from None
     if parts.scheme not in _PORTS or not _HOST.fullmatch(host) or "@" in parts.netloc:
         raise ValueError(f"{origin!r} is no origin: {_FORM}")
-    shown = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
-    sent = f"{parts.scheme}://{host}{shown}"
+    suffix = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    sent = f"{parts.scheme}://{host}{suffix}"
     if origin != sent:
         raise ValueError(f"{origin!r} is not what browsers send: write {sent}")
     return sent

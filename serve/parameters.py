@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from .refusal import malformed
+from .request_refusal import malformed
 
 _SHARED_MEMORY = "tensors are not passed through shared memory"
 # Name -> why it is not done. Clients send 0, "" or false where they do not mean it.
@@ -26,15 +26,16 @@ _UNSUPPORTED = {
 }
 
 
-def require_fields(holder: dict[str, Any], names: Collection[str], what: str) -> None:
-    """Raises Refusal (400) for a field of ``holder`` that is not in ``names``."""
+def require_fields(holder: dict[str, Any], names: Collection[str], subject: str) -> None:
+    """Raises RequestRefusal (400) for a field of ``holder`` that is not in ``names``."""
     for name in holder:
         if name not in names:
-            raise malformed(f"{what} has no field {name[:40]!r}: it has {', '.join(sorted(names))}")
+            fields = ", ".join(sorted(names))
+            raise malformed(f"{subject} has no field {name[:40]!r}: it has {fields}")
 
 
-def parameters_of(holder: dict[str, Any], names: tuple[str, ...], what: str) -> dict[str, Any]:
-    """``parameters`` of ``holder``, all of them in ``names``. Raises Refusal (400)."""
+def parameters_of(holder: dict[str, Any], names: tuple[str, ...], subject: str) -> dict[str, Any]:
+    """``parameters`` of ``holder``, all of them in ``names``. Raises RequestRefusal (400)."""
     parameters = holder.get("parameters")
     if parameters is None:
         return {}
@@ -43,13 +44,13 @@ def parameters_of(holder: dict[str, Any], names: tuple[str, ...], what: str) -> 
     for name, value in parameters.items():
         if name in names or (name in _UNSUPPORTED and not value):
             continue
-        why = _UNSUPPORTED.get(name, f"{what} takes {', '.join(names)}")
-        raise malformed(f"parameter {name[:40]!r} of {what} is not supported: {why}")
+        reason = _UNSUPPORTED.get(name, f"{subject} takes {', '.join(names)}")
+        raise malformed(f"parameter {name[:40]!r} of {subject} is not supported: {reason}")
     return parameters
 
 
 def flag(parameters: dict[str, Any], name: str) -> bool | None:
-    """A parameter that is true or false; None: not there. Raises Refusal (400)."""
+    """A parameter that is true or false; None: not there. Raises RequestRefusal (400)."""
     value = parameters.get(name)
     if value is not None and type(value) is not bool:
         raise malformed(f"parameter {name!r} must be true or false")
@@ -57,7 +58,7 @@ def flag(parameters: dict[str, Any], name: str) -> bool | None:
 
 
 def whole_number(parameters: dict[str, Any], name: str) -> int:
-    """A parameter that counts something; 0: not there. Raises Refusal (400)."""
+    """A parameter that counts something; 0: not there. Raises RequestRefusal (400)."""
     value = parameters.get(name, 0)
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise malformed(f"parameter {name!r} must be a whole number, 0 or more")

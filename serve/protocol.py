@@ -19,7 +19,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from .classification import best_classes, length_prefixed
 from .parameters import flag, parameters_of, require_fields, whole_number
-from .refusal import Refusal, malformed
+from .request_refusal import RequestRefusal, malformed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DATATYPE = "FP32"
@@ -39,7 +39,7 @@ class InferRequest:
 
 
 def header_length(value: str | None, body_length: int) -> int | None:
-    """Length of the JSON part, if a tensor follows it. Raises Refusal for what cannot be."""
+    """Length of the JSON part, if a tensor follows it. Raises RequestRefusal for what cannot be."""
     if value is None:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 20):
@@ -53,7 +53,7 @@ def header_length(value: str | None, body_length: int) -> int | None:
 def parse_infer(
     body: bytes, length: int | None, manifest: Manifest, max_batch: int
 ) -> InferRequest:
-    """Read a request. Raises Refusal (400) with what is wrong in it."""
+    """Read a request. Raises RequestRefusal (400) with what is wrong in it."""
     head = _object(body if length is None else body[:length])
     require_fields(head, ("id", "inputs", "outputs", "parameters"), "the request")
     tensors = head.get("inputs")
@@ -77,9 +77,9 @@ def parse_infer(
 def encode_infer(
     request: InferRequest, logits: Floats, manifest: Manifest, model: str, version: str
 ) -> tuple[bytes, dict[str, str]]:
-    """(body, headers) of the answer. Raises Refusal where the model gave NaN or infinity."""
+    """(body, headers) of the answer. Raises RequestRefusal where the model gave NaN or infinity."""
     if not np.isfinite(logits).all():
-        raise Refusal(400, "nonfinite", "the model gives no finite answer to these values")
+        raise RequestRefusal(400, "nonfinite", "the model gives no finite answer to these values")
     classes = best_classes(logits, request.classes, manifest.labels) if request.classes else []
     output: dict[str, Any] = {
         "name": manifest.output.name,
@@ -182,14 +182,14 @@ def _require_finite(inputs: Floats) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.add.reduce(inputs, axis=None)  # not finite if any is not; four times as fast
     if not np.isfinite(total) and not np.isfinite(inputs).all():
-        raise Refusal(400, "nonfinite", "the input holds NaN or infinity")
+        raise RequestRefusal(400, "nonfinite", "the input holds NaN or infinity")
 
 
 def _id(head: dict[str, Any]) -> str | None:
-    given = head.get("id")
-    if given is not None and not (isinstance(given, str) and len(given) <= 256):
+    request_id = head.get("id")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= 256):
         raise malformed("id must be a string of at most 256 characters")
-    return given
+    return request_id
 
 
 def _output_parameters(head: dict[str, Any], name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 
 
 class StrictRoute(APIRoute):
@@ -29,17 +29,17 @@ class StrictRoute(APIRoute):
 
 
 def require_query(query: bytes, names: Collection[str]) -> None:
-    """Raises Refusal (422) for a parameter that is not in ``names``, or comes twice."""
+    """Raises RequestRefusal (422) for a parameter that is not in ``names``, or comes twice."""
     if not query:
         return
-    received = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
-    for name in received:
+    sent_names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    for name in sent_names:
         if name not in names:
-            taken = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
-            raise _refused(f"query.{name[:40]}: this route has no such parameter; {taken}")
-        if received.count(name) > 1:
-            raise _refused(f"query.{name}: given {received.count(name)} times; send it once")
+            accepted = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
+            raise _refused(f"query.{name[:40]}: this route has no such parameter; {accepted}")
+        if sent_names.count(name) > 1:
+            raise _refused(f"query.{name}: given {sent_names.count(name)} times; send it once")
 
 
-def _refused(message: str) -> Refusal:
-    return Refusal(422, "parameters", message)
+def _refused(message: str) -> RequestRefusal:
+    return RequestRefusal(422, "parameters", message)

@@ -1,4 +1,4 @@
-"""From a bundle's folder to a listening server, and back when a signal says so."""
+"""A bundle served by one process until a signal ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
 from ..runtimes.choose import open_runtime, prove_golden, require_name
 from ..runtimes.runtime import RuntimeOptions
-from .config import ServeConfig
+from .service_config import ServeConfig
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 
@@ -64,7 +64,7 @@ def require_packages() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises MldrError with what to change when there is none to be had."""
+    """A listening socket. Raises MldrError where the address cannot be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -91,7 +91,7 @@ def _unbound(host: str, port: int, error: OSError) -> str:
 
 
 def url_of(listening: socket.socket) -> str:
-    """What a browser on this machine is given."""
+    """The address for a browser on this machine."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -1,4 +1,4 @@
-"""A loaded bundle that answers requests; HTTP knows nothing of it and it knows little of HTTP."""
+"""A loaded bundle that answers requests; the HTTP routes call it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
-from .batcher import Answer, Batcher, BatchTimes
+from .batcher import BatchedLogits, Batcher, BatchTimes
 from .body import ByteBudget
-from .config import ServeConfig
-from .metrics import Metrics
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
-from .refusal import Refusal, overloaded
+from .request_refusal import RequestRefusal, overloaded
+from .service_config import ServeConfig
+from .service_metrics import Metrics
 from .statistics import ModelStatistics
 from .uploads import open_image
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 VERSION = "1"
 _INLINE = 1 << 16  # bytes of JSON that the event loop parses itself
 
@@ -80,11 +80,11 @@ class Service:
         return self.max_batch * 3 * height * width * 4 + (1 << 16)
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start the batcher's thread."""
         self.batcher.start()
 
     async def stop(self) -> None:
-        """Finish what was accepted."""
+        """Answer the accepted requests, then stop."""
         await asyncio.to_thread(self.batcher.close)
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
@@ -97,7 +97,7 @@ class Service:
         return deadline - max(0.0, self.config.deadline - timeout) if timeout else deadline
 
     def require_room(self) -> None:
-        """Raises Refusal (503) when the queue is full: before any work is spent on a request."""
+        """Raises RequestRefusal (503) when the queue is full, before a request costs any work."""
         ahead = self._preparing + self.batcher.waiting
         if ahead >= self.batcher.max_queue:
             self.statistics.failed(0.0)
@@ -108,19 +108,19 @@ class Service:
             )
 
     async def parse(self, body: bytes, length: int | None, deadline: float) -> InferRequest:
-        """An inference request. Raises Refusal."""
+        """An inference request. Raises RequestRefusal."""
         if length is not None or len(body) <= _INLINE:
             return parse_infer(body, length, self.manifest, self.max_batch)
         return await self._off_loop(
             lambda: parse_infer(body, None, self.manifest, self.max_batch), deadline
         )
 
-    async def infer(self, inputs: Floats, deadline: float) -> Answer:
-        """Logits. Raises Refusal."""
+    async def infer(self, inputs: Floats, deadline: float) -> BatchedLogits:
+        """Logits. Raises RequestRefusal."""
         began = time.perf_counter()
         try:
             answer = await self.batcher.submit(inputs, deadline)
-        except Refusal:
+        except RequestRefusal:
             self.statistics.failed(time.perf_counter() - began)
             raise
         self.metrics.took("queue", answer.queued)
@@ -128,11 +128,11 @@ class Service:
         return answer
 
     async def prepare(self, body: bytes, content_type: str, deadline: float) -> Prepared:
-        """An upload, decoded and preprocessed. Raises Refusal."""
-        made = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
-        self.metrics.took("decode", made.decode)
-        self.metrics.took("preprocess", made.preprocess)
-        return made
+        """An upload, decoded and preprocessed. Raises RequestRefusal."""
+        prepared = await self._off_loop(lambda: self._prepare(body, content_type), deadline)
+        self.metrics.took("decode", prepared.decode)
+        self.metrics.took("preprocess", prepared.preprocess)
+        return prepared
 
     def _prepare(self, body: bytes, content_type: str) -> Prepared:
         began = time.perf_counter()
@@ -142,7 +142,7 @@ class Service:
         inputs = self.runtime.preprocess([image])
         return Prepared(inputs, decoded - began, time.perf_counter() - decoded)
 
-    async def _off_loop(self, work: Callable[[], Made], deadline: float) -> Made:
+    async def _off_loop(self, work: Callable[[], Result], deadline: float) -> Result:
         """``work`` in a decoder thread; what waits for one is bounded like the queue."""
         self.require_room()
         self._preparing += 1

@@ -1,4 +1,4 @@
-"""From logits to what a person reads."""
+"""From logits to probabilities."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from ..bundle.preprocess import Floats
 from ..bundle.temperature import softmax
-from .refusal import Refusal
+from .request_refusal import RequestRefusal
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:
     """Softmax of one image's logits [C] over ``temperature``: 1 where nobody calibrated them.
 
-    Raises Refusal where they are not finite.
+    Raises RequestRefusal where they are not finite.
     """
     if not np.isfinite(logits).all():
-        raise Refusal(400, "nonfinite", "the model gives no finite answer to this image")
+        raise RequestRefusal(400, "nonfinite", "the model gives no finite answer to this image")
     shares: Floats = softmax(logits[None], temperature)[0].astype(np.float32)
     return shares

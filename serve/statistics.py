@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .batcher import Answer, BatchTimes
+from .batcher import BatchedLogits, BatchTimes
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class ModelStatistics:
         default_factory=list
     )
 
-    def succeeded(self, answer: Answer, seconds: float) -> None:
+    def succeeded(self, answer: BatchedLogits, seconds: float) -> None:
         """Count a request that is answered, ``seconds`` after it came to the queue."""
         self.last_inference = time.time_ns() // 1_000_000
         self.inference_stats.success.add(seconds)
@@ -96,7 +96,7 @@ class ModelStatistics:
         self.inference_stats.add(answer.batch)
 
     def failed(self, seconds: float) -> None:
-        """Count a request that is not, which was clear after ``seconds``."""
+        """Count a request that failed ``seconds`` after it came to the queue."""
         self.inference_stats.fail.add(seconds)
 
     def computed(self, times: BatchTimes) -> None:

@@ -29,11 +29,11 @@ from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.images import EncodedImages, UnreadableImage
 from mldr_deploy.data.loader import EvalBatches, TrainBatches
 from mldr_deploy.demo.archive import Picture
-from mldr_deploy.demo.classify import Classify
-from mldr_deploy.demo.config import DemoConfig
+from mldr_deploy.demo.demo_config import DemoConfig
+from mldr_deploy.demo.image_classifier import ImageClassifier
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.look import Viewer
 from mldr_deploy.demo.scoring import score
-from mldr_deploy.demo.student import Student
 from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.recheck import check_bundle
@@ -41,9 +41,9 @@ from mldr_deploy.models.config import ModelConfig
 from mldr_deploy.models.registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
-from mldr_deploy.serve.config import ServeConfig
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import RequestRefusal
 from mldr_deploy.serve.service import Service
+from mldr_deploy.serve.service_config import ServeConfig
 from mldr_deploy.serve.uploads import open_image
 
 SIDE = 32
@@ -130,7 +130,7 @@ def exported(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def viewer(exported: Bundle) -> Iterator[Viewer]:
-    with Student(exported, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
+    with LoadedStudent(exported, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         yield Viewer(student, None)
 
 
@@ -173,11 +173,11 @@ def test_uploads_to_the_service(photographs: Photographs, exported: Bundle) -> N
 
 
 def test_uploads_to_the_demo(photographs: Photographs, exported: Bundle, viewer: Viewer) -> None:
-    tab = Classify(viewer, DemoConfig())
+    tab = ImageClassifier(viewer, DemoConfig())
     golden = dict(zip(exported.golden.index.tolist(), exported.golden.label.tolist(), strict=True))
     for row, (path, pixels) in enumerate(zip(photographs.files, photographs.truth, strict=True)):
         look = tab.look(str(path), None)
-        assert np.array_equal(look.seen, pixels), path.name
+        assert np.array_equal(look.pixels, pixels), path.name
         known = CLASSES[golden[row]] if row in golden else None  # it knows its own pictures again
         assert look.truth == known, path.name
     assert {look.suffix for k, look in enumerate(photographs.files) if k in golden} == {
@@ -192,7 +192,7 @@ def test_a_batch_in_the_demo(photographs: Photographs, exported: Bundle, viewer:
         answers = [
             int(runtime(normalise(pixels[None], SPEC))[0].argmax()) for pixels in photographs.truth
         ]
-    assert [row.said for row in scores.rows] == answers
+    assert [row.predicted for row in scores.rows] == answers
     pairs = zip(answers, photographs.files, strict=True)
     right = [CLASSES[said] == path.parent.name for said, path in pairs]
     assert scores.top(1) == 100 * np.mean(right)
@@ -274,7 +274,7 @@ def test_a_format_that_the_service_refuses_is_not_trained_on_either(
     for row, (name, data) in enumerate(files.items()):
         try:
             served = open_image(data, 10**6)
-        except Refusal as refusal:
+        except RequestRefusal as refusal:
             assert 400 <= refusal.status < 500
             with pytest.raises(UnreadableImage) as unreadable:
                 rows.rgb(row)

@@ -14,25 +14,27 @@ Figure = Callable[[Closed], float]
 
 def throughput(entries: Sequence[Entry]) -> str:
     """Images a second by batch size."""
-    return _by_batch(entries, lambda one: one.throughput, "images/s", "Throughput by batch size")
+    return _by_batch(
+        entries, lambda closed: closed.throughput, "images/s", "Throughput by batch size"
+    )
 
 
 def latency(entries: Sequence[Entry]) -> str:
     """Median time of a whole batch by its size."""
-    figure: Figure = lambda one: one.end_to_end.p50  # noqa: E731
+    figure: Figure = lambda closed: closed.end_to_end.p50  # noqa: E731
     return _by_batch(entries, figure, "p50, ms a batch", "Latency by batch size")
 
 
 def _by_batch(entries: Sequence[Entry], figure: Figure, unit: str, title: str) -> str:
-    batches = sorted({closed.batch for one in entries for closed in one.closed})
-    values = [figure(closed) for one in entries for closed in one.closed]
+    batches = sorted({closed.batch for entry in entries for closed in entry.closed})
+    values = [figure(closed) for entry in entries for closed in entry.closed]
     axes = Axes(doubling(batches, LEFT, RIGHT), fitted(values, BOTTOM, TOP), "images a batch", unit)
     parts = [*axes.parts()]
-    for k, one in enumerate(entries):
-        points = [(axes.x(c.batch), axes.y(figure(c))) for c in one.closed]
+    for k, entry in enumerate(entries):
+        points = [(axes.x(c.batch), axes.y(figure(c))) for c in entry.closed]
         parts.append(path(points, f"curve s{colour(k)}"))
-        for closed, (x, y) in zip(one.closed, points, strict=True):
-            tip = f"{one.name}, batch {closed.batch}: {short(figure(closed))} {unit}"
+        for closed, (x, y) in zip(entry.closed, points, strict=True):
+            tip = f"{entry.name}, batch {closed.batch}: {short(figure(closed))} {unit}"
             parts.append(dot(x, y, colour(k), tip, 3.5))
     return picture(HEIGHT, parts, title)
 
@@ -50,22 +52,22 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def accuracy_latency(entries: Sequence[Entry]) -> str:
     """Top-1 against the median at batch 1, with the Pareto line."""
-    cost = [one.first.end_to_end.p50 for one in entries]
+    cost = [entry.first.end_to_end.p50 for entry in entries]
     return _accuracy(entries, cost, [*range(len(entries))], "p50 end to end, ms", "latency")
 
 
 def accuracy_size(entries: Sequence[Entry]) -> str:
     """Top-1 against the size of the file, each file once."""
-    first = {one.file: k for k, one in reversed([*enumerate(entries)])}
+    first = {entry.file: k for k, entry in reversed([*enumerate(entries)])}
     index = sorted(first.values())
     files = [entries[k] for k in index]
-    return _accuracy(files, [one.bytes / 1e6 for one in files], index, "file, MB", "size")
+    return _accuracy(files, [entry.bytes / 1e6 for entry in files], index, "file, MB", "size")
 
 
 def _accuracy(
-    entries: Sequence[Entry], cost: list[float], index: list[int], unit: str, what: str
+    entries: Sequence[Entry], cost: list[float], index: list[int], unit: str, cost_name: str
 ) -> str:
-    tops = [one.accuracy.top1 for one in entries]
+    tops = [entry.accuracy.top1 for entry in entries]
     axes = Axes(
         fitted(cost, LEFT + 8, RIGHT - 8), fitted(tops, BOTTOM, TOP, least=0.2), unit, "top-1, %"
     )
@@ -76,8 +78,8 @@ def _accuracy(
         steps += [(x, steps[-1][1]), (x, y)] if steps else [(x, BOTTOM), (x, y)]
     steps.append((RIGHT, steps[-1][1]))
     parts = [*axes.parts(), path(steps, "front")]
-    for k, one in enumerate(entries):
-        hollow = "" if one.status == "passed" else f" hollow s{colour(index[k])}"
-        tip = f"{one.name}: top-1 {tops[k]:.2f} %, {short(cost[k])} {unit.rpartition(' ')[2]}"
+    for k, entry in enumerate(entries):
+        hollow = "" if entry.status == "passed" else f" hollow s{colour(index[k])}"
+        tip = f"{entry.name}: top-1 {tops[k]:.2f} %, {short(cost[k])} {unit.rpartition(' ')[2]}"
         parts.append(dot(axes.x(cost[k]), axes.y(tops[k]), colour(index[k]) + hollow, tip, 6))
-    return picture(HEIGHT, parts, f"Accuracy against {what}")
+    return picture(HEIGHT, parts, f"Accuracy against {cost_name}")

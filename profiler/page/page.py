@@ -9,7 +9,7 @@ from ..figures import figure
 from ..report import Report
 from ..request_stages import STAGES
 from . import curves, rows, tables
-from .quality import quality_cards
+from .quality_cards import quality_cards
 from .style import CSS
 from .svg import colour
 
@@ -59,89 +59,97 @@ def _sections(report: Report) -> Iterator[str]:
 
 def _pick(report: Report) -> Iterator[str]:
     pick = report.recommendation
-    chosen = [e for e in report.entries if (e.file, e.runtime) == (pick.file, pick.runtime)]
-    if not chosen:
-        told = f"<strong>{escape(pick.headline)}.</strong> {escape(pick.reason)}"
-        yield f'<div class="pick none">{told}</div>'
+    matches = [e for e in report.entries if (e.file, e.runtime) == (pick.file, pick.runtime)]
+    if not matches:
+        words = f"<strong>{escape(pick.headline)}.</strong> {escape(pick.reason)}"
+        yield f'<div class="pick none">{words}</div>'
         return
-    one = chosen[0]
-    found = one.first.end_to_end
+    entry = matches[0]
+    latency = entry.first.end_to_end
     tiles = [
-        (f"{one.accuracy.top1:.2f} %", f"top-1 on {one.accuracy.samples} images"),
-        (f"{figure(found.p50)} ms", "p50, batch 1"),
-        (f"{figure(found.p99)} ms", "p99, batch 1"),
-        (f"{max(c.throughput for c in one.closed):.0f}/s", "images, best batch"),
-        (f"{one.bytes / 1e6:.2f} MB", "file"),
+        (f"{entry.accuracy.top1:.2f} %", f"top-1 on {entry.accuracy.samples} images"),
+        (f"{figure(latency.p50)} ms", "p50, batch 1"),
+        (f"{figure(latency.p99)} ms", "p99, batch 1"),
+        (f"{max(c.throughput for c in entry.closed):.0f}/s", "images, best batch"),
+        (f"{entry.bytes / 1e6:.2f} MB", "file"),
     ]
-    shown = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
+    figures = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
     yield (
         f'<div class="pick"><strong>{escape(pick.headline)}</strong>'
-        f'<div class="tiles">{shown}</div><p class="dim">{escape(pick.reason)}</p></div>'
+        f'<div class="tiles">{figures}</div><p class="dim">{escape(pick.reason)}</p></div>'
     )
 
 
 def _section(title: str, cards: Iterator[str]) -> Iterator[str]:
-    shown = "".join(cards)
-    if shown:
-        yield f'<h2>{title}</h2><div class="grid">{shown}</div>'
+    content = "".join(cards)
+    if content:
+        yield f'<h2>{title}</h2><div class="grid">{content}</div>'
 
 
 def _latency(report: Report) -> Iterator[str]:
     entries = report.entries
-    told = "End to end. Solid line: median; dashed: p99."
-    yield _card("Distribution", told, rows.distribution(entries))
+    caption = "End to end. Solid line: median; dashed: p99."
+    yield _card("Distribution", caption, rows.distribution(entries))
     stages = [(f"t{k}", stage.replace("_", " ")) for k, stage in enumerate(STAGES)]
-    told = "Stages of one request, in order."
-    yield _card("Where the time goes", told, rows.stage_split(entries), stages)
+    caption = "Stages of one request, in order."
+    yield _card("Where the time goes", caption, rows.stage_split(entries), stages)
     if entries[0].poisson:
-        told = "Dot: median; ring: p99. Poisson arrivals at a part of full load, queueing counted."
-        yield _card("Under load", told, rows.arrivals(entries))
+        caption = (
+            "Dot: median; ring: p99. Poisson arrivals at a part of full load, queueing counted."
+        )
+        yield _card("Under load", caption, rows.arrivals(entries))
 
 
 def _accuracy(report: Report) -> Iterator[str]:
     entries = report.entries
-    told = "Up and left is better. Dashed: nothing measured here beats it. Ring: failed its gate."
+    caption = (
+        "Up and left is better. Dashed: nothing measured here beats it. Ring: failed its gate."
+    )
     names = _names(report)
-    yield _card("Accuracy and latency", told, curves.accuracy_latency(entries), names)
-    files = {one.file: colour(k) for k, one in reversed([*enumerate(entries)])}
-    legend = [(files[file], file) for file in dict.fromkeys(one.file for one in entries)]
-    told = "Each file once; its size is what a device downloads and holds."
-    yield _card("Accuracy and size", told, curves.accuracy_size(entries), legend)
+    yield _card("Accuracy and latency", caption, curves.accuracy_latency(entries), names)
+    files = {entry.file: colour(k) for k, entry in reversed([*enumerate(entries)])}
+    legend = [(files[file], file) for file in dict.fromkeys(entry.file for entry in entries)]
+    caption = "Each file once; its size is what a device downloads and holds."
+    yield _card("Accuracy and size", caption, curves.accuracy_size(entries), legend)
 
 
 def _batches(report: Report) -> Iterator[str]:
     entries = report.entries
-    if any(len(one.closed) > 1 for one in entries):
-        told = "Images a second, end to end, one request after another."
-        yield _card("Throughput", told, curves.throughput(entries), _names(report))
-        told = "Median time until the whole batch is answered."
-        yield _card("Latency of a batch", told, curves.latency(entries), _names(report))
+    if any(len(entry.closed) > 1 for entry in entries):
+        caption = "Images a second, end to end, one request after another."
+        yield _card("Throughput", caption, curves.throughput(entries), _names(report))
+        caption = "Median time until the whole batch is answered."
+        yield _card("Latency of a batch", caption, curves.latency(entries), _names(report))
 
 
 def _names(report: Report) -> list[tuple[str, str]]:
-    return [(colour(k), one.name) for k, one in enumerate(report.entries)]
+    return [(colour(k), entry.name) for k, entry in enumerate(report.entries)]
 
 
-def _card(title: str, told: str, drawing: str, legend: Sequence[tuple[str, str]] = ()) -> str:
+def _card(title: str, caption: str, drawing: str, legend: Sequence[tuple[str, str]] = ()) -> str:
     """A picture with its words; ``legend`` holds (colour, name)."""
     items = "".join(f'<span><i class="{c}"></i>{escape(name)}</span>' for c, name in legend)
     keys = f'<div class="legend">{items}</div>' if items else ""
-    return f'<div class="card"><h3>{escape(title)}</h3><p>{escape(told)}</p>{drawing}{keys}</div>'
+    return (
+        f'<div class="card"><h3>{escape(title)}</h3><p>{escape(caption)}</p>{drawing}{keys}</div>'
+    )
 
 
 def _layers(report: Report) -> Iterator[str]:
-    if not any(one.layers for one in report.entries):
+    if not any(entry.layers for entry in report.entries):
         return
-    for title, told in (("operator", rows.by_operator), ("layer", list)):
+    for title, grouping in (("operator", rows.by_operator), ("layer", list)):
         yield f'<h2>Time per {title}, batch 1</h2><div class="grid">'
-        for k, one in enumerate(report.entries):
-            if one.layers:
-                yield _card(one.name, one.layers_note, rows.layer_bars(told(one.layers), k, 8))
+        for k, entry in enumerate(report.entries):
+            if entry.layers:
+                yield _card(
+                    entry.name, entry.layers_note, rows.layer_bars(grouping(entry.layers), k, 8)
+                )
         yield "</div>"
-    for one in report.entries:
-        if one.layers:
-            yield f"<details><summary>All layers of {escape(one.name)}</summary>"
-            yield tables.layers(one)
+    for entry in report.entries:
+        if entry.layers:
+            yield f"<details><summary>All layers of {escape(entry.name)}</summary>"
+            yield tables.layers(entry)
             yield "</details>"
 
 

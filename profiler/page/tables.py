@@ -21,16 +21,16 @@ def overview(report: Report) -> str:
     header += ["p50 ms", "p90", "p95", "p99", "mean", "images/s", "CV %"]
     pick = report.recommendation
     body = []
-    for one in report.entries:
-        found = one.first.end_to_end
-        best = (one.file, one.runtime) == (pick.file, pick.runtime)
-        times = (found.p50, found.p90, found.p95, found.p99, found.mean)
-        cells = [one.file, one.runtime, one.precision]
-        figures = [f"{one.accuracy.top1:.2f}"]
-        figures += [f"{one.accuracy.top5:.2f}"] if top5 else []
-        figures += [f"{one.bytes / 1e6:.2f}", *(figure(v) for v in times)]
-        figures += [f"{one.first.throughput:.0f}", f"{found.cv:.1f}"]
-        row = _cells(cells) + _GATE[one.status] + _cells(figures)
+    for entry in report.entries:
+        latency = entry.first.end_to_end
+        best = (entry.file, entry.runtime) == (pick.file, pick.runtime)
+        times = (latency.p50, latency.p90, latency.p95, latency.p99, latency.mean)
+        cells = [entry.file, entry.runtime, entry.precision]
+        figures = [f"{entry.accuracy.top1:.2f}"]
+        figures += [f"{entry.accuracy.top5:.2f}"] if top5 else []
+        figures += [f"{entry.bytes / 1e6:.2f}", *(figure(v) for v in times)]
+        figures += [f"{entry.first.throughput:.0f}", f"{latency.cv:.1f}"]
+        row = _cells(cells) + _GATE[entry.status] + _cells(figures)
         body.append(f'<tr class="best">{row}</tr>' if best else f"<tr>{row}</tr>")
     return _table(header, body, "names")
 
@@ -41,20 +41,20 @@ def series(report: Report) -> str:
     header += ["p50 ms", "p90", "p95", "p99", "mean", "CV %", "images/s"]
     header += [f"{stage.replace('_', ' ')} p50" for stage in STAGES]
     body = []
-    for one in report.entries:
-        top1 = f"{one.accuracy.top1:.2f}"
-        for closed in one.closed:
-            found = closed.end_to_end
-            cells = [one.name, top1, "one at a time", str(closed.batch), str(found.count)]
-            times = (found.p50, found.p90, found.p95, found.p99, found.mean)
-            cells += [*(figure(v) for v in times), f"{found.cv:.1f}", f"{closed.throughput:.0f}"]
+    for entry in report.entries:
+        top1 = f"{entry.accuracy.top1:.2f}"
+        for closed in entry.closed:
+            latency = closed.end_to_end
+            cells = [entry.name, top1, "one at a time", str(closed.batch), str(latency.count)]
+            times = (latency.p50, latency.p90, latency.p95, latency.p99, latency.mean)
+            cells += [*(figure(v) for v in times), f"{latency.cv:.1f}", f"{closed.throughput:.0f}"]
             cells += [figure(closed.summary[stage].p50) for stage in STAGES]
             body.append(f"<tr>{_cells(cells)}</tr>")
-        for arrived in one.poisson:
-            found = arrived.latency
-            cells = [one.name, top1, f"Poisson {arrived.load:.0%}", "1", str(found.count)]
-            times = (found.p50, found.p90, found.p95, found.p99, found.mean)
-            cells += [*(figure(v) for v in times), f"{found.cv:.1f}", f"{arrived.rate:.0f}"]
+        for arrived in entry.poisson:
+            latency = arrived.latency
+            cells = [entry.name, top1, f"Poisson {arrived.load:.0%}", "1", str(latency.count)]
+            times = (latency.p50, latency.p90, latency.p95, latency.p99, latency.mean)
+            cells += [*(figure(v) for v in times), f"{latency.cv:.1f}", f"{arrived.rate:.0f}"]
             body.append(f"<tr>{_cells(cells + [''] * len(STAGES))}</tr>")
     return _table(header, body)
 
@@ -72,18 +72,18 @@ def layers(entry: Entry) -> str:
 
 def machine(report: Report) -> str:
     """What the figures depend on."""
-    it = report.machine
+    facts = report.machine
     rows = [
-        ("processor", it.cpu),
-        ("cores, threads", f"{it.cores}, {it.threads}"),
-        ("CPU quota", "none" if it.cpu_quota is None else f"{it.cpu_quota:g}"),
-        ("memory", _known(it.memory_gib, "GiB")),
-        ("governor", it.governor or "not known"),
-        ("clock at the start", _known(it.cpu_mhz, "MHz")),
-        ("load at the start", _known(it.load, "")),
-        ("system", it.system),
-        *((f"GPU {name}", value) for name, value in it.gpu.items()),
-        *it.versions.items(),
+        ("processor", facts.cpu),
+        ("cores, threads", f"{facts.cores}, {facts.threads}"),
+        ("CPU quota", "none" if facts.cpu_quota is None else f"{facts.cpu_quota:g}"),
+        ("memory", _quantity(facts.memory_gib, "GiB")),
+        ("governor", facts.governor or "not known"),
+        ("clock at the start", _quantity(facts.cpu_mhz, "MHz")),
+        ("load at the start", _quantity(facts.load, "")),
+        ("system", facts.system),
+        *((f"GPU {name}", value) for name, value in facts.gpu.items()),
+        *facts.versions.items(),
     ]
     return _words(rows)
 
@@ -109,7 +109,7 @@ def method(report: Report) -> str:
     )
 
 
-def _known(value: float | None, unit: str) -> str:
+def _quantity(value: float | None, unit: str) -> str:
     return "not known" if value is None else f"{value:g} {unit}".strip()
 
 

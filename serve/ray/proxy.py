@@ -12,10 +12,10 @@ _LOST = json.dumps({"error": "the replica that had this request is gone: try aga
 
 def middlewares() -> list[Middleware]:
     """Called by the proxy (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``)."""
-    return [Middleware(Repeatable)]
+    return [Middleware(RetryAfter)]
 
 
-class Repeatable:
+class RetryAfter:
     """503 with Retry-After where the proxy gives up on a request before its answer began.
 
     That is when a replica died with the request: Ray's own answer would be a 500, which clients do
@@ -31,7 +31,7 @@ class Repeatable:
             return
         begun = False
 
-        async def watching(message: Message) -> None:
+        async def send_watched(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -39,7 +39,7 @@ class Repeatable:
                     message = {**message, "headers": _retried(message.get("headers", []))}
             await send(message)
 
-        await self._app(scope, receive, watching)
+        await self._app(scope, receive, send_watched)
         if not begun:
             headers = _retried([(b"content-type", b"application/json")])
             await send({"type": "http.response.start", "status": 503, "headers": headers})

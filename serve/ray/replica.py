@@ -9,8 +9,8 @@ from ...bundle.reader import open_bundle
 from ...runtimes.choose import open_runtime, prove_golden
 from ...runtimes.runtime import RuntimeOptions
 from ..app import create_app
-from ..config import ServeConfig
 from ..service import Service
+from ..service_config import ServeConfig
 
 
 class Replica:
@@ -23,14 +23,14 @@ class Replica:
     def __init__(self, path: str, config: dict[str, Any], allow_failed: bool) -> None:
         from ray import serve
 
-        told = ServeConfig(**config)
+        serve_config = ServeConfig(**config)
         bundle = open_bundle(Path(path), allow_failed=allow_failed)
-        options = RuntimeOptions(threads=told.threads)
-        runtime = open_runtime(bundle, told.runtime, told.artifact, options)
+        options = RuntimeOptions(threads=serve_config.threads)
+        runtime = open_runtime(bundle, serve_config.runtime, serve_config.artifact, options)
         runtime.load()  # for as long as the process lives
         prove_golden(bundle, runtime)
         name = serve.get_replica_context().replica_id.unique_id
-        self._service = Service(bundle.manifest, runtime, told, replica=name)
+        self._service = Service(bundle.manifest, runtime, serve_config, replica=name)
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Ray Serve starts, calls and, when the replica is drained, stops."""

@@ -10,7 +10,7 @@ from ...bundle.atomic import atomic_folder, write_bytes, write_json, write_text
 from ...bundle.manifest import Artifact
 from ...bundle.reader import Bundle
 from ...errors import MldrError
-from .config import LABELS, WARM_UP, TritonConfig, model_config
+from .triton_config import LABELS, WARM_UP, TritonConfig, model_config
 
 RECORD = "mldr-deploy.json"  # marks the folder as ours, so that it may be replaced
 _BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "tensorrt": ("tensorrt", "model.plan")}
@@ -26,17 +26,17 @@ def write_repository(
     """
     manifest = bundle.manifest
     base = name or str(manifest.model.get("name", "student"))
-    held = [a for a in manifest.artifacts if bundle.allow_failed or a.status == "passed"]
-    models = [a for a in held if a.format in _BACKENDS]
+    permitted = [a for a in manifest.artifacts if bundle.allow_failed or a.status == "passed"]
+    models = [a for a in permitted if a.format in _BACKENDS]
     if not models:
         raise MldrError(f"{bundle.path} holds no ONNX file or engine that passed parity")
     names = []
     with atomic_folder(out, replaces=RECORD) as folder:
         for artifact in models:
             backend, file = _BACKENDS[artifact.format]
-            called = f"{base}_{artifact.precision}_{artifact.format}"
-            names.append(called)
-            _model(bundle, artifact, folder / called, backend, file, config)
+            model_name = f"{base}_{artifact.precision}_{artifact.format}"
+            names.append(model_name)
+            _model(bundle, artifact, folder / model_name, backend, file, config)
         onnx = next((a for a in models if a.format == "onnx"), None)
         if onnx is not None:
             names.append(f"{base}_python")

@@ -30,7 +30,7 @@ from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.tensors import write_tensors
-from mldr_deploy.demo.student import Student
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.runtimes.runtime import RuntimeOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,8 +169,8 @@ def bundle(shown: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def student(bundle: Bundle) -> Iterator[Student]:
-    with Student(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as loaded:
+def student(bundle: Bundle) -> Iterator[LoadedStudent]:
+    with LoadedStudent(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as loaded:
         yield loaded
 
 

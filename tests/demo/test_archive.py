@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mldr_deploy.demo.archive import Picture, pictures
-from mldr_deploy.demo.config import DemoConfig
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.demo.demo_config import DemoConfig
+from mldr_deploy.serve.request_refusal import RequestRefusal
 
 Pack = Callable[[dict[str, bytes]], Path]
 IMAGE = b"\x89PNG\r\n\x1a\n and whatever follows"
@@ -47,7 +47,7 @@ def test_a_member_beyond_the_limit_is_told_and_the_others_are_read(packed: Pack)
 def test_all_members_together_are_limited(packed: Pack) -> None:
     path = packed({f"7/{k}.png": IMAGE + bytes(1 << 20) for k in range(8)})
     with pytest.raises(
-        Refusal, match=r"the archive unpacks to more than 4 MiB: upload it in parts"
+        RequestRefusal, match=r"the archive unpacks to more than 4 MiB: upload it in parts"
     ):
         found(path, max_unpacked_mib=4)
 
@@ -55,7 +55,7 @@ def test_all_members_together_are_limited(packed: Pack) -> None:
 def _or_refused(path: Path, **config: float) -> list[str]:
     try:
         return [picture.problem or "read" for picture in found(path, **config)]
-    except Refusal as refusal:
+    except RequestRefusal as refusal:
         return [str(refusal)]
 
 
@@ -75,20 +75,20 @@ def test_a_path_that_leads_outside_is_not_read_and_nothing_is_written(
 
 def test_an_empty_archive_and_one_without_images_say_what_is_taken(packed: Pack) -> None:
     for files in ({}, {"readme.txt": b"x"}):
-        with pytest.raises(Refusal, match=r"no image in the upload \(taken are JPEG, PNG"):
+        with pytest.raises(RequestRefusal, match=r"no image in the upload \(taken are JPEG, PNG"):
             found(packed(files))
 
 
 def test_a_damaged_archive_is_a_reason(tmp_path: Path, packed: Pack) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(Refusal, match="the zip archive is damaged"):
+    with pytest.raises(RequestRefusal, match="the zip archive is damaged"):
         found(path)
     whole = packed({"7/a.png": IMAGE + np.random.default_rng(0).bytes(5000)})
     data = bytearray(whole.read_bytes())
     data[2000] ^= 255
     whole.write_bytes(data)
-    with pytest.raises(Refusal, match="the zip archive is damaged"):
+    with pytest.raises(RequestRefusal, match="the zip archive is damaged"):
         found(whole)
 
 
@@ -99,13 +99,13 @@ def test_a_password_is_told(packed: Pack) -> None:
         start = archive.start_dir
     data[start + 8] |= 1  # "encrypted" in the central directory
     path.write_bytes(data)
-    with pytest.raises(Refusal, match="the archive has a password"):
+    with pytest.raises(RequestRefusal, match="the archive has a password"):
         found(path)
 
 
 def test_too_many_images_are_refused(packed: Pack) -> None:
     path = packed({f"{k}.png": IMAGE for k in range(4)})
-    with pytest.raises(Refusal, match="more than 3 images: upload them in parts"):
+    with pytest.raises(RequestRefusal, match="more than 3 images: upload them in parts"):
         found(path, max_files=3)
 
 

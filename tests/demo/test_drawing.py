@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.drawing import decoded, draws, scanned
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.look import Viewer
-from mldr_deploy.demo.student import Student
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import RequestRefusal
 
 STROKES = {
     "0": [(140, 50), (95, 90), (90, 180), (140, 230), (185, 180), (185, 90), (140, 50)],
@@ -33,7 +33,7 @@ def blocks(image: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("digit", STROKES)
-def test_a_drawn_digit_is_recognised(student: Student, digit: str) -> None:
+def test_a_drawn_digit_is_recognised(student: LoadedStudent, digit: str) -> None:
     look = Viewer(student, None).look(scanned(drawing(STROKES[digit])), "fp32", 0.0)
     assert look.student.top[0].label == digit
 
@@ -62,7 +62,7 @@ def test_thin_strokes_grow() -> None:
 
 
 def test_an_empty_canvas_says_what_to_do() -> None:
-    with pytest.raises(Refusal, match="nothing is drawn yet: draw a digit"):
+    with pytest.raises(RequestRefusal, match="nothing is drawn yet: draw a digit"):
         scanned(Image.new("L", (280, 280)))
 
 
@@ -71,11 +71,11 @@ def test_only_a_png_data_url_is_a_drawing(encode: Callable[..., bytes]) -> None:
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     assert decoded(url, 10_000, 100).size == (4, 4)
     for bad in ("", "https://example.org/x.png", "data:image/png;base64,@@", "/etc/passwd"):
-        with pytest.raises(Refusal, match="not a PNG data URL"):
+        with pytest.raises(RequestRefusal, match="not a PNG data URL"):
             decoded(bad, 10_000, 100)
-    with pytest.raises(Refusal, match="more than 20 bytes"):
+    with pytest.raises(RequestRefusal, match="more than 20 bytes"):
         decoded(url, 20, 100)
-    with pytest.raises(Refusal, match="4 x 4 pixels, at most 8"):
+    with pytest.raises(RequestRefusal, match="4 x 4 pixels, at most 8"):
         decoded(url, 10_000, 8)
 
 

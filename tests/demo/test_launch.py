@@ -18,9 +18,9 @@ from mldr_deploy.bundle.atomic import sha256, write_json
 from mldr_deploy.bundle.manifest import FILE
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.cli import main
-from mldr_deploy.demo import launch, teacher
-from mldr_deploy.demo.latency import found_report, latency_page, measured_here
-from mldr_deploy.demo.teacher import load_teacher, trained_folder
+from mldr_deploy.demo import launch, loaded_teacher
+from mldr_deploy.demo.latency_page import found_report, latency_page, measured_here
+from mldr_deploy.demo.loaded_teacher import load_teacher, trained_folder
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.profiler.report import Report
 from mldr_deploy.profiler.report_files import write_report
@@ -79,7 +79,7 @@ def test_a_missing_gradio_is_exit_code_2(shown: Path, monkeypatch: pytest.Monkey
 def test_a_teacher_without_torch_is_exit_code_2(
     bundle: Bundle, taught: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher, "find_spec", lambda name: None)
+    monkeypatch.setattr(loaded_teacher, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="--teacher needs torch, the student does not"):
         load_teacher(taught, bundle, RuntimeOptions(threads=1))
 
@@ -192,17 +192,17 @@ def test_the_folder_holds_no_files_that_gradio_writes_beside_components() -> Non
 
 
 def test_nothing_of_a_bundle_that_failed_is_run_and_every_answer_says_why(all_failed: Path) -> None:
-    from mldr_deploy.demo.classify import Classify
-    from mldr_deploy.demo.config import DemoConfig
+    from mldr_deploy.demo.demo_config import DemoConfig
+    from mldr_deploy.demo.image_classifier import ImageClassifier
+    from mldr_deploy.demo.loaded_student import LoadedStudent
     from mldr_deploy.demo.look import Viewer
-    from mldr_deploy.demo.student import Student
 
     bundle = Bundle(all_failed, open_bundle(all_failed, allow_failed=True).manifest)
-    with Student(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
+    with LoadedStudent(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         assert student.forms == {} and len(student.left_out) == 3
         image = all_failed / "picture.png"
         Image.fromarray(bundle.golden.sources[0]).save(image)
-        page, _ = Classify(Viewer(student, None), DemoConfig()).picture(str(image), None)
+        page, _ = ImageClassifier(Viewer(student, None), DemoConfig()).picture(str(image), None)
     assert "student.onnx failed its parity gate" in page and 'role="alert"' in page
 
 
@@ -227,7 +227,7 @@ def test_no_proxy_of_the_environment_concerns_the_page(
     """Gradio makes such a client when it is imported, and asks this machine by it."""
     import httpx
 
-    from mldr_deploy.demo.app import offline
+    from mldr_deploy.demo.demo_page import offline
 
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "")  # put back afterwards
@@ -273,13 +273,13 @@ def test_the_page_of_a_bundle_that_failed_is_there(all_failed: Path) -> None:
 
 
 def test_a_file_of_another_place_is_not_taken_as_an_upload(tmp_path: Path) -> None:
-    from mldr_deploy.demo.folder import received
-    from mldr_deploy.serve.refusal import Refusal
+    from mldr_deploy.demo.folder_upload import received
+    from mldr_deploy.serve.request_refusal import RequestRefusal
 
     home = tmp_path / "uploads"
     home.mkdir()
     good = [{"name": "7/a.png", "path": str(home / "a.png")}, {"name": "7/b.png", "path": ""}]
     assert received(good, home) == [("7/a.png", str(home / "a.png")), ("7/b.png", None)]
     for path in ("/etc/passwd", str(home / ".." / "x.png")):
-        with pytest.raises(Refusal, match="was not uploaded here"):
+        with pytest.raises(RequestRefusal, match="was not uploaded here"):
             received([{"name": "x.png", "path": path}], home)

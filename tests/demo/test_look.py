@@ -15,19 +15,19 @@ from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.about import card, header, summary
 from mldr_deploy.demo.answers import answers, comparison
-from mldr_deploy.demo.classify import Classify, as_json
-from mldr_deploy.demo.config import DemoConfig
+from mldr_deploy.demo.demo_config import DemoConfig
 from mldr_deploy.demo.html import milliseconds, notice, percent
+from mldr_deploy.demo.image_classifier import ImageClassifier, as_json
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.look import Look, Viewer
-from mldr_deploy.demo.proof import gate_lines, proof_page
-from mldr_deploy.demo.quality import quality_section
-from mldr_deploy.demo.student import Student
+from mldr_deploy.demo.proof_page import gate_lines, proof_page
+from mldr_deploy.demo.quality_section import quality_section
 from mldr_deploy.runtimes.runtime import RuntimeOptions
-from mldr_deploy.serve.config import ServeConfig
+from mldr_deploy.serve.service_config import ServeConfig
 
 
 @pytest.fixture(scope="module")
-def viewer(student: Student) -> Viewer:
+def viewer(student: LoadedStudent) -> Viewer:
     return Viewer(student, None)
 
 
@@ -47,7 +47,7 @@ def test_what_is_said_is_the_softmax_of_the_golden_logits(viewer: Viewer) -> Non
             expected[order], rel=1e-4
         )
         assert found.truth == str(golden.label[k])
-        assert np.array_equal(found.seen, golden.pixels[k])
+        assert np.array_equal(found.pixels, golden.pixels[k])
 
 
 def test_an_image_that_is_not_the_bundle_s_has_no_known_label(viewer: Viewer) -> None:
@@ -57,8 +57,8 @@ def test_an_image_that_is_not_the_bundle_s_has_no_known_label(viewer: Viewer) ->
 
 def test_every_artifact_that_runs_is_compared(viewer: Viewer) -> None:
     found = look(viewer, 3, compare=True)
-    assert [answer.name for answer in found.others] == ["fp32", "int8"]
-    assert found.others[0].top == found.student.top
+    assert [answer.name for answer in found.artifacts] == ["fp32", "int8"]
+    assert found.artifacts[0].top == found.student.top
     page = comparison(found, {"fp32": 1_500_000, "int8": 400_000}, "fp32")
     assert "All give the same answer" in page and "1.50" in page and "0.40" in page
 
@@ -69,12 +69,12 @@ def test_another_answer_of_an_artifact_is_called_so(viewer: Viewer) -> None:
         base.student,
         other.student.__class__("int8", "", other.student.top, other.student.shares, 1),
     ]
-    changed = Look(base.seen, base.student, None, None, 0, 0, both)
+    changed = Look(base.pixels, base.student, None, None, 0, 0, both)
     page = comparison(changed, {"fp32": 1, "int8": 1}, "fp32")
     assert "Another answer than fp32 from: int8" in page
 
 
-def test_a_failed_artifact_is_left_out_with_its_reason(student: Student) -> None:
+def test_a_failed_artifact_is_left_out_with_its_reason(student: LoadedStudent) -> None:
     assert [*student.forms] == ["fp32", "int8"]
     assert "student.fp16.onnx failed its parity gate (top-1 drop 4.20" in student.left_out["fp16"]
 
@@ -83,7 +83,7 @@ def test_the_bundle_is_loaded_when_failed_ones_are_allowed(shown: Path) -> None:
     from mldr_deploy.bundle.reader import open_bundle
 
     allowed = open_bundle(shown, allow_failed=True)
-    with Student(allowed, "onnxruntime-cpu", RuntimeOptions(threads=1)) as everything:
+    with LoadedStudent(allowed, "onnxruntime-cpu", RuntimeOptions(threads=1)) as everything:
         assert [*everything.forms] == ["fp32", "int8", "fp16"]
 
 
@@ -106,23 +106,23 @@ def test_a_bad_upload_is_told_in_words(
 ) -> None:
     path = tmp_path / "upload.png"
     path.write_bytes(content)
-    page, others = Classify(viewer, DemoConfig(**config)).picture(str(path), "fp32")
+    page, others = ImageClassifier(viewer, DemoConfig(**config)).picture(str(path), "fp32")
     assert words in page and 'role="alert"' in page and others == ""
 
 
 def test_too_many_pixels_and_a_lost_upload_are_told(viewer: Viewer, tmp_path: Path) -> None:
     path = tmp_path / "upload.png"
     Image.new("RGB", (200, 100)).save(path)
-    page, _ = Classify(viewer, DemoConfig(max_megapixels=0.01)).picture(str(path), "fp32")
+    page, _ = ImageClassifier(viewer, DemoConfig(max_megapixels=0.01)).picture(str(path), "fp32")
     assert "200 x 100 pixels, at most 10000 are taken" in page
-    page, _ = Classify(viewer, DemoConfig()).picture(str(tmp_path / "gone.png"), "fp32")
+    page, _ = ImageClassifier(viewer, DemoConfig()).picture(str(tmp_path / "gone.png"), "fp32")
     assert "the upload is gone from this machine: upload it again" in page
 
 
 def test_an_artifact_that_failed_or_is_unknown_is_told(viewer: Viewer, tmp_path: Path) -> None:
     path = tmp_path / "upload.png"
     Image.new("RGB", (32, 32)).save(path)
-    tab = Classify(viewer, DemoConfig())
+    tab = ImageClassifier(viewer, DemoConfig())
     assert "failed its parity gate" in tab.picture(str(path), "fp16")[0]
     assert "there is no artifact" in tab.picture(str(path), "int3")[0]
     assert "choose fp32, int8" in tab.picture(str(path), "int3")[0]
@@ -132,14 +132,14 @@ def test_the_answer_says_right_wrong_and_that_there_is_no_teacher(viewer: Viewer
     found = look(viewer, 3)
     assert "right: it is 3" in answers(found)
     assert "start with --teacher RUN" in answers(found)
-    wrong = Look(found.seen, found.student, None, "8", 0, 0)
+    wrong = Look(found.pixels, found.student, None, "8", 0, 0)
     assert "wrong: it is 8" in answers(wrong)
 
 
 def test_agreement_is_told_either_way(viewer: Viewer) -> None:
     three, five = look(viewer, 3), look(viewer, 5)
     for teacher, words in ((three, "and the teacher agrees"), (five, "the teacher says 5")):
-        both = Look(three.seen, three.student, teacher.student, None, 0, 0)
+        both = Look(three.pixels, three.student, teacher.student, None, 0, 0)
         assert words in answers(both) and "--teacher" not in answers(both)
         assert as_json(both)["agree"] == (teacher is three)
 
@@ -148,11 +148,11 @@ def test_what_comes_from_outside_is_escaped(bundle: Bundle, viewer: Viewer) -> N
     assert "&lt;b&gt;bold&lt;/b&gt;" in header(bundle, None)
     assert "<b>bold" not in header(bundle, None) + summary(bundle.manifest, None)
     found = look(viewer, 3)
-    hostile = Look(found.seen, found.student, None, '<img src=x onerror="alert(1)">', 0, 0)
+    hostile = Look(found.pixels, found.student, None, '<img src=x onerror="alert(1)">', 0, 0)
     assert "<img src=x" not in answers(hostile) + notice("<img src=x>")
 
 
-def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Student) -> None:
+def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: LoadedStudent) -> None:
     page = proof_page(student)
     assert "FAILED: student.fp16.onnx" in page
     assert "Failed: top-1 drop 4.20 points is above 1" in page
@@ -166,7 +166,7 @@ def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Stud
         assert all(line.holds for line in gate_lines(artifact.parity)) == bool(artifact.parity)
 
 
-def test_the_proof_shows_the_student_class_by_class(student: Student, tmp_path: Path) -> None:
+def test_the_proof_shows_the_student_class_by_class(student: LoadedStudent, tmp_path: Path) -> None:
     bundle = student.bundle
     assert quality_section(bundle) == ""
     answers_of_test = Answers(1.0)
@@ -182,7 +182,7 @@ def test_the_proof_shows_the_student_class_by_class(student: Student, tmp_path: 
     assert base64.b64encode(b"a picture").decode() in shown
 
 
-def test_the_proof_has_no_top5_with_five_classes(student: Student) -> None:
+def test_the_proof_has_no_top5_with_five_classes(student: LoadedStudent) -> None:
     assert "top-5" in proof_page(student)
     labels = student.bundle.manifest.labels[:5]
     manifest = student.bundle.manifest.model_copy(update={"labels": labels})

@@ -14,8 +14,8 @@ from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.archive import Picture
 from mldr_deploy.demo.batch import as_json, batch_page
 from mldr_deploy.demo.confusion import confusion_picture
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.demo.scoring import HEADS, Row, Scores, score
-from mldr_deploy.demo.student import Student
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,12 @@ def images(bundle: Bundle, encode: Callable[..., bytes]) -> list[Picture]:
     ]
 
 
-def scored(images: Any, student: Student, **options: Any) -> Scores:
+def scored(images: Any, student: LoadedStudent, **options: Any) -> Scores:
     *_, last = score(images, student.forms["fp32"], 10_000, **options)
     return last
 
 
-def test_accuracy_and_confusion_are_scikit_learn_s(images: Any, student: Student) -> None:
+def test_accuracy_and_confusion_are_scikit_learn_s(images: Any, student: LoadedStudent) -> None:
     scores = scored(images, student)
     golden = student.bundle.golden
     order = np.arange(30) % 10
@@ -49,16 +49,16 @@ def test_accuracy_and_confusion_are_scikit_learn_s(images: Any, student: Student
     )
 
 
-def test_batches_do_not_change_the_answers(images: Any, student: Student) -> None:
+def test_batches_do_not_change_the_answers(images: Any, student: LoadedStudent) -> None:
     one, many = scored(images, student, batch=1), scored(images, student, batch=16)
-    assert [row.said for row in one.rows] == [row.said for row in many.rows]
+    assert [row.predicted for row in one.rows] == [row.predicted for row in many.rows]
     assert [row.probability for row in one.rows] == pytest.approx(
         [r.probability for r in many.rows]
     )
 
 
 def test_a_bad_image_is_a_row_with_its_reason_and_the_order_stays(
-    images: Any, student: Student
+    images: Any, student: LoadedStudent
 ) -> None:
     bad = [Picture("3/x.png", b"nonsense"), Picture("4/y.png", problem="too far away")]
     scores = scored([images[0], *bad, images[1]], student)
@@ -69,7 +69,7 @@ def test_a_bad_image_is_a_row_with_its_reason_and_the_order_stays(
     assert "2 of 4 files got no answer" in batch_page(scores)
 
 
-def test_without_labels_the_page_says_how_to_give_them(images: Any, student: Student) -> None:
+def test_without_labels_the_page_says_how_to_give_them(images: Any, student: LoadedStudent) -> None:
     scores = scored([Picture("a.png", image.data) for image in images[:3]], student)
     assert scores.top(1) is None and as_json(scores)["top1"] is None
     assert "put images into folders that are called like classes" in batch_page(scores)

@@ -14,15 +14,15 @@ from PIL import Image
 from mldr_deploy.bundle.manifest import Manifest
 from mldr_deploy.bundle.preprocess import Floats
 from mldr_deploy.bundle.reader import Bundle
-from mldr_deploy.profiler.config import ProfileConfig
+from mldr_deploy.profiler.profile_config import ProfileConfig
 from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import (
-    Accuracy,
     ArrivalRound,
     Closed,
     Entry,
+    FileAccuracy,
     Layer,
-    Machine,
+    MachineFacts,
     Poisson,
     Report,
     Round,
@@ -46,7 +46,7 @@ class VirtualClock:
     def __init__(self) -> None:
         self.time = 0
 
-    def now(self) -> int:
+    def time_ns(self) -> int:
         return self.time
 
     def wait_until(self, moment: int) -> None:
@@ -141,7 +141,7 @@ def entry_of(
         bytes={"fp32": 4_736_333, "fp16": 2_400_000}.get(precision, 1_300_000),
         sha256="0" * 64,
         status="passed",
-        accuracy=Accuracy(top1=top1, top5=99.16, drop=88.86 - top1, samples=359),
+        accuracy=FileAccuracy(top1=top1, top5=99.16, drop=88.86 - top1, samples=359),
         golden_difference=1e-6,
         closed=closed,
         poisson=poisson,
@@ -192,7 +192,7 @@ def made(
             images=16,
             manifest_sha256="0" * 64,
         ),
-        machine=Machine(
+        machine=MachineFacts(
             cpu="AMD EPYC",
             cores=2,
             threads=2,

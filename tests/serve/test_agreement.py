@@ -16,12 +16,12 @@ from mldr_deploy.bundle.golden import golden_limit, load_golden, save_golden
 from mldr_deploy.bundle.manifest import Manifest, describe
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.shipping import recommended
-from mldr_deploy.demo.student import Student
+from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
-from mldr_deploy.profiler.report import Accuracy, Closed, Entry, Round
+from mldr_deploy.profiler.report import Closed, Entry, FileAccuracy, Round
 from mldr_deploy.runtimes import choose
 from mldr_deploy.runtimes.choose import open_runtime, prove_golden
 from mldr_deploy.runtimes.runtime import Runtime, RuntimeOptions
@@ -78,7 +78,9 @@ def entries(manifest: Manifest, times: dict[str, list[float]]) -> list[Entry]:
             bytes=artifact.bytes,
             sha256=artifact.sha256,
             status=artifact.status,
-            accuracy=Accuracy(top1=90, top5=99, drop=0, samples=100, emulated=artifact.emulated),
+            accuracy=FileAccuracy(
+                top1=90, top5=99, drop=0, samples=100, emulated=artifact.emulated
+            ),
             golden_difference=0.0,
             closed=[closed(batch, times[artifact.file]) for batch in (1, 8)],
         )
@@ -137,7 +139,7 @@ def test_every_command_ships_the_same(
         return
     assert f"**{exported.headline}**: {exported.reason}." in card
     served = open_runtime(bundle, "onnxruntime-cpu", options=RuntimeOptions(threads=1))
-    with Student(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
+    with LoadedStudent(bundle, "onnxruntime-cpu", RuntimeOptions(threads=1)) as student:
         shown = student.forms[student.first or ""].artifact
     assert served.file == shown.file == file
 

@@ -15,7 +15,7 @@ import pytest
 
 from mldr_deploy.runtimes.runtime import RunError
 from mldr_deploy.serve.batcher import Batcher, BatchTimes
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import RequestRefusal
 
 
 class Fake:
@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_at_once_and_says_when() -> None:
         await started(fake, 2)
         tasks += [asyncio.create_task(batcher.submit(image(0, 4), later())) for _ in range(2)]
         await asyncio.sleep(0.01)
-        with pytest.raises(Refusal, match="8 images are waiting, 8 may") as refusal:
+        with pytest.raises(RequestRefusal, match="8 images are waiting, 8 may") as refusal:
             await batcher.submit(image(0), later())
         assert (refusal.value.status, refusal.value.reason) == (503, "queue_full")
         assert refusal.value.headers == {"Retry-After": "5"}  # 8 images at 0.6 s each
@@ -136,7 +136,7 @@ def test_the_deadline_answers_even_while_the_runtime_hangs() -> None:
         await started(fake)
         queued = asyncio.create_task(batcher.submit(image(2), soon))
         for task in (computing, queued):
-            with pytest.raises(Refusal, match="not answered in time") as refusal:
+            with pytest.raises(RequestRefusal, match="not answered in time") as refusal:
                 await task
             assert refusal.value.status == 503 and refusal.value.retry_after == 1
         fake.gate.set()
@@ -179,7 +179,7 @@ def test_a_failing_runtime_fails_its_batch_only() -> None:
     async def body(batcher: Batcher, fake: Fake) -> None:
         for error in (RunError("broken"), ValueError("a bug")):
             fake.fails = error
-            with pytest.raises((Refusal, ValueError), match=str(error)):
+            with pytest.raises((RequestRefusal, ValueError), match=str(error)):
                 await batcher.submit(image(1), later())
         fake.fails = None
         assert np.allclose((await batcher.submit(image(3), later())).logits, 3)
@@ -212,7 +212,7 @@ def test_closing_computes_what_waits_and_takes_no_more() -> None:
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
         while batcher.alive:
             await asyncio.sleep(0.001)
-        with pytest.raises(Refusal, match="stopping"):
+        with pytest.raises(RequestRefusal, match="stopping"):
             await batcher.submit(image(0), later())
         fake.gate.set()
         await closing

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.reader import Bundle
-from mldr_deploy.serve.triton.config import TritonConfig
 from mldr_deploy.serve.triton.repository import write_repository
+from mldr_deploy.serve.triton.triton_config import TritonConfig
 
 triton = pytest.importorskip("tritonclient.http")
 

@@ -16,7 +16,7 @@ import pytest
 
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.serve.compression import answer_coding, inflated, request_coding
-from mldr_deploy.serve.refusal import Refusal
+from mldr_deploy.serve.request_refusal import RequestRefusal
 
 INFER = "/v2/models/test_resnet/infer"
 MIB = 1 << 20
@@ -208,7 +208,7 @@ def test_pieces_of_any_size_inflate_to_the_whole(size: int) -> None:
 def test_words_of_the_headers() -> None:
     assert request_coding([]) is request_coding(["identity", " "]) is None
     assert request_coding(["Deflate"]) == "deflate"
-    with pytest.raises(Refusal, match="'gzip, br'"):
+    with pytest.raises(RequestRefusal, match="'gzip, br'"):
         request_coding(["gzip", "br"])
     assert answer_coding(None) is answer_coding("gzip;q=x") is answer_coding("deflate;q=0") is None
     assert answer_coding("deflate;q=0.5,gzip;q=0.5") == "deflate"

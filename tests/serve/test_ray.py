@@ -22,11 +22,11 @@ from click.testing import CliRunner
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli import main
 from mldr_deploy.errors import MldrError
-from mldr_deploy.serve.config import ServeConfig
-from mldr_deploy.serve.metrics import Metrics
-from mldr_deploy.serve.ray import run
-from mldr_deploy.serve.ray.config import RayConfig
-from mldr_deploy.serve.ray.proxy import Repeatable
+from mldr_deploy.serve.ray import ray_service
+from mldr_deploy.serve.ray.proxy import RetryAfter
+from mldr_deploy.serve.ray.ray_config import RayConfig
+from mldr_deploy.serve.service_config import ServeConfig
+from mldr_deploy.serve.service_metrics import Metrics
 
 ON_RAY = ("--engine", "ray", "--port", "0", "--runtime", "onnxruntime-cpu")
 
@@ -38,7 +38,7 @@ def refused(*words: str) -> tuple[int, str]:
 
 
 def test_without_ray_it_is_one_line(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_service, "find_spec", lambda name: None)
     assert refused(str(served), *ON_RAY) == (
         2,
         'Error: --engine ray needs Ray Serve: pip install "mldr-deploy[serve,ray]"\n',
@@ -55,7 +55,7 @@ def test_rays_options_need_ray_and_must_fit(served: Path) -> None:
 def test_what_one_process_refuses_ray_refuses(
     failed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "require_ray", lambda: None)
+    monkeypatch.setattr(ray_service, "require_ray", lambda: None)
     code, said = refused(str(failed), *ON_RAY)
     assert code == 1 and "failed its parity gate" in said and said.count("\n") == 1
 
@@ -63,20 +63,20 @@ def test_what_one_process_refuses_ray_refuses(
 def test_replicas_that_the_cluster_cannot_hold_are_refused() -> None:
     held = {"CPU": 4.0, "memory": 1e9}
     few = RayConfig(replicas=2)
-    assert run._require_room(held, few, 2) == "2 replicas of 2 threads"
+    assert ray_service._require_room(held, few, 2) == "2 replicas of 2 threads"
     with pytest.raises(MldrError, match="2 replicas need 6 CPUs, Ray has 4: take fewer"):
-        run._require_room(held, few, 3)
+        ray_service._require_room(held, few, 3)
     with pytest.raises(MldrError, match="2 replicas need 1 GPUs, Ray has 0"):
-        run._require_room(held, RayConfig(replicas=2, gpus=0.5), 1)
+        ray_service._require_room(held, RayConfig(replicas=2, gpus=0.5), 1)
 
 
 def test_options_become_rays(bundle: Bundle) -> None:
     config = ServeConfig(threads=2, grace=7)
-    fixed = run.deployment_options(RayConfig(replicas=3, max_queued_requests=9), config, 16)
+    fixed = ray_service.deployment_options(RayConfig(replicas=3, max_queued_requests=9), config, 16)
     assert fixed["num_replicas"] == 3 and "autoscaling_config" not in fixed
     assert (fixed["max_ongoing_requests"], fixed["max_queued_requests"]) == (32, 9)
     assert fixed["ray_actor_options"]["num_cpus"] == 2
-    grows = run.deployment_options(RayConfig(replicas=1, max_replicas=5), config, 16)
+    grows = ray_service.deployment_options(RayConfig(replicas=1, max_replicas=5), config, 16)
     assert grows["autoscaling_config"] == {
         "min_replicas": 1,
         "max_replicas": 5,
@@ -88,7 +88,9 @@ def test_options_become_rays(bundle: Bundle) -> None:
 @pytest.mark.parametrize("most", [0, 5])
 def test_rays_own_schema_takes_the_options(most: int) -> None:
     serve = pytest.importorskip("ray.serve")
-    options = run.deployment_options(RayConfig(max_replicas=most), ServeConfig(threads=1), 16)
+    options = ray_service.deployment_options(
+        RayConfig(max_replicas=most), ServeConfig(threads=1), 16
+    )
     assert serve.deployment(lambda: None, **options).name == "mldr-deploy"
     with pytest.raises((TypeError, ValueError)):
         serve.deployment(lambda: None, **options, max_queued="x")
@@ -101,7 +103,7 @@ def answered(app: Callable[..., Any]) -> tuple[int, dict[bytes, bytes], bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Repeatable(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(RetryAfter(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli import main
-from mldr_deploy.serve.triton.config import TritonConfig, model_config
 from mldr_deploy.serve.triton.repository import _BACKENDS
+from mldr_deploy.serve.triton.triton_config import TritonConfig, model_config
 
 FILES = {"config.pbtxt", "labels.txt", "warmup", "1"}
 

@@ -1,11 +1,11 @@
-"""What the demo can be told."""
+"""Options of the demo."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from ..runtimes.choose import AUTO
-from ..serve.config import MiB, UploadLimits
+from ..serve.service_config import MiB, UploadLimits
 
 HOST = "127.0.0.1"  # the demo has no authentication, so it listens to this machine alone
 

@@ -27,15 +27,16 @@ class Form(Turns):
 
     @property
     def artifact(self) -> Artifact:
-        """What the manifest says of it."""
+        """Its entry in the manifest."""
         assert self.runtime.model.artifact is not None
         return self.runtime.model.artifact
 
 
-class Student:
+class LoadedStudent:
     """Every artifact of a bundle that this machine runs, by its short name.
 
-    ``left_out`` says of each other one why. A context manager: loaded inside of it.
+    ``left_out`` has the reason of each artifact that does not run. A context manager: the artifacts
+    are loaded inside of it.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class Student:
     def _form(self, artifact: Artifact) -> Form:
         if artifact.status == "failed" and not self.bundle.allow_failed:
             raise MldrError(refusal(self.bundle.path, artifact))
-        chosen = open_runtime(
+        unloaded = open_runtime(
             self.bundle, self._runtime, artifact.file, self._options, self._progress
         )
-        runtime = self._open.enter_context(chosen)
+        runtime = self._open.enter_context(unloaded)
         form = Form(self.bundle.manifest, runtime, prove_golden(self.bundle, runtime))
         for _ in range(_WARM_UP):
             form(self.bundle.golden.inputs[:1])
@@ -96,7 +97,7 @@ class Student:
 
     def _name(self, artifact: Artifact) -> str:
         """``int8``, ``int8 engine``; the file where two would have the same."""
-        names = [_short(other) for other in self.bundle.manifest.artifacts]
+        names = [_short(entry) for entry in self.bundle.manifest.artifacts]
         return _short(artifact) if names.count(_short(artifact)) == 1 else artifact.file
 
 

@@ -19,8 +19,8 @@ from .turns import Turns
 _INSIDE = ("", "trained", "teacher/trained")  # where a run, a stage and a model folder hold it
 
 
-class Teacher(Turns):
-    """A trained teacher, loaded and answering."""
+class LoadedTeacher(Turns):
+    """A trained teacher, loaded."""
 
     def __init__(self, folder: Path, record: TrainedModel, runtime: PyTorch) -> None:
         super().__init__(runtime)
@@ -28,16 +28,16 @@ class Teacher(Turns):
 
     @property
     def name(self) -> str:
-        """Its architecture."""
+        """Name of the architecture."""
         return str(self.record.model.get("name", "teacher"))
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Its own, which may differ from the student's."""
+        """Preprocessing of the teacher, which may differ from the student's."""
         return self.record.preprocessing
 
 
-def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher:
+def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> LoadedTeacher:
     """The teacher of the run in ``path``.
 
     Raises MldrError when there is none, it is damaged, or it tells other classes apart than the
@@ -45,12 +45,12 @@ def load_teacher(path: Path, bundle: Bundle, options: RuntimeOptions) -> Teacher
     """
     folder = trained_folder(path)
     record = read_trained(folder)
-    _same_classes(record.classes, bundle.manifest.labels, folder)
+    _require_same_classes(record.classes, bundle.manifest.labels, folder)
     if find_spec("torch") is None:
         raise Unavailable("--teacher needs torch, the student does not: pip install torch timm")
     runtime = PyTorch(ModelFile(folder, network=lambda: _network(folder)), options)
     runtime.load()
-    teacher = Teacher(folder, record, runtime)
+    teacher = LoadedTeacher(folder, record, runtime)
     height, width = record.preprocessing.size
     import numpy as np
 
@@ -66,7 +66,7 @@ def _network(folder: Path) -> Any:
 
 
 def trained_folder(path: Path) -> Path:
-    """Where in ``path`` the teacher lies. Raises MldrError when nowhere."""
+    """The folder in ``path`` that holds the teacher. Raises MldrError where there is none."""
     for inside in _INSIDE:
         if (path / inside / RECORD).is_file():
             return path / inside
@@ -78,12 +78,17 @@ def trained_folder(path: Path) -> Path:
     )
 
 
-def _same_classes(theirs: Sequence[str], ours: Sequence[str], folder: Path) -> None:
-    if [*theirs] == [*ours]:
+def _require_same_classes(
+    teacher_classes: Sequence[str], student_classes: Sequence[str], folder: Path
+) -> None:
+    if [*teacher_classes] == [*student_classes]:
         return
-    if len(theirs) != len(ours):
-        what = f"{len(theirs)} classes where the bundle has {len(ours)}"
+    if len(teacher_classes) != len(student_classes):
+        difference = f"{len(teacher_classes)} classes where the bundle has {len(student_classes)}"
     else:
-        at = next(k for k, name in enumerate(ours) if theirs[k] != name)
-        what = f"class {at} is {theirs[at]!r} where the bundle has {ours[at]!r}"
-    raise MldrError(f"{folder} is not this student's teacher ({what}): give the run it learned in")
+        pairs = enumerate(zip(teacher_classes, student_classes, strict=True))
+        position, (name, label) = next((k, pair) for k, pair in pairs if pair[0] != pair[1])
+        difference = f"class {position} is {name!r} where the bundle has {label!r}"
+    raise MldrError(
+        f"{folder} is not this student's teacher ({difference}): give the run it learned in"
+    )

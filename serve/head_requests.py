@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Head:
+class HeadRequests:
     """Asks the application for GET and leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -16,9 +16,9 @@ class Head:
             await self._app(scope, receive, send)
             return
 
-        async def bodiless(message: Message) -> None:
+        async def send_without_body(message: Message) -> None:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": "GET"}, receive, bodiless)
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)

@@ -10,8 +10,8 @@ from ..bundle.chance import tells_top5
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.parity import ParityResult
 from .html import cell, chip, notice, table
-from .quality import quality_section
-from .student import Student
+from .loaded_student import LoadedStudent
+from .quality_section import quality_section
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
         yield GateLine("agreement", agreement, f"at least {gate.min_agreement:g} %", least, holds)
     if gate.max_dlogit is not None:
         largest = needed.max_dlogit or 0.0
-        shown = f"{largest:.2g}"
+        difference = f"{largest:.2g}"
         yield GateLine(
             "largest logit difference",
-            shown,
+            difference,
             f"at most {gate.max_dlogit:g}",
-            shown,
+            difference,
             largest <= gate.max_dlogit,
         )
     if gate.max_relative is not None and needed.max_relative is not None:
-        shown = f"{needed.max_relative:.2g}"
+        difference = f"{needed.max_relative:.2g}"
         allowed, holds = f"at most {gate.max_relative:g}", needed.max_relative <= gate.max_relative
-        yield GateLine("relative to the largest logit", shown, allowed, shown, holds)
+        yield GateLine("relative to the largest logit", difference, allowed, difference, holds)
     if gate.max_drop is not None:
         holds = parity.drop <= gate.max_drop or parity.mcnemar_p >= gate.significance
         yield GateLine(
@@ -59,7 +59,7 @@ def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
     yield GateLine("NaN or infinity", str(parity.nonfinite), "none", "", not parity.nonfinite)
 
 
-def proof_page(student: Student) -> str:
+def proof_page(student: LoadedStudent) -> str:
     """The whole tab."""
     manifest = student.bundle.manifest
     return "".join(
@@ -78,17 +78,17 @@ def proof_page(student: Student) -> str:
 def _headline(manifest: Manifest) -> str:
     failed = [a.file for a in manifest.artifacts if a.status == "failed"]
     samples = manifest.artifacts[0].parity.samples
-    told = (
+    summary = (
         f"Each file was held against the PyTorch student on {samples} test images that training "
         "never saw. "
     )
     if failed:
         names = ", ".join(failed)
-        return notice(f"{told}FAILED: {names}. What fails is not run here.", "bad")
-    return notice(f"{told}All {len(manifest.artifacts)} passed.", "good")
+        return notice(f"{summary}FAILED: {names}. What fails is not run here.", "bad")
+    return notice(f"{summary}All {len(manifest.artifacts)} passed.", "good")
 
 
-def _card(artifact: Artifact, student: Student) -> str:
+def _card(artifact: Artifact, student: LoadedStudent) -> str:
     parity = artifact.parity
     verdict = chip("passed", "good") if parity else chip("FAILED", "bad")
     rows = "".join(_line(line) for line in gate_lines(parity))
@@ -106,15 +106,15 @@ def _line(line: GateLine) -> str:
     mark = "✓" if line.holds else "✗"
     needed = "" if line.holds or not line.needed else f"would have needed {line.needed}"
     extra = f'<span class="md-needed">{escape(needed)}</span>' if needed else ""
-    said = "holds" if line.holds else "broken"
+    state = "holds" if line.holds else "broken"
     return (
         f'<tr><th scope="row">{escape(line.name)}</th><td class="{kind}">'
-        f'<span role="img" aria-label="{said}">{mark}</span> {escape(line.measured)}{extra}</td>'
+        f'<span role="img" aria-label="{state}">{mark}</span> {escape(line.measured)}{extra}</td>'
         f"<td>{escape(line.allowed)}</td></tr>"
     )
 
 
-def _words(artifact: Artifact, student: Student) -> Iterator[str]:
+def _words(artifact: Artifact, student: LoadedStudent) -> Iterator[str]:
     for failure in artifact.parity.failures:
         yield notice(f"Failed: {failure}", "bad")
     if artifact.fault is not None:
@@ -140,10 +140,10 @@ def _notes(artifact: Artifact) -> Iterator[str]:
         yield f"{len(artifact.islands)} nodes stay in fp32."
     record = artifact.quantization
     if record is not None:
-        every = len(record.quantised) + len(record.excluded)
+        total = len(record.quantised) + len(record.excluded)
         yield (
             f"Scales by {record.method} from {record.calibration_images} training images; "
-            f"{len(record.quantised)} of {every} layers quantised."
+            f"{len(record.quantised)} of {total} layers quantised."
         )
 
 

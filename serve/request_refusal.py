@@ -1,9 +1,9 @@
-"""A request that is not answered as asked: status, reason and, if it may be repeated, when."""
+"""The refusal of a request: status, reason and, where it may be repeated, when."""
 
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RequestRefusal(Exception):
     """``reason`` is one word for the metrics; the message tells the client what to change.
 
     ``headers`` of the answer; with ``retry_after`` also Retry-After, where repeating it helps.
@@ -26,11 +26,11 @@ class Refusal(Exception):
             self.headers["Retry-After"] = str(retry_after)
 
 
-def overloaded(reason: str, message: str, retry_after: int = 1) -> Refusal:
+def overloaded(reason: str, message: str, retry_after: int = 1) -> RequestRefusal:
     """503 with Retry-After."""
-    return Refusal(503, reason, message, retry_after)
+    return RequestRefusal(503, reason, message, retry_after)
 
 
-def malformed(message: str) -> Refusal:
+def malformed(message: str) -> RequestRefusal:
     """400 for a request of the inference protocol that cannot be read."""
-    return Refusal(400, "malformed", message)
+    return RequestRefusal(400, "malformed", message)

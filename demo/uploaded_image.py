@@ -7,30 +7,33 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..serve.config import MiB
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
+from ..serve.service_config import MiB
 from ..serve.uploads import open_image
-from .config import DemoConfig
+from .demo_config import DemoConfig
 
 
 def opened(path: Path, config: DemoConfig) -> tuple[Image.Image, float]:
-    """The upright RGB picture in the file and the seconds that decoding took. Raises Refusal."""
+    """The upright RGB picture in the file and the seconds that decoding took.
+
+    Raises RequestRefusal.
+    """
     try:
         size = path.stat().st_size
         if size > config.max_upload:
             raise too_large(size, config.max_upload)
         data = path.read_bytes()
     except OSError:
-        told = "the upload is gone from this machine: upload it again"
-        raise Refusal(400, "gone", told) from None
+        message = "the upload is gone from this machine: upload it again"
+        raise RequestRefusal(400, "gone", message) from None
     began = time.perf_counter()
     image = open_image(data, config.max_pixels)
     return image, time.perf_counter() - began
 
 
-def too_large(size: int, limit: int) -> Refusal:
+def too_large(size: int, limit: int) -> RequestRefusal:
     """The refusal of a file beyond ``limit`` bytes."""
-    return Refusal(
+    return RequestRefusal(
         413,
         "body_size",
         f"{size / MiB:.1f} MiB, at most {limit / MiB:g} MiB are taken: scale the picture down",

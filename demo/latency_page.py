@@ -9,8 +9,8 @@ from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
 from ..errors import MldrError
-from ..profiler.config import ProfileConfig
 from ..profiler.page.page import sections
+from ..profiler.profile_config import ProfileConfig
 from ..profiler.profiler import profile
 from ..profiler.report import FILE as REPORT
 from ..profiler.report import Report, read_report
@@ -18,7 +18,7 @@ from .html import notice
 
 _USUAL = Path("latency")  # where `mldr-deploy profile` writes unless told otherwise
 # Short enough to wait for; `mldr-deploy profile` measures longer, more batches, arrivals, layers.
-HERE = ProfileConfig(
+SHORT_PROFILE = ProfileConfig(
     batches=(1, 8),
     rounds=3,
     seconds=0.9,
@@ -29,14 +29,16 @@ HERE = ProfileConfig(
 )
 
 
-def found_report(bundle: Bundle, given: Path | None) -> Report | None:
-    """The report in ``given``, else the one that `profile` left in its usual places, if it is of
-    this very bundle. Raises MldrError for a given one that is missing or of another bundle."""
-    if given is not None:
-        report = read_report(given)
+def found_report(bundle: Bundle, path: Path | None) -> Report | None:
+    """The report in ``path``; for None, that of this bundle in one of the usual places, if any.
+
+    Raises MldrError where the report in ``path`` is missing or of another bundle.
+    """
+    if path is not None:
+        report = read_report(path)
         if not _of(report, bundle):
             raise MldrError(
-                f"--report {given} is of another bundle ({report.subject.name}, "
+                f"--report {path} is of another bundle ({report.subject.name}, "
                 f"{report.subject.model}): profile {bundle.path} again"
             )
         return report
@@ -64,7 +66,7 @@ def latency_page(report: Report | None, bundle: Bundle) -> str:
 def measured_here(bundle: Bundle, runtime: str, threads: int, progress: Progress) -> Report:
     """A short profile on this machine. Raises MldrError."""
     runtimes = () if runtime == "auto" else (runtime,)
-    config = HERE.model_copy(update={"threads": threads, "runtimes": runtimes})
+    config = SHORT_PROFILE.model_copy(update={"threads": threads, "runtimes": runtimes})
     return profile(bundle.path, config, allow_failed=bundle.allow_failed, progress=progress)
 
 

@@ -1,4 +1,4 @@
-"""From a bundle's folder to replicas on Ray, and back when a signal says so."""
+"""A bundle served by replicas on Ray until a signal ends it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ...bundle.reader import Bundle, open_bundle
 from ...errors import MldrError, Unavailable
 from ...runtimes.choose import open_runtime, require_name
 from ...runtimes.runtime import RuntimeOptions, one_line
-from ..config import ServeConfig
 from ..server import listen, require_packages
-from .config import RayConfig
+from ..service_config import ServeConfig
+from .ray_config import RayConfig
 
 _NAME = "mldr-deploy"
 _OBJECT_STORE = 100 << 20  # bytes; requests do not pass through it
@@ -33,7 +33,7 @@ _ENVIRONMENT = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-_OWN = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_LOCAL_ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def serve_on_ray(
@@ -58,7 +58,7 @@ def serve_on_ray(
         port = int(listening.getsockname()[1])
     config = config.model_copy(update={"port": port, "threads": config.threads or 1})
     if ray_config.address is None:
-        config = _chosen(bundle, config, progress)
+        config = _with_runtime(bundle, config, progress)
     with _ray(ray_config, config) as replicas:
         _deploy(bundle, config, ray_config, allow_failed)
         progress.note(
@@ -74,8 +74,8 @@ def require_ray() -> None:
         raise Unavailable('--engine ray needs Ray Serve: pip install "mldr-deploy[serve,ray]"')
 
 
-def _chosen(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeConfig:
-    """Runtime and artifact decided once, where all replicas run on this machine."""
+def _with_runtime(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeConfig:
+    """``config`` with the runtime and artifact that all replicas on this machine are to use."""
     options = RuntimeOptions(threads=config.threads)
     runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
     artifact = runtime.model.artifact.file if runtime.model.artifact else None
@@ -84,8 +84,8 @@ def _chosen(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeCon
 
 @contextmanager
 def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
-    """Ray with an HTTP proxy, here or in the cluster; what is asked of it, in words."""
-    for name, value in (_ENVIRONMENT | ({} if ray_config.address else _OWN)).items():
+    """Start Ray with an HTTP proxy, here or in the cluster; yields the replicas, in words."""
+    for name, value in (_ENVIRONMENT | ({} if ray_config.address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
     import ray
     from ray import serve
@@ -105,14 +105,14 @@ def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
     except Exception as error:
         raise MldrError(f"Ray does not start: {one_line(error)}") from error
     try:
-        asked = _require_room(ray.cluster_resources(), ray_config, config.threads)
+        replicas = _require_room(ray.cluster_resources(), ray_config, config.threads)
         timeout = config.body_timeout + config.deadline + 5
         options = {"host": config.host, "port": config.port, "request_timeout_s": timeout}
         serve.start(
             proxy_location="EveryNode", http_options=options, logging_config={"log_level": "ERROR"}
         )
         try:
-            yield asked
+            yield replicas
         finally:
             if ray_config.address is None:
                 serve.shutdown()
@@ -122,14 +122,14 @@ def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
         ray.shutdown()
 
 
-def _require_room(held: dict[str, float], ray_config: RayConfig, threads: int) -> str:
-    """Raises MldrError when the replicas would wait for room for ever."""
-    for name, each in (("CPU", threads), ("GPU", ray_config.gpus)):
-        needed, there = ray_config.replicas * each, held.get(name, 0)
-        if needed > there:
+def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: int) -> str:
+    """The replicas, in words. Raises MldrError where the cluster is too small for them."""
+    for name, per_replica in (("CPU", threads), ("GPU", ray_config.gpus)):
+        needed, available = ray_config.replicas * per_replica, resources.get(name, 0)
+        if needed > available:
             raise MldrError(
-                f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {there:g}: take "
-                "fewer --replicas, --threads or --gpus, or add machines to the cluster"
+                f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {available:g}: "
+                "take fewer --replicas, --threads or --gpus, or add machines to the cluster"
             )
     count = str(ray_config.replicas)
     if ray_config.max_replicas > ray_config.replicas:

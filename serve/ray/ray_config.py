@@ -1,4 +1,4 @@
-"""What Ray Serve is told beyond what one process is."""
+"""Options of Ray Serve that a service in one process does not have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A button that uploads a folder with the names of its folders, which are the labels.
 
-Gradio's own keeps the files' names alone. What the browser knows to be no image, or hidden, is not
-sent; which of the others are pictures is judged where they arrive (archive.py).
+Gradio's own button keeps only the files' names. The browser does not send hidden files and those
+that it knows to be no image; archive.py judges the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 
 _TEMPLATE = (
     '<div class="md-folder"><button type="button">Upload a folder</button>'
@@ -53,13 +53,13 @@ def received(files: Sequence[Any], folder: Path) -> list[tuple[str, str | None]]
     """(name, path) of the files in the event; None: it was refused on its way.
 
     A browser names these paths, so only what lies in ``folder``, where uploads lie, is taken.
-    Raises Refusal (400).
+    Raises RequestRefusal (400).
     """
     home = folder.resolve()
-    found: list[tuple[str, str | None]] = []
+    paths: list[tuple[str, str | None]] = []
     for file in files:
         name, path = str(file.get("name", "")), str(file.get("path", ""))
         if path and not Path(path).resolve().is_relative_to(home):
-            raise Refusal(400, "path", f"{name!r} was not uploaded here")
-        found.append((name, path or None))
-    return found
+            raise RequestRefusal(400, "path", f"{name!r} was not uploaded here")
+        paths.append((name, path or None))
+    return paths

@@ -18,7 +18,7 @@ _CAPTIONS = {
 
 
 def quality_section(bundle: Bundle) -> str:
-    """Empty for a bundle from before it."""
+    """Tables and pictures of the quality; empty for a bundle without them."""
     quality = bundle.manifest.quality
     if quality is None:
         return ""

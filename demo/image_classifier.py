@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MldrError
-from ..serve.refusal import Refusal
+from ..serve.request_refusal import RequestRefusal
 from .answers import answers, comparison
-from .config import DemoConfig
+from .demo_config import DemoConfig
 from .drawing import decoded, draws, scanned
 from .html import notice
 from .look import Answer, Look, Viewer
-from .uploads import opened
+from .uploaded_image import opened
 
 EMPTY = '<p class="md-empty">Choose a picture: upload, paste, camera, or an example below.</p>'
 
 
-class Classify:
-    """What the tab's events call; each gives the HTML of the answer and of the comparison."""
+class ImageClassifier:
+    """Answers the tab's events with the HTML of the answer and of the comparison."""
 
     def __init__(self, viewer: Viewer, config: DemoConfig) -> None:
         self.viewer, self.config = viewer, config
@@ -31,13 +31,13 @@ class Classify:
         """An uploaded file."""
         if not path:
             return EMPTY, ""
-        return self._shown(lambda: self.look(path, artifact, compare=True), artifact)
+        return self._page(lambda: self.look(path, artifact, compare=True), artifact)
 
     def drawn(self, url: str, artifact: str | None) -> tuple[str, str]:
         """A drawing, as a data URL."""
         if not url:
             return '<p class="md-empty">Draw a digit: the answer comes when you stop.</p>', ""
-        return self._shown(lambda: self._drawing(url, artifact), artifact)
+        return self._page(lambda: self._drawing(url, artifact), artifact)
 
     def answer(self, path: str | None, artifact: str | None) -> dict[str, Any]:
         """The same for programs. Raises gradio.Error, whose words reach the caller."""
@@ -45,13 +45,13 @@ class Classify:
 
         try:
             if not path:
-                raise Refusal(400, "empty", "no image was sent")
+                raise RequestRefusal(400, "empty", "no image was sent")
             return as_json(self.look(path, artifact))
-        except (Refusal, MldrError) as error:
+        except (RequestRefusal, MldrError) as error:
             raise gradio.Error(str(error), print_exception=False) from None
 
     def look(self, path: str, artifact: str | None, *, compare: bool = False) -> Look:
-        """The answer to an uploaded file. Raises MldrError and Refusal."""
+        """The answer to an uploaded file. Raises MldrError and RequestRefusal."""
         image, seconds = opened(Path(path), self.config)
         return self.viewer.look(image, self.viewer.named(artifact), seconds, compare=compare)
 
@@ -61,11 +61,11 @@ class Classify:
         seconds = time.perf_counter() - began
         return self.viewer.look(scanned(image), self.viewer.named(artifact), seconds, compare=True)
 
-    def _shown(self, look: Any, artifact: str | None) -> tuple[str, str]:
+    def _page(self, look: Any, artifact: str | None) -> tuple[str, str]:
         try:
-            found = look()
-            return answers(found), comparison(found, self._sizes, self.viewer.named(artifact))
-        except Refusal as refusal:
+            result = look()
+            return answers(result), comparison(result, self._sizes, self.viewer.named(artifact))
+        except RequestRefusal as refusal:
             return notice(f"Not taken: {refusal}.", "bad"), ""
         except MldrError as error:
             return notice(str(error), "bad"), ""

@@ -58,7 +58,7 @@ class Metrics:
         self._requests.labels(endpoint, str(status)).inc()
 
     def refused(self, reason: str) -> None:
-        """One more refusal; ``reason`` as in Refusal."""
+        """One more refusal; ``reason`` as in RequestRefusal."""
         self._rejections.labels(reason).inc()
 
     def took(self, stage: str, seconds: float) -> None:

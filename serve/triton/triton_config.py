@@ -1,4 +1,4 @@
-"""``config.pbtxt`` of a model: what Triton is told, in protobuf's text form."""
+"""``config.pbtxt`` of a model, in protobuf's text form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = "labels.txt"
 
 
 class TritonConfig(BaseModel):
-    """What is the same for every model of a repository."""
+    """Options that all models of a repository share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What a profile can be told; its defaults follow docs/design.md, section Latency."""
+"""Options of a profile; the defaults follow docs/design.md, section Latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service can be told."""
+"""Options of the HTTP service."""
 
 from __future__ import annotations
 
