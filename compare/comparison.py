@@ -19,7 +19,7 @@ from .workers import Failures, failure, start_workers, watch, work
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """A matrix in its folder."""
 
     matrix: Matrix
@@ -28,7 +28,7 @@ class Comparison:
     data: RecentData = field(default_factory=RecentData)
 
     @classmethod
-    def open(cls, file: Path, out: Path | None) -> Comparison:
+    def open(cls, file: Path, out: Path | None) -> MethodComparison:
         """The comparison of ``file`` in ``out`` (default: runs/ and its name).
 
         Raises MldrError for a file that is not a comparison, and when ``out`` holds finished runs
@@ -134,7 +134,7 @@ def compare(
     file: Path, out: Path | None, *, workers: int, device: str, progress: Progress
 ) -> tuple[Results, MldrError | None]:
     """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
-    comparison, failed = Comparison.open(file, out), None
+    comparison, failed = MethodComparison.open(file, out), None
     try:
         if workers > 1:
             comparison.train_with(workers, devices_of(device, workers), progress)

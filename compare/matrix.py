@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..distill.methods.registry import METHODS
+from ..distill.methods.method_registry import METHODS
 from ..errors import MldrError
 from ..pipeline.recipe import Recipe, merged
 from ..pipeline.refusal import describe

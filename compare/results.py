@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..bundle.progress import Progress
-from ..data.config import DataConfig
+from ..data.data_config import DataConfig
 from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..bundle.atomic import write_json
 from ..bundle.progress import Progress
-from ..distill.methods.registry import needs_teacher
+from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline, pipeline
 from ..pipeline.recipe import Recipe

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .config import AugmentConfig
+from .data_config import AugmentConfig
 
 _ATTEMPTS = 10  # torchvision's and timm's number of tries before the centre is taken
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..bundle.data_report import DataReport
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from .config import DataConfig
+from .data_config import DataConfig
 from .omissions import omissions, refuse_loss
 from .raw import RawDataset, RawSplit, check
 from .reading import Decoded, check_readable, read_resident
-from .sources.registry import SOURCES
+from .sources.source_registry import SOURCES
 from .split import Split, stratified
 from .twins import find_twins, refuse_leak
 

@@ -16,7 +16,7 @@ from typing import IO
 from ..bundle.atomic import atomic_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
-from .config import DataConfig
+from .data_config import DataConfig
 from .root import cache_folder
 
 _BLOCK = 2**20

@@ -19,8 +19,8 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
 from ..errors import MldrError
 from .augment import Augment
-from .config import AugmentConfig, DataConfig
 from .crops import cut_out
+from .data_config import AugmentConfig, DataConfig
 from .parallel import ordered_map
 from .split import Split
 
@@ -28,7 +28,7 @@ _LOOKAHEAD = 3  # batches decoded before they are asked for
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """One step's share of one process, on its device."""
 
     by_side: Mapping[int, Tensor]  # uint8 [b, 3, h, w]: what each side is to be made from
@@ -91,7 +91,7 @@ class TrainBatches:
 
     def epoch(
         self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         """The batches of ``epoch`` from ``start_step`` on, for ``sides``; for S where none."""
         shares = self._shares(epoch, start_step)
         sides = sides or (self.image_size,)
@@ -113,15 +113,15 @@ class TrainBatches:
 
     def _index(
         self, resident: Tensor, shares: NDArray[np.int64], sides: tuple[int, ...]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         indices = torch.from_numpy(np.ascontiguousarray(shares))
         for share in indices.to(self.device, non_blocking=True):
             pixels = resident[share]  # of their own size: every side is made from them
-            yield Batch(dict.fromkeys(sides, pixels), self._labels[share], share)
+            yield TrainBatch(dict.fromkeys(sides, pixels), self._labels[share], share)
 
     def _stream(
         self, epoch: int, shares: NDArray[np.int64], sides: tuple[int, ...]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         def fetch(index: int) -> list[NDArray[np.uint8]]:
             image = self._split.image(index)
             return [self._cut(image, side, epoch, index) for side in sides]
@@ -134,7 +134,7 @@ class TrainBatches:
             fetched = zip(*(next(pixels) for _ in share), strict=True)
             images = [self._sent(np.stack(planes)).permute(0, 3, 1, 2) for planes in fetched]
             there = self._sent(share.copy())
-            yield Batch(dict(zip(sides, images, strict=True)), self._labels[there], there)
+            yield TrainBatch(dict(zip(sides, images, strict=True)), self._labels[there], there)
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
         """On the device, which is not waited for."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .config import DataConfig
+from .data_config import DataConfig
 from .images import ArrayImages, Images, UnreadableImage
 from .parallel import ordered_map
 from .raw import RawSplit

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..bundle.progress import Progress
 from ..models.stages import forward_stages
 from .small_grids import small_grids
-from .task import Teacher
+from .task import FrozenTeacher
 
 _WORTH = 2000  # images from which tracing takes less time than it saves
 _SAME = 1e-3  # largest difference from PyTorch, as a part of the largest feature
@@ -26,7 +26,7 @@ _SAME = 1e-3  # largest difference from PyTorch, as a part of the largest featur
 Pooled = Callable[[Tensor], Tensor]  # network inputs [b, 3, S, S] -> features [b, F]
 
 
-def fastest(frozen: Teacher, images: int, device: torch.device, progress: Progress) -> Pooled:
+def fastest(frozen: FrozenTeacher, images: int, device: torch.device, progress: Progress) -> Pooled:
     """The quickest way at hand to the pooled features of ``images`` images, in float32."""
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class _Pooled(nn.Module):
         return pooled.flatten(1)
 
 
-def _traced(frozen: Teacher) -> Pooled:
+def _traced(frozen: FrozenTeacher) -> Pooled:
     import onnxruntime
 
     example = torch.zeros(2, 3, frozen.side, frozen.side)  # a batch of 1 would be specialised

@@ -10,8 +10,8 @@ from torch import nn
 from ..bundle.preprocess import Preprocessing
 from ..bundle.trained import TrainedModel
 from ..errors import MldrError
-from ..models.config import ModelConfig
-from ..models.registry import create_model, normalisation
+from ..models.model_config import ModelConfig
+from ..models.model_registry import create_model, normalisation
 from ..models.stages import StagePlan
 from .phase import Phase, Training
 from .trained_folder import trained_record

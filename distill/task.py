@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
-from .config import TrainConfig
 from .methods.base import Method, Step
 from .precision import at_least_float32, uses_bf16
 from .small_grids import small_grids
+from .training_config import TrainConfig
 
 
 class Normalise(nn.Module):
@@ -37,7 +37,7 @@ class Normalise(nn.Module):
 
 
 @dataclass
-class Teacher:
+class FrozenTeacher:
     """A frozen model in eval mode that sees what the student sees, under its own normalisation and
     at its own size."""
 
@@ -70,7 +70,7 @@ class Teacher:
                 return StageOutput(self.model(x), ())
             return forward_stages(self.model, x, self.plan, features=features)
 
-    def to(self, device: torch.device, train: TrainConfig) -> Teacher:
+    def to(self, device: torch.device, train: TrainConfig) -> FrozenTeacher:
         """Ready to answer on ``device`` as ``train`` says."""
         self.channels_last = train.channels_last
         self.bf16 = uses_bf16(train.teacher_precision, device)

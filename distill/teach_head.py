@@ -10,15 +10,15 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing
 from ..data.loader import EvalBatches
 from ..errors import MldrError
-from ..models.config import ModelConfig
+from ..models.model_config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .head import LinearHead, labelled, measured, teach
-from .metrics import MetricsLog
+from .linear_head import LinearHead, labelled, measured, teach
 from .network import Network
 from .phase import Phase, Training
-from .task import Teacher
+from .task import FrozenTeacher
 from .teacher_cache import cache_identity, locked
+from .training_log import MetricsLog
 from .views import Views
 
 
@@ -42,7 +42,7 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     """
     model, plan = network.model, network.plan
     where, layer = classifier_of(model, plan, network.config.name, phase.data.image_size)
-    frozen = Teacher(model, plan, network.preprocessing)
+    frozen = FrozenTeacher(model, plan, network.preprocessing)
     train = training.train
     views = phase.views(training, train.head_views)
     frozen.to(phase.accelerator.device, train)
@@ -72,7 +72,12 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
 
 
 def _features(
-    phase: Phase, frozen: Teacher, classifier: str, training: Training, views: Views, pooled: Pooled
+    phase: Phase,
+    frozen: FrozenTeacher,
+    classifier: str,
+    training: Training,
+    views: Views,
+    pooled: Pooled,
 ) -> FeatureCache:
     """What the classifier sees of every view, complete."""
     accelerator, share = phase.accelerator, phase.share

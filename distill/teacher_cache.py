@@ -28,7 +28,7 @@ from ..bundle.atomic import write_json
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .task import Teacher
+from .task import FrozenTeacher
 from .views import Views
 
 LOGITS = "logits.npy"
@@ -219,7 +219,9 @@ def locked(folder: Path, rank: int, progress: Progress) -> Iterator[None]:
         yield
 
 
-def cache_identity(teacher: Teacher, *, without: str | None = None, **circumstances: Any) -> str:
+def cache_identity(
+    teacher: FrozenTeacher, *, without: str | None = None, **circumstances: Any
+) -> str:
     """A hash of the teacher's weights and preprocessing, and of what decides the pixels.
 
     ``without``: the module whose weights have no say.

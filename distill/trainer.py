@@ -33,17 +33,17 @@ from .checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .evaluate import Evaluation, evaluate
 from .finetuning import keep_statistics
 from .interrupt import interruption
 from .methods.base import Step
-from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
 from .precision import uses_bf16
 from .small_grids import small_grids
-from .task import Task, Teacher
+from .task import FrozenTeacher, Task
 from .teacher_cache import TeacherCache
+from .training_config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .training_log import LossMeter, MetricsLog
 from .views import MixedBatch, Views
 
 
@@ -63,7 +63,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        teacher: Teacher | None,
+        teacher: FrozenTeacher | None,
         views: Views,
         val_batches: EvalBatches,
         *,

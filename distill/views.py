@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.augment import Mix
-from ..data.loader import Batch, TrainBatches
+from ..data.loader import TrainBatch, TrainBatches
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Views:
         orders = [self._batches.order(view) for view in range(self.count)]
         return torch.from_numpy(np.concatenate(orders))
 
-    def _seen(self, row: int, side: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _seen(self, row: int, side: int, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """The images at ``side``, and their targets: the row's numbers are drawn anew."""
         generator = self._generator(row)
         pixels = self._batches.augment(batch.by_side[side], generator, side)

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from .family import Family, family
-from .registry import list_models, require_known
+from .model_registry import list_models, require_known
 
 CLASSES = 1000
 

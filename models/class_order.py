@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import MldrError
+from .classifier import classifier_tensors
 from .evaluation import evaluating
-from .head import classifier_tensors
 
 Order = NDArray[np.int64]
 OrderName = Literal["natural", "sorted"]

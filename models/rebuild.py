@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import from_numpy, nn
 
 from ..errors import MldrError
-from .config import ModelConfig
-from .registry import create_model
+from .model_config import ModelConfig
+from .model_registry import create_model
 
 
 def rebuild(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MldrError
-from .build import build
-from .config import ModelConfig
+from .architecture import build
 from .evaluation import MISFITS, evaluating, one_line
+from .model_config import ModelConfig
 from .stem import shrink_stem
 
 _SIZES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import MldrError
 from .checkpoint_file import read_content
+from .classifier import head_names
 from .evaluation import MISFITS
-from .head import head_names
 from .weight_sets import State, WeightSet, weight_sets, without_losses
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # that a hint names

@@ -13,7 +13,7 @@ import numpy as np
 from ...bundle.intake import Kind
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import FileImages
 from ..labels import largest_label, named_labels
 from ..naming import SPLIT_COLUMNS, split_called

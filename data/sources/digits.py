@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...bundle.progress import Progress
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import ArrayImages
 from ..raw import RawDataset, RawSplit
 from ..split import stratified

@@ -21,7 +21,7 @@ from ...bundle.intake import Kind, Verdict, judge
 from ...bundle.picture import HEAD
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import EncodedImages
 from ..labels import largest_label, named_labels
 from ..naming import SPLIT_COLUMNS, class_name, split_called

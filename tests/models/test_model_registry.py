@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model, list_models, normalisation
+from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model, list_models, normalisation
 from mldr_deploy.models.stages import plan_stages
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mldr_deploy.distill.metrics import LossMeter, MetricsLog, draw_curves, read_metrics
+from mldr_deploy.distill.training_log import LossMeter, MetricsLog, draw_curves, read_metrics
 from mldr_deploy.errors import MldrError
 
 

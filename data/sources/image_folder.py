@@ -12,7 +12,7 @@ import numpy as np
 from ...bundle.intake import Kind
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import FileImages
 from ..naming import class_name, split_called, splits_in
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
