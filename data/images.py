@@ -156,11 +156,11 @@ class PartOf:
         return self._images.rgb(int(self._rows[position]))
 
     def name(self, position: int) -> str:
-        """Its name there."""
+        """The picture's name in the other ``Images``."""
         return self._images.name(int(self._rows[position]))
 
     def feed(self, digest: Digest) -> None:
-        """All pictures of the other, and which of them these are."""
+        """All pictures of the other ``Images``, and the rows of this part."""
         self._images.feed(digest)
         digest.update(np.ascontiguousarray(self._rows, dtype="<i8"))
 

@@ -81,13 +81,13 @@ class TrainBatches:
         self.steps_per_epoch = len(split) // config.batch_size
         self._labels = torch.from_numpy(split.labels).to(self.device)
         self._resident: Tensor | None = None
-        left = augment
+        batch_augment = augment
         if split.pixels is not None:
             planes = torch.from_numpy(split.pixels).permute(0, 3, 1, 2).contiguous()
             self._resident = planes.to(self.device)
         elif augment.crop == "random-resized":
-            left = augment.model_copy(update={"crop": "none"})
-        self.augment = Augment(left, config.image_size)
+            batch_augment = augment.model_copy(update={"crop": "none"})
+        self.augment = Augment(batch_augment, config.image_size)
 
     def epoch(
         self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
@@ -133,8 +133,10 @@ class TrainBatches:
         for share in shares:
             fetched = zip(*(next(pixels) for _ in share), strict=True)
             images = [self._sent(np.stack(planes)).permute(0, 3, 1, 2) for planes in fetched]
-            there = self._sent(share.copy())
-            yield TrainBatch(dict(zip(sides, images, strict=True)), self._labels[there], there)
+            device_share = self._sent(share.copy())
+            yield TrainBatch(
+                dict(zip(sides, images, strict=True)), self._labels[device_share], device_share
+            )
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
         """On the device, which is not waited for."""
