@@ -58,14 +58,14 @@ def build(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, An
     from mldr_deploy.models.family import family
     from mldr_deploy.models.model_config import ModelConfig
     from mldr_deploy.models.model_registry import create_model
-    from mldr_deploy.models.size import takes
+    from mldr_deploy.models.size import takes_size
     from mldr_deploy.models.stages import plan_stages
 
     bare = ModelConfig(name=candidate["model"])
     several = [*shallower(bare), bare] if candidate["shallow"] else [bare]
     smaller = [c.model_copy(update={"patch_size": p}) for c in several for p in (8, 4)]
     tries = ((side, config) for side in SIDES for config in (*several, *smaller))
-    works = (t for t in tries if takes(t[1], num_classes=CLASSES, image_size=t[0]))
+    works = (t for t in tries if takes_size(t[1], num_classes=CLASSES, image_size=t[0]))
     side, config = next(works, (SIDES[-1], bare))
     candidate |= {"config": config, "image_size": side}
     told = {"image_size": side, "arguments": config.model_dump(exclude_defaults=True)}

@@ -78,7 +78,7 @@ def require_known(name: str) -> None:
     """
     architecture, _, tag = name.partition(".")
     if timm.is_model(architecture):
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
         if tag and tag not in tags:
             listed = ", ".join(tags) or "none"
             raise MldrError(f"{architecture} has no weights tag {tag!r}; it has: {listed}")
