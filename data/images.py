@@ -19,7 +19,7 @@ from ..errors import MldrError
 
 
 class Digest(Protocol):
-    """What ``hashlib.sha256()`` returns."""
+    """The part of ``hashlib.sha256()`` that is used here."""
 
     def update(self, data: Any, /) -> None:
         """Take ``data`` into the hash."""
@@ -38,10 +38,10 @@ class Images(Protocol):
         """The picture, upright, decoded, mode RGB. Raises UnreadableImage."""
 
     def name(self, position: int) -> str:
-        """What a person needs to find the picture."""
+        """The file or row by which a person finds the picture."""
 
     def feed(self, digest: Digest) -> None:
-        """Give ``digest`` what the pictures are told apart by."""
+        """Give ``digest`` the bytes that identify the pictures."""
 
 
 class ArrayImages:

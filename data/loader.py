@@ -29,7 +29,7 @@ _LOOKAHEAD = 3  # batches decoded before they are asked for
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """One step's share of one process, on its device."""
+    """One process's share of a step's pictures, on its device."""
 
     by_side: Mapping[int, Tensor]  # uint8 [b, 3, h, w]: what each side is to be made from
     labels: Tensor  # int64 [b]
@@ -139,7 +139,7 @@ class TrainBatches:
             )
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
-        """On the device, which is not waited for."""
+        """The array on the device; nothing waits for the copy."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()

@@ -1,4 +1,4 @@
-"""What names say: which split a file or folder is, and when two class names are the same."""
+"""Names: the split that a file or folder is called after, and the stored form of a class name."""
 
 from __future__ import annotations
 

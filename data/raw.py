@@ -1,4 +1,4 @@
-"""What a source hands over: class names, and labelled pictures split by split."""
+"""The content of a source: class names, and labelled pictures split by split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .walk import Stray
 
 @dataclass(frozen=True)
 class RawSplit:
-    """Pictures and labels as found."""
+    """Pictures and labels of one split, as the source has them."""
 
     images: Images
     labels: NDArray[np.int64]  # [N]
@@ -30,7 +30,7 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What lies in one class of one split and was not taken."""
+    """The strays of one class of one split."""
 
     split: str
     label: str  # empty: in no class

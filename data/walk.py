@@ -22,7 +22,7 @@ _LINKED_TWICE = "links to a folder that is looked into elsewhere, or that holds 
 
 @dataclass(frozen=True)
 class Stray:
-    """Something that is not taken."""
+    """A file or folder that is left out."""
 
     path: str  # relative, with slashes
     reason: str  # what such things are, in the plural
@@ -39,7 +39,7 @@ class Walk:
 
 @dataclass
 class FolderEntries:
-    """One folder: what can be entered, what can be opened, and what neither."""
+    """The entries of one folder: folders to enter, files to open, and those that are neither."""
 
     folders: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)  # those of the folders that are links
@@ -119,7 +119,7 @@ def _identity(place: Path) -> tuple[int, int]:
 
 
 def _debris(entry: os.DirEntry[str]) -> list[Stray]:
-    """What is worth a word: folders, and hidden files that may be pictures of the person's."""
+    """The debris that is named: folders, and hidden files that may be the person's pictures."""
     if entry.is_dir(follow_symlinks=False):
         return [Stray(entry.name, _HIDDEN_FOLDER)]
     if claims_picture(entry.name) and entry.name[:1] == "." and entry.name[:2] != "._":
@@ -128,7 +128,7 @@ def _debris(entry: os.DirEntry[str]) -> list[Stray]:
 
 
 def _unreachable(entry: os.DirEntry[str]) -> Stray | None:
-    """Why an entry is neither a file nor a folder that can be listed, if it is not."""
+    """The stray of an entry that is neither a file nor a folder that can be listed; else None."""
     try:
         if entry.is_file() or entry.is_dir():
             return None

@@ -1,4 +1,4 @@
-"""What there is to choose from: timm's classifiers with family and size, no weights made."""
+"""The catalogue of timm's classifiers with family and size; no weights are made."""
 
 from __future__ import annotations
 

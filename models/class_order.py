@@ -31,7 +31,7 @@ def natural_key(name: str) -> list[Any]:
 
 
 def output_order(class_order: ClassOrder, classes: Sequence[str]) -> Order:
-    """Which output stands for each of ``classes``, where the outputs have the order ``class_order``.
+    """The output that stands for each of ``classes``; the outputs are ordered as ``class_order``.
 
     "natural" (1, 2, 10), "sorted" (1, 10, 2: by code points), or the names themselves.
 

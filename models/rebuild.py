@@ -22,7 +22,7 @@ def rebuild(
 ) -> nn.Module:
     """Create the configured model without pretrained weights and load ``tensors`` strictly.
 
-    It comes back on the CPU, in float32 and evaluation mode. Raises MldrError, beginning with
+    The model is on the CPU, in float32 and evaluation mode. Raises MldrError, beginning with
     ``origin``, when the description or the tensors do not fit what this version builds.
     """
     try:

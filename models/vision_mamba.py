@@ -204,7 +204,7 @@ def join_class_token(patches: Tensor, token: Tensor) -> Tensor:
 
 
 def split_class_token(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The way back: patches [B, N, M] and the token [B, 1, M]."""
+    """The inverse of `join_class_token`: patches [B, N, M] and the token [B, 1, M]."""
     middle = (tokens.shape[1] - 1) // 2
     patches = torch.cat((tokens[:, :middle], tokens[:, middle + 1 :]), dim=1)
     return patches, tokens[:, middle : middle + 1]
