@@ -54,8 +54,8 @@ def preprocessing_of(config: ModelConfig, model: nn.Module, phase: Phase) -> Pre
     return Preprocessing(size=(side, side), crop_fraction=crop, mean=mean, std=std)
 
 
-def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, remedy: str) -> None:
-    """Raises MldrError where the weights of ``record``, named ``who``, are of other classes."""
+def check_classes(record: TrainedModel, classes: tuple[str, ...], owner: str, remedy: str) -> None:
+    """Raises MldrError where the weights of ``record``, named ``owner``, are of other classes."""
     if tuple(record.classes) == classes:
         return
     if len(record.classes) != len(classes):
@@ -63,4 +63,4 @@ def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, reme
     else:
         index = next(i for i, name in enumerate(classes) if record.classes[i] != name)
         difference = f"class {index} is {record.classes[index]!r}, in the data {classes[index]!r}"
-    raise MldrError(f"{who} tells other classes apart ({difference}): {remedy}")
+    raise MldrError(f"{owner} tells other classes apart ({difference}): {remedy}")

@@ -1,4 +1,4 @@
-"""What a training phase is given, and the batches that every kind of training makes of it."""
+"""A training phase: its data, device and folder, and the batches made of them."""
 
 from __future__ import annotations
 

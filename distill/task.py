@@ -53,7 +53,7 @@ class FrozenTeacher:
 
     @property
     def side(self) -> int:
-        """Height and width that it takes, pixels."""
+        """Height and width of the teacher's images, pixels."""
         return self.preprocessing.size[0]
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class FrozenTeacher:
             return forward_stages(self.model, x, self.plan, features=features)
 
     def to(self, device: torch.device, train: TrainConfig) -> FrozenTeacher:
-        """Ready to answer on ``device`` as ``train`` says."""
+        """This teacher, moved to ``device`` and set up as ``train`` says."""
         self.channels_last = train.channels_last
         self.bf16 = uses_bf16(train.teacher_precision, device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -107,9 +107,9 @@ class Task(nn.Module):
         """
         x, features = self.normalise(pixels), self.method.needs_features
         output = forward_stages(self.student, x, self._plan, features=features)
-        taught: dict[str, Tensor] = self.method(output, teacher, step)
+        method_losses: dict[str, Tensor] = self.method(output, teacher, step)
         weight, logits = self.method.label_weight, at_least_float32(output.logits)
         if not weight:
-            return taught
+            return method_losses
         label = F.cross_entropy(logits, step.targets, label_smoothing=self._smoothing)
-        return {"labels": weight * label, **taught}
+        return {"labels": weight * label, **method_losses}

@@ -122,7 +122,7 @@ def _fit(
     teacher: FrozenTeacher | None,
     training: Training,
 ) -> Path:
-    """Train as ``training`` says and write what comes out."""
+    """Train as ``training`` says and write the folder ``trained``."""
     if training.train.parts == "head":
         return _fit_head(phase, network, training)
     resumed = any((phase.folder / "checkpoints").glob("step-*"))

@@ -147,7 +147,7 @@ def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
     assert RowShare(1, 2).columns(8) == slice(4, 8)
     halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), RowShare(rank, 2)) for rank in (0, 1)]
     for rank, half in enumerate(halves):
-        half._logits[:, half._mine] = rank + 1
+        half._logits[:, half._columns] = rank + 1
     assert halves[0].row(3, torch.device("cpu")).unique().tolist() == [1.0]
     assert halves[1].row(3, torch.device("cpu")).unique().tolist() == [2.0]
 
