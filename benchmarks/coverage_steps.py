@@ -55,8 +55,8 @@ def examine(candidate: dict[str, Any], work: Path, pictures: Path, pipe: Any) ->
 
 def build(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
     """Choose arguments and the image side, and plan the stages."""
+    from mldr_deploy.models.architecture_config import ModelConfig
     from mldr_deploy.models.family import family
-    from mldr_deploy.models.model_config import ModelConfig
     from mldr_deploy.models.model_registry import create_model
     from mldr_deploy.models.size import takes_size
     from mldr_deploy.models.stages import plan_stages
@@ -128,7 +128,7 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
 
 def fresh(name: str) -> Any:
     """A model by name, its weights random."""
-    from mldr_deploy.models.model_config import ModelConfig
+    from mldr_deploy.models.architecture_config import ModelConfig
 
     return ModelConfig(name=name)
 

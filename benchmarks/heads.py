@@ -21,8 +21,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from mldr_deploy.models.architecture import build
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.model_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 CLASSES = (2, 5, 10, 100)

@@ -42,8 +42,8 @@ from mldr_deploy.export.student import Student
 from mldr_deploy.export.tensorrt.config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.model_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.tensorrt_library import require_rtx
 

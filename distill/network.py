@@ -10,7 +10,7 @@ from torch import nn
 from ..bundle.preprocess import Preprocessing
 from ..bundle.trained import TrainedModel
 from ..errors import MldrError
-from ..models.model_config import ModelConfig
+from ..models.architecture_config import ModelConfig
 from ..models.model_registry import create_model, normalisation
 from ..models.stages import StagePlan
 from .phase import Phase, Training

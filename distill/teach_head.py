@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing
 from ..data.loader import EvalBatches
 from ..errors import MldrError
-from ..models.model_config import ModelConfig
+from ..models.architecture_config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
 from .linear_head import LinearHead, labelled, measured, teach

@@ -7,8 +7,8 @@ import math
 from torch import nn
 
 from ..errors import MldrError
+from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
-from ..models.model_config import ModelConfig
 from ..models.model_registry import create_model, published_classes
 from ..models.stages import plan_teacher
 from .methods.base import Method

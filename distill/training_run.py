@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..errors import MldrError
-from ..models.model_config import ModelConfig
+from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState, detached
 from .evaluate import Evaluation, evaluate

@@ -11,8 +11,8 @@ import timm
 from torch import nn
 
 from ..errors import MldrError, Unavailable
+from .architecture_config import ModelConfig
 from .evaluation import MISFITS, one_line
-from .model_config import ModelConfig
 
 # What PyTorch and Python say of a keyword that no parameter takes, or that is given twice.
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\): \[)? ?'(\w+)'")

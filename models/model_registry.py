@@ -12,8 +12,8 @@ from torch import nn
 from ..errors import MldrError
 from . import vision_mamba as _vision_mamba  # noqa: F401  its models join timm's
 from .architecture import build
+from .architecture_config import ModelConfig
 from .classifier import start_small
-from .model_config import ModelConfig
 from .size import require_size
 from .stem import shrink_stem
 from .weights import load_weights

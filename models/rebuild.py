@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import from_numpy, nn
 
 from ..errors import MldrError
-from .model_config import ModelConfig
+from .architecture_config import ModelConfig
 from .model_registry import create_model
 
 

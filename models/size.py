@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import MldrError
 from .architecture import build
+from .architecture_config import ModelConfig
 from .evaluation import MISFITS, evaluating, one_line
-from .model_config import ModelConfig
 from .stem import shrink_stem
 
 _SIZES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)

@@ -18,8 +18,8 @@ from ..distill.phase import Training
 from ..distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from ..errors import MldrError
 from ..export.config import ExportConfig
+from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder
-from ..models.model_config import ModelConfig
 from .refusal import describe
 from .toml_text import parse_toml
 

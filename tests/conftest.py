@@ -60,7 +60,7 @@ def write_bundle(folder: Path) -> None:
 
     from mldr_deploy.export.config import ExportConfig
     from mldr_deploy.export.onnx_export import export_onnx
-    from mldr_deploy.models.model_config import ModelConfig
+    from mldr_deploy.models.architecture_config import ModelConfig
     from mldr_deploy.models.model_registry import create_model
 
     torch.manual_seed(0)

@@ -37,7 +37,7 @@ from mldr_deploy.demo.student import Student
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.check import check_bundle
 from mldr_deploy.export.config import ExportConfig
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions

@@ -19,8 +19,8 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.model_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 MODEL = ModelConfig(name="test_resnet")

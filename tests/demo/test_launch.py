@@ -91,7 +91,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from mldr_deploy.bundle.preprocess import Preprocessing
     from mldr_deploy.bundle.trained import TrainedModel, save_trained
-    from mldr_deploy.models.model_config import ModelConfig
+    from mldr_deploy.models.architecture_config import ModelConfig
     from mldr_deploy.models.model_registry import create_model
 
     torch.manual_seed(0)

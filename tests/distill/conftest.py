@@ -27,7 +27,7 @@ from mldr_deploy.distill.task import FrozenTeacher, Task
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.views import Views
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 

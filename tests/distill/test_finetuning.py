@@ -22,7 +22,7 @@ from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 ONE = TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32", clip_norm=0)
 CONSTANT = ScheduleConfig(name="constant")

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from mldr_deploy.distill.msdf import MultiScaleFusion
 from mldr_deploy.distill.optimizer import create_optimizer, learning_rate
 from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 

@@ -17,7 +17,7 @@ from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 TRAINING = Training(train=TrainConfig(epochs=1, precision="fp32"))
 RESNET, VIT = ModelConfig(name="test_resnet"), ModelConfig(name="test_vit")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.distill.methods.base import Keys, Method, Pair, Step
 from mldr_deploy.distill.task import FrozenTeacher, Normalise, Task
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import StageOutput, StagePlan, plan_stages
 

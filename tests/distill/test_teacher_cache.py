@@ -27,7 +27,7 @@ from mldr_deploy.distill.task import FrozenTeacher
 from mldr_deploy.distill.teacher_cache import RowShare, TeacherCache, cache_identity
 from mldr_deploy.distill.training_config import OptimizerConfig, TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 

@@ -22,7 +22,7 @@ from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.trained_folder import weights_file
 from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 TRAINING = Training(

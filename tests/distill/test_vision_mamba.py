@@ -17,7 +17,7 @@ from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.training_config import OptimizerConfig, TrainConfig
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 VIM = ModelConfig(
     name="vim_nano_patch4_32", patch_size=8, options={"depth": 4, "embed_dim": 32, "d_state": 4}

@@ -21,7 +21,7 @@ from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.calibration import CalibrationConfig
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.precision.config import QuantizeConfig
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 CONFIG = ExportConfig(max_batch=32)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu

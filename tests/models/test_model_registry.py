@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model, list_models, normalisation
 from mldr_deploy.models.stages import plan_stages
 

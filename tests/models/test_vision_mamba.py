@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mldr_deploy.errors import MldrError
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.model_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model, list_models, normalisation
 from mldr_deploy.models.stages import forward_stages, plan_stages
 from mldr_deploy.models.vision_mamba import VisionMamba

@@ -8,7 +8,7 @@ from typing import Any
 
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.export.check import check_bundle
-from mldr_deploy.models.model_config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 from .subjects import CNN, HALF, INT8, VIM, VIT, Recipe, train
 

@@ -20,8 +20,8 @@ from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.split import Split
 from mldr_deploy.export.build import build_bundle
 from mldr_deploy.export.config import ExportConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.model_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 
 Tensors = dict[str, NDArray[Any]]
