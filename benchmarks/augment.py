@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 from torchvision.transforms import v2
 
 from mldr_deploy.data.augment import Augment, Mix
-from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.data.data_config import AugmentConfig
 
 CONFIGS = {
     "pad, crop, flip": AugmentConfig(),

@@ -86,7 +86,7 @@ def classes(kept: Path, bar: Progress) -> list[dict[str, Any]]:
     import timm
     import torch
 
-    from mldr_deploy.models.registry import list_models
+    from mldr_deploy.models.model_registry import list_models
 
     found: list[dict[str, Any]] = []
     names = [name for name in list_models() if not name.startswith("test_")]  # timm's own toys
@@ -121,7 +121,7 @@ def smallest(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def real_images(folder: Path, bar: Progress) -> Path:
     """A class folder of CIFAR-100 where it lies on this machine, else of digits; losslessly."""
-    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.data_config import DataConfig
     from mldr_deploy.data.dataset import load_dataset
 
     if folder.exists():

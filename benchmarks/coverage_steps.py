@@ -55,17 +55,17 @@ def examine(candidate: dict[str, Any], work: Path, pictures: Path, pipe: Any) ->
 
 def build(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, Any]:
     """Choose arguments and the image side, and plan the stages."""
-    from mldr_deploy.models.config import ModelConfig
+    from mldr_deploy.models.architecture_config import ModelConfig
     from mldr_deploy.models.family import family
-    from mldr_deploy.models.registry import create_model
-    from mldr_deploy.models.size import takes
+    from mldr_deploy.models.model_registry import create_model
+    from mldr_deploy.models.size import takes_size
     from mldr_deploy.models.stages import plan_stages
 
     bare = ModelConfig(name=candidate["model"])
     several = [*shallower(bare), bare] if candidate["shallow"] else [bare]
     smaller = [c.model_copy(update={"patch_size": p}) for c in several for p in (8, 4)]
     tries = ((side, config) for side in SIDES for config in (*several, *smaller))
-    works = (t for t in tries if takes(t[1], num_classes=CLASSES, image_size=t[0]))
+    works = (t for t in tries if takes_size(t[1], num_classes=CLASSES, image_size=t[0]))
     side, config = next(works, (SIDES[-1], bare))
     candidate |= {"config": config, "image_size": side}
     told = {"image_size": side, "arguments": config.model_dump(exclude_defaults=True)}
@@ -96,13 +96,13 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
     from accelerate import Accelerator
 
     from mldr_deploy.bundle.progress import Silent
-    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.data_config import DataConfig
     from mldr_deploy.data.dataset import load_dataset
-    from mldr_deploy.distill import run
-    from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-    from mldr_deploy.distill.methods.registry import MethodConfig
+    from mldr_deploy.distill import training_run
+    from mldr_deploy.distill.methods.method_registry import MethodConfig
     from mldr_deploy.distill.phase import Training
-    from mldr_deploy.distill.teacher import load_teacher
+    from mldr_deploy.distill.teacher_loading import load_teacher
+    from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 
     began = time.process_time()
     data = DataConfig(
@@ -120,7 +120,7 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
     dataset = load_dataset(data)
     phase = Phase(data, dataset, Accelerator(cpu=True), work, "coverage", {}, Silent())
     teacher = load_teacher(fresh(TEACHER), phase)
-    trained = run.distill(phase, candidate["config"], teacher, MethodConfig(), training)
+    trained = training_run.distill(phase, candidate["config"], teacher, MethodConfig(), training)
     candidate |= {"phase": phase, "dataset": dataset, "trained": trained}
     last = json.loads((work / "metrics.jsonl").read_text().splitlines()[-1])
     return {"losses": last, "step_seconds": round(time.process_time() - began, 1)}
@@ -128,7 +128,7 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
 
 def fresh(name: str) -> Any:
     """A model by name, its weights random."""
-    from mldr_deploy.models.config import ModelConfig
+    from mldr_deploy.models.architecture_config import ModelConfig
 
     return ModelConfig(name=name)
 
@@ -159,9 +159,9 @@ def teach(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, An
     import torch
 
     from mldr_deploy.distill.methods.base import Pair
-    from mldr_deploy.distill.methods.registry import MethodConfig, create_method
-    from mldr_deploy.distill.teacher import load_teacher
-    from mldr_deploy.models.registry import create_model
+    from mldr_deploy.distill.methods.method_registry import MethodConfig, create_method
+    from mldr_deploy.distill.teacher_loading import load_teacher
+    from mldr_deploy.models.model_registry import create_model
     from mldr_deploy.models.stages import plan_stages
 
     weights = str(candidate["trained"])

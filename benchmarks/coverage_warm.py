@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from mldr_deploy.distill import run  # noqa: F401
+from mldr_deploy.distill import training_run  # noqa: F401
 from mldr_deploy.export import build_bundle  # noqa: F401
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx

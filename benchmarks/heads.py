@@ -1,4 +1,4 @@
-"""The first loss of new classifiers, as timm draws them and as models/head.py does.
+"""The first loss of new classifiers, as timm draws them and as models/classifier.py does.
 
     python benchmarks/heads.py
 
@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
-from mldr_deploy.models.build import build
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture import build
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.model_registry import create_model
 
 CLASSES = (2, 5, 10, 100)
 SIDE = 64

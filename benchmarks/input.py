@@ -27,7 +27,7 @@ import step as steps
 from PIL import Image
 
 from mldr_deploy.data.augment import Mix
-from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.distill.views import Views

@@ -17,7 +17,7 @@ ORIENTATION = 0x0112
 
 def first_picture(path: Path, keep: str) -> np.ndarray | str:
     """What training sees of a picture; ``keep``: resident or streamed."""
-    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.data_config import DataConfig
     from mldr_deploy.data.dataset import load_dataset
     from mldr_deploy.errors import MldrError
 

@@ -66,7 +66,7 @@ def photos(classes: Sequence[str] = ("cat", "dog", "owl"), train: int = 16, val:
 
 def taken(source: str, **keys: object) -> str:
     """How many pictures the product takes from ``source``, or why it refuses."""
-    from mldr_deploy.data.config import DataConfig
+    from mldr_deploy.data.data_config import DataConfig
     from mldr_deploy.data.dataset import load_dataset
     from mldr_deploy.errors import MldrError
 

@@ -29,7 +29,7 @@ from mldr_deploy.bundle.processor import processor
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.console import progress
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.export_config import ExportConfig

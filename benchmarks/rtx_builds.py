@@ -29,7 +29,7 @@ from mldr_deploy.bundle.precisions import PRECISIONS
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import TrainedModel
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.artifact_kind import ExportContext
@@ -42,9 +42,9 @@ from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file
 from mldr_deploy.export.tensorrt.rtx import build_rtx_plan
 from mldr_deploy.export.trained_student import Student
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.tensorrt_library import require_rtx
 
 MODELS = (

@@ -46,15 +46,15 @@ from mldr_deploy.bundle.processor import usable_cores
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.data.dataset import Dataset as Pictures
 from mldr_deploy.data.split import Split
-from mldr_deploy.distill import run
+from mldr_deploy.distill import training_run
 from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.base import Step as MethodStep
-from mldr_deploy.distill.methods.registry import MethodConfig, create_method
+from mldr_deploy.distill.methods.method_registry import MethodConfig, create_method
 from mldr_deploy.distill.network import Network, fresh_model, preprocessing_of
 from mldr_deploy.distill.phase import Phase
 from mldr_deploy.distill.precision import uses_bf16
 from mldr_deploy.distill.small_grids import small_grids
-from mldr_deploy.distill.task import Task, Teacher
+from mldr_deploy.distill.task import FrozenTeacher, Task
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.models.stages import forward_stages, plan_stages, plan_teacher
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
@@ -156,7 +156,7 @@ def phase_of(recipe: Recipe, dataset: Pictures, device: str, folder: Path) -> Ph
     return Phase(recipe.data, dataset, accelerator, folder, "step", {}, Silent())
 
 
-def teacher_of(phase: Phase, recipe: Recipe) -> Teacher:
+def teacher_of(phase: Phase, recipe: Recipe) -> FrozenTeacher:
     """The recipe's teacher with random weights and logits of the spread of a trained one's."""
     assert recipe.teacher is not None
     bare = recipe.teacher.model.model_copy(update={"weights": None, "fresh_head": False})
@@ -167,10 +167,10 @@ def teacher_of(phase: Phase, recipe: Recipe) -> Teacher:
         noise = torch.randn(16, 3, side, side)
         classifier.weight *= SPREAD / float(model(noise).std(dim=1).mean())
     spec = Preprocessing(size=(side, side), mean=phase.dataset.mean, std=phase.dataset.std)
-    return Teacher(model, plan_teacher(model, side), spec)
+    return FrozenTeacher(model, plan_teacher(model, side), spec)
 
 
-def student_of(phase: Phase, recipe: Recipe, name: str) -> tuple[Task, Teacher | None]:
+def student_of(phase: Phase, recipe: Recipe, name: str) -> tuple[Task, FrozenTeacher | None]:
     """Student and method on the CPU, and the teacher where the method asks one."""
     student = fresh_model(phase, recipe.student, recipe.training)
     plan = plan_stages(student, phase.data.image_size)
@@ -191,7 +191,7 @@ def ready(phase: Phase, recipe: Recipe, name: str, *, views: int) -> Trainer:
     training = recipe.training.model_copy(update={"train": train})
     spec = preprocessing_of(recipe.student, task.student, phase)
     network = Network(recipe.student, task.student, task._plan, spec)
-    trainer = run.trainer_of(phase, network, task.method, teacher, training)
+    trainer = training_run.trainer_of(phase, network, task.method, teacher, training)
     trainer.task.train()
     return trainer
 

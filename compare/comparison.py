@@ -14,12 +14,12 @@ from .pictures import draw
 from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
-from .units import StudentUnit, Unit, chosen, exports, students, teachers, tuning
+from .units import StudentUnit, Unit, best_settings, exports, students, teachers, tuning
 from .workers import Failures, failure, start_workers, watch, work
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """A matrix in its folder."""
 
     matrix: Matrix
@@ -28,7 +28,7 @@ class Comparison:
     data: RecentData = field(default_factory=RecentData)
 
     @classmethod
-    def open(cls, file: Path, out: Path | None) -> Comparison:
+    def open(cls, file: Path, out: Path | None) -> MethodComparison:
         """The comparison of ``file`` in ``out`` (default: runs/ and its name).
 
         Raises MldrError for a file that is not a comparison, and when ``out`` holds finished runs
@@ -67,7 +67,7 @@ class Comparison:
         self._require_same()
         if all(run.finished for run in self.runs()):
             return
-        failed = [f"{run.name} failed: {why}" for run in self.runs() if (why := failure(run))]
+        failed = [f"{run.name} failed: {reason}" for run in self.runs() if (reason := failure(run))]
         reasons = [
             *failed,
             f"a worker ended early, the end of its log in {self.out / 'logs'} says why",
@@ -87,7 +87,7 @@ class Comparison:
             teachers(self.matrix, self.out),
             runs,
             trials,
-            {unit.name: why for unit in self.runs() if (why := failure(unit))},
+            {unit.name: reason for unit in self.runs() if (reason := failure(unit))},
             milliseconds={unit.pair: unit.outcome["milliseconds_batch_1"] for unit in timed},
             data=self.data,
             progress=progress,
@@ -115,7 +115,7 @@ class Comparison:
         trials = tuning(self.matrix, self.out)
         if not all(trial.finished for trial in trials):
             return students(self.matrix, self.out, {})
-        return students(self.matrix, self.out, chosen(trials))
+        return students(self.matrix, self.out, best_settings(trials))
 
     def _exports(self) -> list[StudentUnit]:
         return exports(self.matrix, self._students())
@@ -134,7 +134,7 @@ def compare(
     file: Path, out: Path | None, *, workers: int, device: str, progress: Progress
 ) -> tuple[Results, MldrError | None]:
     """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
-    comparison, failed = Comparison.open(file, out), None
+    comparison, failed = MethodComparison.open(file, out), None
     try:
         if workers > 1:
             comparison.train_with(workers, devices_of(device, workers), progress)

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..distill.methods.registry import METHODS
+from ..distill.methods.method_registry import METHODS
 from ..errors import MldrError
 from ..pipeline.recipe import Recipe, merged
 from ..pipeline.recipe_error import describe
@@ -99,9 +99,9 @@ class Matrix(BaseModel):
             _require(self.tuned_on(name), tuple(self.pairs), f"pairs.{name}.tuned_on")
             if self.tuned_on(self.tuned_on(name)) != self.tuned_on(name):
                 raise ValueError(f"pairs.{name}.tuned_on names a pair that is not tuned itself")
-        for what in (self.methods, self.seeds):
-            if len(set(what)) < len(what):
-                raise ValueError(f"{list(what)} names something twice")
+        for values in (self.methods, self.seeds):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{list(values)} names something twice")
         return self
 
     @model_validator(mode="after")
@@ -114,14 +114,14 @@ class Matrix(BaseModel):
             _require(method, self.methods, "tuning.choices")
         counts = {name: len(choices) for name, choices in self.tuning.choices.items()}
         if len(set(counts.values())) > 1 or 0 in counts.values():
-            told = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise ValueError(f"tuning.choices must be equally many for all methods, not {told}")
+            efforts = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise ValueError(f"tuning.choices must be equally many for all methods, not {efforts}")
         return self
 
     def tuned_on(self, pair: str) -> str:
         """The pair on which the settings of ``pair`` are chosen."""
-        found: str = self.pairs[pair].get("tuned_on", pair)
-        return found
+        tuned_pair: str = self.pairs[pair].get("tuned_on", pair)
+        return tuned_pair
 
     def section(self, pair: str, method: str, seed: int, *over: Table) -> Recipe:
         """The recipe of one run; ``over`` are sections laid over everything else.
@@ -133,9 +133,9 @@ class Matrix(BaseModel):
         table.pop("tuned_on", None)
         if teacher is not None:
             table["teacher"] = self.teachers[teacher]
-        own = self.variants.get(method, {"method": {"name": method}})
+        method_table = self.variants.get(method, {"method": {"name": method}})
         last = {"name": f"{pair} {method} {seed}", "train": {"seed": seed}}
-        table = merged(self.recipe, table, own, *over, last)
+        table = merged(self.recipe, table, method_table, *over, last)
         try:
             return Recipe(**table)
         except ValidationError as error:
@@ -179,20 +179,20 @@ def load_matrix(path: Path) -> Matrix:
 
 def _same_data(matrix: Matrix) -> None:
     """A teacher is trained once, so its pairs must agree on the data."""
-    wanted: dict[str, tuple[str, Any]] = {}
+    data_by_teacher: dict[str, tuple[str, Any]] = {}
     for pair, table in matrix.pairs.items():
         teacher = table.get("teacher")
         if teacher is None:
             continue
         data = matrix.section(pair, matrix.methods[0], 0).data
-        first, there = wanted.setdefault(teacher, (pair, data))
-        if there != data:
+        first, first_data = data_by_teacher.setdefault(teacher, (pair, data))
+        if first_data != data:
             raise MldrError(
                 f"pairs {first} and {pair} share teacher {teacher} but differ in [data]: give the "
                 "teacher a second name in [teachers]"
             )
 
 
-def _require(name: Any, names: tuple[str, ...], where: str) -> None:
+def _require(name: Any, names: tuple[str, ...], key: str) -> None:
     if name not in names:
-        raise ValueError(f"{where}: unknown name {name!r}; there are {', '.join(names) or 'none'}")
+        raise ValueError(f"{key}: unknown name {name!r}; there are {', '.join(names) or 'none'}")

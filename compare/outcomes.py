@@ -1,4 +1,4 @@
-"""What the runs of a comparison do, and the values that they come to."""
+"""The work of a comparison's runs, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Outcome = dict[str, Any]  # values of JSON
 
 
 def teacher_outcome(pipeline: Pipeline) -> Outcome:
-    """A teacher's training, and how it does on test."""
+    """Train a teacher; its accuracy on test."""
     config = pipeline.recipe.teacher
     assert config is not None
     teacher = pipeline.worthy_teacher(pipeline.teacher())
@@ -42,7 +42,7 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
 
 
 def student_outcome(pipeline: Pipeline) -> Outcome:
-    """A student's training, and how it does on test; its predictions are kept beside."""
+    """Train a student and write its predictions; its accuracy on test."""
     student = load_student(pipeline.student())
     record = student.record
     predictions = _predictions(pipeline, student.model, record.preprocessing)
@@ -58,12 +58,12 @@ def student_outcome(pipeline: Pipeline) -> Outcome:
 
 
 def tuning_outcome(pipeline: Pipeline) -> Outcome:
-    """A student's training, judged on the validation split alone."""
+    """Train a student; its accuracy on the validation split alone."""
     return {**load_trained(pipeline.student())[0].metrics}
 
 
 def export_outcome(pipeline: Pipeline) -> Outcome:
-    """A finished student's bundle, and milliseconds an image in ONNX Runtime on the CPU."""
+    """Export a finished student; milliseconds an image in ONNX Runtime on the CPU."""
     bundle = pipeline.bundle()
     with OnnxRuntimeCpu(ModelFile.of(bundle, bundle.manifest.artifacts[0])) as runtime:
         single = milliseconds_per_image(runtime, bundle.golden.inputs, 1)

@@ -45,11 +45,13 @@ def compare(first: Sequence[Hits], second: Sequence[Hits]) -> PairedTest:
     Raises ValueError when there are no seeds or the lengths differ.
     """
     gains, p_values = [], []
-    for mine, theirs in zip(first, second, strict=True):
-        if mine.shape != theirs.shape:
-            raise ValueError(f"outcomes of {mine.size} and {theirs.size} images are not paired")
-        won, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-        gains.append(100 * (won - lost) / mine.size)
+    for first_hits, second_hits in zip(first, second, strict=True):
+        if first_hits.shape != second_hits.shape:
+            raise ValueError(
+                f"outcomes of {first_hits.size} and {second_hits.size} images are not paired"
+            )
+        won, lost = int((first_hits & ~second_hits).sum()), int((second_hits & ~first_hits).sum())
+        gains.append(100 * (won - lost) / first_hits.size)
         p_values.append(mcnemar_exact(lost, won))
     if not gains:
         raise ValueError("no seeds to compare")

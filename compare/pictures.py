@@ -27,12 +27,12 @@ def _by_method(results: Results) -> bytes:
     figure, axes = _figure(max(6.4, 0.34 * len(pairs) * len(methods) + 2.2), 4.2)
     for column, method in enumerate(methods):
         offset = (column - (len(methods) - 1) / 2) * width
-        told = [(row, s) for row, pair in enumerate(pairs) if (s := pair.score(method))]
-        at = [row + offset for row, _ in told]
-        means = [score.mean for _, score in told]
+        scored = [(row, s) for row, pair in enumerate(pairs) if (s := pair.score(method))]
+        positions = [row + offset for row, _ in scored]
+        means = [score.mean for _, score in scored]
         colour = _colour(results, column)
-        axes.bar(at, means, width * 0.92, color=colour, label=method, zorder=2)
-        for x, (_, score) in zip(at, told, strict=True):
+        axes.bar(positions, means, width * 0.92, color=colour, label=method, zorder=2)
+        for x, (_, score) in zip(positions, scored, strict=True):
             axes.plot([x] * len(score.top1), score.top1, ".", color="black", ms=4, zorder=3)
     for row, pair in enumerate(pairs):
         if pair.teacher_top1 is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..bundle.progress import Progress
-from ..data.config import DataConfig
+from ..data.data_config import DataConfig
 from ..data.dataset import Dataset, load_dataset
 
 

@@ -1,4 +1,4 @@
-"""What a comparison found so far: every figure with its runs behind it."""
+"""The results of a comparison so far: every figure, and the runs that it rests on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..bundle.progress import Progress
-from ..data.config import DataConfig
+from ..data.data_config import DataConfig
 from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
 from .outcomes import read_predictions
 from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
-from .units import StudentUnit, TuningUnit, Unit, chosen
+from .units import StudentUnit, TuningUnit, Unit, best_settings
 
 SCHEMA = 2  # 2: `tuning` holds every choice tried
 
@@ -159,7 +159,7 @@ def collect(
 def _tuning_scores(matrix: Matrix, runs: list[TuningUnit]) -> tuple[TuningScore, ...]:
     if matrix.tuning is None:
         return ()
-    best, choices = chosen(runs), matrix.tuning.choices
+    best, choices = best_settings(runs), matrix.tuning.choices
     return tuple(
         TuningScore(
             pair=run.pair,
@@ -182,21 +182,21 @@ def _pair(
     milliseconds: float | None,
 ) -> PairResult:
     scores = tuple(s for method in matrix.methods if (s := _score(method, runs)) is not None)
-    other, against = _against_best(matrix, scores, hits)
+    rival, against = _against_best(matrix, scores, hits)
     first = runs[0].outcome
-    taught = matrix.pairs[pair].get("teacher")
-    run = teachers.get(taught) if taught else None
+    teacher_name = matrix.pairs[pair].get("teacher")
+    run = teachers.get(teacher_name) if teacher_name else None
     teacher = run.outcome if run is not None and run.finished else {}
     return PairResult(
         pair=pair,
-        teacher=matrix.teachers[taught]["name"] if taught else None,
+        teacher=matrix.teachers[teacher_name]["name"] if teacher_name else None,
         teacher_top1=teacher.get("test_top1"),
         teacher_parameters=teacher.get("parameters"),
         student=first["model"]["name"],
         family=first["family"],
         parameters=first["parameters"],
         scores=scores,
-        best_other=other,
+        best_other=rival,
         against=against,
         milliseconds=milliseconds,
     )
@@ -222,10 +222,10 @@ def _against_best(
     That it is chosen on test makes the gain, if anything, smaller.
     """
     focus = next((score for score in scores if score.method == matrix.focus), None)
-    others = [score for score in scores if score.method != matrix.focus]
-    if focus is None or not others:
+    rivals = [score for score in scores if score.method != matrix.focus]
+    if focus is None or not rivals:
         return None, None
-    best = max(others, key=lambda score: score.mean)
+    best = max(rivals, key=lambda score: score.mean)
     seeds = [seed for seed in focus.seeds if seed in best.seeds]
     if not seeds:
         return best.method, None

@@ -25,7 +25,7 @@ def markdown(results: Results) -> str:
     ]
     if results.missing:
         notes.append(f"Not finished: {'; '.join(results.missing)}.")
-    notes += [f"Failed: {name}: {why}" for name, why in results.failed.items()]
+    notes += [f"Failed: {name}: {reason}" for name, reason in results.failed.items()]
     title = f"# {matrix.name}\n\n" + (f"{matrix.description}\n\n" if matrix.description else "")
     parts = ["\n".join(lines), *notes]
     if results.trials:
@@ -47,17 +47,17 @@ def _settings(trials: Sequence[TuningScore]) -> list[str]:
     width = max(trial.choice for trial in trials) + 1
     lines = [_line(["tuned on", "method", *[f"choice {n}" for n in range(width)]])]
     lines.append(_line(["---", "---", *["---:"] * width]))
-    for (pair, method), tried in by_line.items():
+    for (pair, method), method_trials in by_line.items():
         cells = ["-"] * width
-        for trial in tried:
-            shown = f"{trial.val_top1:.2f}"
-            what = _told(trial.sections)
-            cells[trial.choice] = f"{what}: **{shown}**" if trial.taken else f"{what}: {shown}"
+        for trial in method_trials:
+            top1 = f"{trial.val_top1:.2f}"
+            setting = _setting(trial.sections)
+            cells[trial.choice] = f"{setting}: **{top1}**" if trial.taken else f"{setting}: {top1}"
         lines.append(_line([pair, method, *cells]))
     return lines
 
 
-def _told(sections: dict[str, Any]) -> str:
+def _setting(sections: dict[str, Any]) -> str:
     """Sections of a recipe in a few words: the last part of each key."""
     keys = flat(sections)
     return (
@@ -76,8 +76,8 @@ def _cells(pair: PairResult, results: Results) -> list[str]:
 
 
 def _score(score: Score, *, bold: bool) -> str:
-    shown = f"**{score.mean:.2f}**" if bold else f"{score.mean:.2f}"
-    return shown if score.deviation is None else f"{shown} ± {score.deviation:.2f}"
+    mean = f"**{score.mean:.2f}**" if bold else f"{score.mean:.2f}"
+    return mean if score.deviation is None else f"{mean} ± {score.deviation:.2f}"
 
 
 def _gain(pair: PairResult) -> str:

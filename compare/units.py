@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..bundle.atomic import write_json
 from ..bundle.progress import Progress
-from ..distill.methods.registry import needs_teacher
+from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline, pipeline
 from ..pipeline.recipe import Recipe
@@ -56,12 +56,12 @@ class Unit:
 
     @property
     def outcome(self) -> Outcome:
-        """What the finished work came to."""
+        """The outcome of the finished work."""
         outcome: Outcome = json.loads((self.folder / self.file).read_text(encoding="utf-8"))
         return outcome
 
     def carry_out(self, device: str, data: RecentData, progress: Progress) -> None:
-        """Do what is missing of it. Raises Busy when another process is at it."""
+        """Carry out what is missing of this run. Raises Busy when another process has it."""
         with pipeline(
             self.recipe,
             self.folder,
@@ -142,7 +142,7 @@ def tuning(matrix: Matrix, out: Path) -> list[TuningUnit]:
     return runs
 
 
-def chosen(runs: list[TuningUnit]) -> Settings:
+def best_settings(runs: list[TuningUnit]) -> Settings:
     """By pair and method the choice with the best validation accuracy; the first of equals."""
     best: dict[tuple[str, str], TuningUnit] = {}
     for run in runs:

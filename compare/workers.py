@@ -1,4 +1,4 @@
-"""Carrying out a comparison: every process takes the next run that nobody is at.
+"""Carrying out a comparison: every process takes the next run that no other has taken.
 
 Processes know of each other only by the files and locks in the comparison's folder, so several on
 one machine, or one on each of many machines with a shared file system, need no other arrangement.
@@ -35,7 +35,7 @@ class Failures(MldrError):
 
 
 def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress) -> None:
-    """Carry out ``units``, beside whoever else does; returns when all are finished.
+    """Carry out ``units``, beside other processes; returns when all are finished.
 
     A run that fails is left, with the reason in its folder, and tried again by the next call.
     Raises Failures, after everything else is done, when there are such runs; Unavailable at once,
@@ -47,9 +47,9 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
         lost = [unit for unit in pending if _is_lost(unit, failed)]
         if len(lost) == len(pending):
             raise Failures(_reason(failed))
-        done = [unit for unit in units if unit.finished]
+        note = f"{len(units) - len(pending)} of {len(units)} done"
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
-        if not _take_one(open_units, f"{len(done)} of {len(units)} done", device, data, progress):
+        if not _take_one(open_units, note, device, data, progress):
             time.sleep(_POLL_SECONDS)
 
 
@@ -64,7 +64,7 @@ def start_workers(
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     usable, workers = usable_cores(), []
     for k in range(count):
-        mine = cores[k * len(cores) // count : (k + 1) * len(cores) // count] or cores
+        worker_cores = cores[k * len(cores) // count : (k + 1) * len(cores) // count] or cores
         threads = (k + 1) * usable // count - k * usable // count
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads))}
         device = devices[k % len(devices)]
@@ -77,7 +77,7 @@ def start_workers(
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=_settled(mine),
+                    preexec_fn=_settled(worker_cores),
                 )
             )
     return workers
@@ -91,17 +91,17 @@ def watch(
     On Ctrl-C and SIGTERM they are asked to end, and write a checkpoint first; KeyboardInterrupt
     then. ``units`` is asked again when all that it named are finished: there may be more by then.
     """
-    known: Sequence[Unit] = ()
+    runs: Sequence[Unit] = ()
     with _sigterm_interrupts():
         try:
             while running := [worker for worker in workers if worker.poll() is None]:
-                done = sum(unit.finished for unit in known)
-                if done == len(known) and len(now := units()) > len(known):
-                    known, shown = now, 0
-                    done = sum(unit.finished for unit in known)
-                    bar.start("runs", len(known))
-                bar.advance(done - shown, workers=len(running))
-                shown = done
+                finished_count = sum(unit.finished for unit in runs)
+                if finished_count == len(runs) and len(newer := units()) > len(runs):
+                    runs, displayed_count = newer, 0
+                    finished_count = sum(unit.finished for unit in runs)
+                    bar.start("runs", len(runs))
+                bar.advance(finished_count - displayed_count, workers=len(running))
+                displayed_count = finished_count
                 time.sleep(_POLL_SECONDS)
         finally:
             for worker in workers:
@@ -124,7 +124,7 @@ def failure(unit: Unit) -> str | None:
 def _take_one(
     units: Sequence[Unit], note: str, device: str, data: RecentData, progress: Progress
 ) -> bool:
-    """Carry out the first unit that nobody else is at; whether there was one."""
+    """Carry out the first unit that no other process has taken; whether there was one."""
     for unit in units:
         progress.note(f"{note}; {unit.name}")
         try:
@@ -153,8 +153,8 @@ def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
 
 def _reason(failed: Sequence[Unit]) -> str:
     first = failed[0]
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return f"{first.name} failed{more}: {failure(first)}; the same command tries again"
+    suffix = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{first.name} failed{suffix}: {failure(first)}; the same command tries again"
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import AugmentConfig
 from .crops import centre_boxes, crop_boxes, pad_crop_flip, rescaled, resized_crop
+from .data_config import AugmentConfig
 from .erasing import erase
 from .randaugment import rand_augment
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .config import AugmentConfig
+from .data_config import AugmentConfig
 
 _ATTEMPTS = 10  # torchvision's and timm's number of tries before the centre is taken
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -45,9 +45,9 @@ def crop_boxes(
     Each row is (top, left, height, width). Ten draws of (area, aspect) are made for every image
     and the first that fits is taken; if none does, the largest centred box within ``ratio``.
     """
-    chosen, fits = draw_boxes(height, width, count, config.scale, config.ratio, generator)
+    drawn_boxes, fits = draw_boxes(height, width, count, config.scale, config.ratio, generator)
     fallback = torch.tensor(_centred(height, width, config.ratio))
-    return torch.where(fits[:, None], chosen, fallback)
+    return torch.where(fits[:, None], drawn_boxes, fallback)
 
 
 def draw_boxes(

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..bundle.data_report import DataReport
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
-from .config import DataConfig
+from .data_config import DataConfig
 from .omissions import omissions, refuse_loss
 from .raw import RawDataset, RawSplit, check
 from .reading import Decoded, check_readable, read_resident
-from .sources.registry import SOURCES
+from .sources.source_registry import SOURCES
 from .split import Split, stratified
 from .twins import find_twins, refuse_leak
 
@@ -72,8 +72,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     report = _with_twins(report, splits, decoded, config, progress)
     train, val = splits["train"], splits.get("val")
     if val is None:
-        kept, held = stratified(train.labels, config.val_fraction, config.split_seed)
-        train, val = train.subset(kept), train.subset(held)
+        train_rows, val_rows = stratified(train.labels, config.val_fraction, config.split_seed)
+        train, val = train.subset(train_rows), train.subset(val_rows)
     if len(train) < config.batch_size:
         raise MldrError(
             f"data.batch_size is {config.batch_size} but {config.source} has only {len(train)} "
@@ -112,16 +112,23 @@ def _with_twins(
     config: DataConfig,
     progress: Progress,
 ) -> DataReport:
-    """The report with what stands twice, told. Raises MldrError for too large a leak."""
+    """The report with the counts of pictures that stand twice, which the progress notes.
+
+    Raises MldrError for too large a leak.
+    """
     if decoded is None:
         return report
     learnt = [(split, decoded.hashes[name]) for name, split in splits.items() if name != "test"]
     test = splits["test"]
     twins = find_twins(learnt, (test, decoded.hashes["test"]))
     refuse_leak(twins, len(test), config.leak_share)
-    seen = DataReport(test_images=len(test), leaked=twins.leaked, contradicted=twins.contradicted)
-    _tell(seen, progress)
-    return report.model_copy(update={"leaked": seen.leaked, "contradicted": seen.contradicted})
+    twin_report = DataReport(
+        test_images=len(test), leaked=twins.leaked, contradicted=twins.contradicted
+    )
+    _tell(twin_report, progress)
+    return report.model_copy(
+        update={"leaked": twin_report.leaked, "contradicted": twin_report.contradicted}
+    )
 
 
 def _split(raw: RawSplit, pixels: NDArray[np.uint8] | None) -> Split:
@@ -144,8 +151,8 @@ def _statistics(split: Split) -> tuple[Rgb, Rgb]:
         histograms = [_histogram(block) for block in blocks]
     else:
         count = min(len(split), _STATISTICS_SAMPLE)
-        chosen = np.random.default_rng(0).choice(len(split), count, replace=False)
-        images = (np.asarray(split.image(int(index))) for index in np.sort(chosen))
+        sample = np.random.default_rng(0).choice(len(split), count, replace=False)
+        images = (np.asarray(split.image(int(index))) for index in np.sort(sample))
         histograms = [_histogram(image) / image.size for image in images]
     counts = np.sum(histograms, axis=0)
     weights = counts / counts.sum(axis=1, keepdims=True)

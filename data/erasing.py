@@ -33,9 +33,9 @@ def erase(
     local = torch.Generator(pixels.device).manual_seed(seed)
     shape = (len(rows), channels, height, width)
     noise = torch.randn(shape, generator=local, device=pixels.device).mul_(_STD).add_(_MEAN)
-    there = rows.to(pixels.device, non_blocking=True)
-    erased = torch.where(inside[:, None], noise.clamp_(0, 255).to(torch.uint8), pixels[there])
-    return pixels.index_copy(0, there, erased)
+    device_rows = rows.to(pixels.device, non_blocking=True)
+    erased = torch.where(inside[:, None], noise.clamp_(0, 255).to(torch.uint8), pixels[device_rows])
+    return pixels.index_copy(0, device_rows, erased)
 
 
 def _edges(boxes: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import IO
 from ..bundle.atomic import atomic_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
-from .config import DataConfig
+from .data_config import DataConfig
 from .root import cache_folder
 
 _BLOCK = 2**20
@@ -62,10 +62,10 @@ def fetch(archive: Archive, home: Path, progress: Progress) -> None:
     Raises OSError for the network and the disk, MldrError for a checksum that differs.
     """
     with tempfile.TemporaryFile() as file:
-        found = _download(archive, file, progress)
-        if found != archive.md5:
+        digest = _download(archive, file, progress)
+        if digest != archive.md5:
             raise MldrError(
-                f"{archive.url} is not {archive.title} as published: its MD5 is {found}, "
+                f"{archive.url} is not {archive.title} as published: its MD5 is {digest}, "
                 f"not {archive.md5}; try again or fetch it by other means"
             )
         file.seek(0)

@@ -19,7 +19,7 @@ from ..errors import MldrError
 
 
 class Digest(Protocol):
-    """What ``hashlib.sha256()`` returns."""
+    """The part of ``hashlib.sha256()`` that is used here."""
 
     def update(self, data: Any, /) -> None:
         """Take ``data`` into the hash."""
@@ -38,10 +38,10 @@ class Images(Protocol):
         """The picture, upright, decoded, mode RGB. Raises UnreadableImage."""
 
     def name(self, position: int) -> str:
-        """What a person needs to find the picture."""
+        """The file or row by which a person finds the picture."""
 
     def feed(self, digest: Digest) -> None:
-        """Give ``digest`` what the pictures are told apart by."""
+        """Give ``digest`` the bytes that identify the pictures."""
 
 
 class ArrayImages:
@@ -156,11 +156,11 @@ class PartOf:
         return self._images.rgb(int(self._rows[position]))
 
     def name(self, position: int) -> str:
-        """Its name there."""
+        """The picture's name in the other ``Images``."""
         return self._images.name(int(self._rows[position]))
 
     def feed(self, digest: Digest) -> None:
-        """All pictures of the other, and which of them these are."""
+        """All pictures of the other ``Images``, and the rows of this part."""
         self._images.feed(digest)
         digest.update(np.ascontiguousarray(self._rows, dtype="<i8"))
 

@@ -13,7 +13,7 @@ from .naming import class_name
 
 
 def named_labels(names: Sequence[str], place: Callable[[int], str]) -> NDArray[Any]:
-    """Names in Unicode NFC, an object array. ``place`` tells of a row where it is.
+    """Names in Unicode NFC, an object array. ``place`` gives the text that locates a row.
 
     Raises MldrError for an empty name.
     """
@@ -45,10 +45,10 @@ def largest_label(labels: NDArray[np.int64], origin: str) -> int:
 
 def out_of_range(label: int, place: str, classes: int, count: int) -> str:
     """Complaint about a label that is no class's number."""
-    why = ": -1 marks pictures without a label, leave them out" if label == -1 else ""
+    hint = ": -1 marks pictures without a label, leave them out" if label == -1 else ""
     if label == classes:
-        why = ": do the numbers start at 1? They must start at 0"
+        hint = ": do the numbers start at 1? They must start at 0"
     return (
         f"label {label} of {place} is out of range: {classes} classes allow 0 to {classes - 1} "
-        f"({count} such labels){why}"
+        f"({count} such labels){hint}"
     )

@@ -19,8 +19,8 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
 from ..errors import MldrError
 from .augment import Augment
-from .config import AugmentConfig, DataConfig
 from .crops import cut_out
+from .data_config import AugmentConfig, DataConfig
 from .parallel import ordered_map
 from .split import Split
 
@@ -28,8 +28,8 @@ _LOOKAHEAD = 3  # batches decoded before they are asked for
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One step's share of one process, on its device."""
+class TrainBatch:
+    """One process's share of a step's pictures, on its device."""
 
     by_side: Mapping[int, Tensor]  # uint8 [b, 3, h, w]: what each side is to be made from
     labels: Tensor  # int64 [b]
@@ -81,17 +81,17 @@ class TrainBatches:
         self.steps_per_epoch = len(split) // config.batch_size
         self._labels = torch.from_numpy(split.labels).to(self.device)
         self._resident: Tensor | None = None
-        left = augment
+        batch_augment = augment
         if split.pixels is not None:
             planes = torch.from_numpy(split.pixels).permute(0, 3, 1, 2).contiguous()
             self._resident = planes.to(self.device)
         elif augment.crop == "random-resized":
-            left = augment.model_copy(update={"crop": "none"})
-        self.augment = Augment(left, config.image_size)
+            batch_augment = augment.model_copy(update={"crop": "none"})
+        self.augment = Augment(batch_augment, config.image_size)
 
     def epoch(
         self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         """The batches of ``epoch`` from ``start_step`` on, for ``sides``; for S where none."""
         shares = self._shares(epoch, start_step)
         sides = sides or (self.image_size,)
@@ -113,15 +113,15 @@ class TrainBatches:
 
     def _index(
         self, resident: Tensor, shares: NDArray[np.int64], sides: tuple[int, ...]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         indices = torch.from_numpy(np.ascontiguousarray(shares))
         for share in indices.to(self.device, non_blocking=True):
             pixels = resident[share]  # of their own size: every side is made from them
-            yield Batch(dict.fromkeys(sides, pixels), self._labels[share], share)
+            yield TrainBatch(dict.fromkeys(sides, pixels), self._labels[share], share)
 
     def _stream(
         self, epoch: int, shares: NDArray[np.int64], sides: tuple[int, ...]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         def fetch(index: int) -> list[NDArray[np.uint8]]:
             image = self._split.image(index)
             return [self._cut(image, side, epoch, index) for side in sides]
@@ -133,11 +133,13 @@ class TrainBatches:
         for share in shares:
             fetched = zip(*(next(pixels) for _ in share), strict=True)
             images = [self._sent(np.stack(planes)).permute(0, 3, 1, 2) for planes in fetched]
-            there = self._sent(share.copy())
-            yield Batch(dict(zip(sides, images, strict=True)), self._labels[there], there)
+            device_share = self._sent(share.copy())
+            yield TrainBatch(
+                dict(zip(sides, images, strict=True)), self._labels[device_share], device_share
+            )
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
-        """On the device, which is not waited for."""
+        """The array on the device; nothing waits for the copy."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()

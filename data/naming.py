@@ -1,4 +1,4 @@
-"""What names say: which split a file or folder is, and when two class names are the same."""
+"""Names: the split that a file or folder is called after, and the stored form of a class name."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def class_name(text: str) -> str:
 
 def splits_in(name: str) -> set[str]:
     """The splits whose words stand in ``name``: "pets-Train_00.parquet" -> {"train"}."""
-    found = (_COMPOUND.fullmatch(word) for word in _words(name))
-    return {_SPLIT_OF[match.group(1)] for match in found if match}
+    matches = (_COMPOUND.fullmatch(word) for word in _words(name))
+    return {_SPLIT_OF[match.group(1)] for match in matches if match}
 
 
 def split_called(name: str) -> str | None:

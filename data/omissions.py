@@ -1,4 +1,4 @@
-"""What a source did not take: told by class, and refused where too many pictures are missing."""
+"""What a source left out: counts by class, and a refusal where too many pictures are missing."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def _of_class(entry: LeftOut) -> Iterator[Omission]:
         )
 
 
-def refuse_loss(left_out: Sequence[LeftOut], taken: int, share: float) -> None:
+def refuse_loss(left_out: Sequence[LeftOut], total_pictures: int, share: float) -> None:
     """Raise MldrError where more than ``share`` of a class, or of all pictures, is missing.
 
-    ``taken`` counts the pictures of all splits.
+    ``total_pictures`` counts the pictures of all splits.
     """
     for entry in left_out:
         lost = _missing(entry)
-        whole = entry.taken if entry.label else taken
-        if _exceeds(lost, whole, share):
-            where = f"class {entry.label!r}" if entry.label else "no class"
-            raise MldrError(_complaint(lost, whole, f"{where} in {entry.split}", [entry], share))
+        pictures = entry.taken_pictures if entry.label else total_pictures
+        if _exceeds(lost, pictures, share):
+            place = f"class {entry.label!r}" if entry.label else "no class"
+            raise MldrError(_complaint(lost, pictures, f"{place} in {entry.split}", [entry], share))
     lost = sum(map(_missing, left_out))
-    if _exceeds(lost, taken, share):
-        raise MldrError(_complaint(lost, taken, "the data set", left_out, share))
+    if _exceeds(lost, total_pictures, share):
+        raise MldrError(_complaint(lost, total_pictures, "the data set", left_out, share))
 
 
 def printable(path: str) -> str:
@@ -59,21 +59,23 @@ def _missing(entry: LeftOut) -> float:
     return sum(stray.pictures for stray in entry.strays)
 
 
-def _exceeds(lost: float, taken: int, share: float) -> bool:
+def _exceeds(lost: float, usable: int, share: float) -> bool:
     if share >= 1 or not lost:
         return False
-    return math.isinf(lost) or lost > share * (lost + taken)
+    return math.isinf(lost) or lost > share * (lost + usable)
 
 
 def _complaint(
-    lost: float, taken: int, where: str, entries: Sequence[LeftOut], share: float
+    lost: float, usable: int, place: str, entries: Sequence[LeftOut], share: float
 ) -> str:
     strays = [stray for entry in entries for stray in entry.strays if stray.pictures]
     counts = Counter(stray.reason for stray in strays).most_common(_NAMED)
     first = {reason: next(s.path for s in strays if s.reason == reason) for reason, _ in counts}
     named = "; ".join(f"{n} {reason}, first {printable(first[reason])}" for reason, n in counts)
-    amount = "an unknown part" if math.isinf(lost) else f"{lost:.0f} of {lost + taken:.0f} pictures"
+    amount = (
+        "an unknown part" if math.isinf(lost) else f"{lost:.0f} of {lost + usable:.0f} pictures"
+    )
     return (
-        f"{amount} of {where} cannot be used ({named}): mend or remove them, or raise "
+        f"{amount} of {place} cannot be used ({named}): mend or remove them, or raise "
         f"data.skip_share ({share:g})"
     )

@@ -49,11 +49,11 @@ def _layer(
     for number, operation in enumerate(OPERATIONS.values()):
         rows = torch.nonzero((drawn == number) & applied)[:, 0]
         if len(rows):
-            there, m, s = (
+            device_rows, m, s = (
                 part.to(pixels.device, non_blocking=True)
                 for part in (rows, strength[rows], sign[rows])
             )
-            out.index_copy_(0, there, operation(pixels[there], m, s))
+            out.index_copy_(0, device_rows, operation(pixels[device_rows], m, s))
     return out
 
 
@@ -136,26 +136,26 @@ def rotate(x: Tensor, m: Tensor, s: Tensor) -> Tensor:
 
 def shear_x(x: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """Rows slide by up to 0.3 of their height in the image."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _affine(x, one, s * m / _LARGEST * 0.3, zero, zero, one, zero)
+    unit, zero = torch.ones_like(m), torch.zeros_like(m)
+    return _affine(x, unit, s * m / _LARGEST * 0.3, zero, zero, unit, zero)
 
 
 def shear_y(x: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """Columns slide by up to 0.3 of their place in the image."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _affine(x, one, zero, zero, s * m / _LARGEST * 0.3, one, zero)
+    unit, zero = torch.ones_like(m), torch.zeros_like(m)
+    return _affine(x, unit, zero, zero, s * m / _LARGEST * 0.3, unit, zero)
 
 
 def translate_x(x: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """By up to 0.45 of the width."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _affine(x, one, zero, s * m / _LARGEST * 0.45 * x.shape[3], zero, one, zero)
+    unit, zero = torch.ones_like(m), torch.zeros_like(m)
+    return _affine(x, unit, zero, s * m / _LARGEST * 0.45 * x.shape[3], zero, unit, zero)
 
 
 def translate_y(x: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """By up to 0.45 of the height."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _affine(x, one, zero, zero, zero, one, s * m / _LARGEST * 0.45 * x.shape[2])
+    unit, zero = torch.ones_like(m), torch.zeros_like(m)
+    return _affine(x, unit, zero, zero, zero, unit, s * m / _LARGEST * 0.45 * x.shape[2])
 
 
 OPERATIONS: dict[str, Operation] = {  # by timm's names, in its order

@@ -1,4 +1,4 @@
-"""What a source hands over: class names, and labelled pictures split by split."""
+"""The content of a source: class names, and labelled pictures split by split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .walk import Stray
 
 @dataclass(frozen=True)
 class RawSplit:
-    """Pictures and labels as found."""
+    """Pictures and labels of one split, as the source has them."""
 
     images: Images
     labels: NDArray[np.int64]  # [N]
@@ -30,11 +30,11 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What lies in one class of one split and was not taken."""
+    """The strays of one class of one split."""
 
     split: str
     label: str  # empty: in no class
-    taken: int  # pictures of that class that were
+    taken_pictures: int  # of that class
     strays: tuple[Stray, ...]
 
 
@@ -70,9 +70,14 @@ def with_held_out(
         val, test = None, val
     if test is not None:
         return RawDataset(classes, train, test, val, left_out)
-    kept, held = stratified(train.labels, test_fraction, seed=0)
+    train_rows, test_rows = stratified(train.labels, test_fraction, seed=0)
     return RawDataset(
-        classes, train.part(kept), train.part(held), None, left_out, test_cut=test_fraction
+        classes,
+        train.part(train_rows),
+        train.part(test_rows),
+        None,
+        left_out,
+        test_cut=test_fraction,
     )
 
 
@@ -83,16 +88,20 @@ def check(raw: RawDataset) -> None:
     differ between splits.
     """
     if len(raw.classes) < 2:
-        found = f"only one class, {raw.classes[0]!r}" if raw.classes else "no classes"
-        raise MldrError(f"{found} in {raw.train.origin}: at least two are needed to tell apart")
+        fault = f"only one class, {raw.classes[0]!r}" if raw.classes else "no classes"
+        raise MldrError(f"{fault} in {raw.train.origin}: at least two are needed to tell apart")
     for name, split in raw.splits().items():
         if not len(split.labels):
             raise MldrError(f"the {name} split in {split.origin} is empty")
         _check_range(raw.classes, split)
-    trained = set(np.unique(raw.train.labels).tolist())
-    _same_classes(raw, trained, set(range(len(raw.classes))), "train", raw.train.origin)
+    train_labels = set(np.unique(raw.train.labels).tolist())
+    _require_same_classes(
+        raw, train_labels, set(range(len(raw.classes))), "train", raw.train.origin
+    )
     for name, split in raw.splits().items():
-        _same_classes(raw, trained, set(np.unique(split.labels).tolist()), name, split.origin)
+        _require_same_classes(
+            raw, train_labels, set(np.unique(split.labels).tolist()), name, split.origin
+        )
 
 
 def _check_range(classes: tuple[str, ...], split: RawSplit) -> None:
@@ -103,19 +112,20 @@ def _check_range(classes: tuple[str, ...], split: RawSplit) -> None:
         raise MldrError(out_of_range(int(split.labels[first]), place, len(classes), len(wrong)))
 
 
-def _same_classes(
-    raw: RawDataset, trained: set[int], found: set[int], name: str, origin: str
+def _require_same_classes(
+    raw: RawDataset, train_labels: set[int], split_labels: set[int], name: str, origin: str
 ) -> None:
-    if trained == found:
+    if train_labels == split_labels:
         return
-    label = min(trained ^ found)
-    here, there = ("train", name) if label in trained else (name, "train")
+    label = min(train_labels ^ split_labels)
+    present_in, absent_from = ("train", name) if label in train_labels else (name, "train")
     if name == "train":
         raise MldrError(
             f"class {raw.classes[label]!r} has no picture in the train split ({origin}): if "
             "it is no class, take it away"
         )
     raise MldrError(
-        f"class {raw.classes[label]!r} has pictures in {here} but none in {there} ({origin}): "
-        f"the splits must have the same classes ({len(trained ^ found)} differ)"
+        f"class {raw.classes[label]!r} has pictures in {present_in} but none in {absent_from} "
+        f"({origin}): "
+        f"the splits must have the same classes ({len(train_labels ^ split_labels)} differ)"
     )

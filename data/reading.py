@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .config import DataConfig
+from .data_config import DataConfig
 from .images import ArrayImages, Images, UnreadableImage
 from .parallel import ordered_map
 from .raw import RawSplit
@@ -49,9 +49,13 @@ def read_resident(
     shape = _first_shape(next(iter(arrays.values())))
     if shape is not None and total * int(np.prod(shape)) > config.resident_mib * 2**20:
         return None
-    done = {name: part.pixels for name, part in arrays.items() if isinstance(part, ArrayImages)}
-    if len(done) == len(arrays):
-        return Decoded({name: _hashes(pixels) for name, pixels in done.items()}, done)
+    decoded_pixels = {
+        name: part.pixels for name, part in arrays.items() if isinstance(part, ArrayImages)
+    }
+    if len(decoded_pixels) == len(arrays):
+        return Decoded(
+            {name: _hashes(pixels) for name, pixels in decoded_pixels.items()}, decoded_pixels
+        )
     try:
         return _decode(arrays, shape, total, config, progress)
     except _MixedSizes:

@@ -54,11 +54,11 @@ def stratified(
     ``fraction`` is 0) and a class of one is kept. A pure function of its arguments: a class's
     share depends on its own pictures only.
     """
-    held: list[NDArray[np.int64]] = []
+    held_out: list[NDArray[np.int64]] = []
     for label in np.unique(labels) if fraction > 0 else []:
         members = np.flatnonzero(labels == label)
         count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
         rng = np.random.default_rng([seed, int(label) % 2**32])  # -1 is refused later, by name
-        held.append(rng.permutation(members)[:count])
-    out = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
-    return np.setdiff1d(np.arange(len(labels)), out), out
+        held_out.append(rng.permutation(members)[:count])
+    held_out_rows = np.sort(np.concatenate(held_out)) if held_out else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), held_out_rows), held_out_rows

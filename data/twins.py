@@ -35,7 +35,7 @@ class Twins:
 
 def find_twins(learnt: list[tuple[Split, Hashes]], test: tuple[Split, Hashes]) -> Twins:
     """Compare ``test`` with ``learnt``, train and val; each with the hashes of its pictures."""
-    hashes = np.concatenate([found for _, found in learnt])
+    hashes = np.concatenate([split_hashes for _, split_hashes in learnt])
     labels = np.concatenate([split.labels for split, _ in learnt])
     leaked = np.flatnonzero(np.isin(test[1], hashes))
     example = ""
@@ -59,9 +59,9 @@ def refuse_leak(twins: Twins, tested: int, share: float) -> None:
 def _contradicted(hashes: Hashes, labels: NDArray[np.int64]) -> int:
     """Pictures whose pixels stand under more than one label."""
     order = np.lexsort((labels, hashes))
-    same = hashes[order][1:] == hashes[order][:-1]
-    other = same & (labels[order][1:] != labels[order][:-1])
-    return int(np.isin(hashes, np.unique(hashes[order][1:][other])).sum())
+    equal_hashes = hashes[order][1:] == hashes[order][:-1]
+    unequal_labels = equal_hashes & (labels[order][1:] != labels[order][:-1])
+    return int(np.isin(hashes, np.unique(hashes[order][1:][unequal_labels])).sum())
 
 
 def _name(learnt: list[tuple[Split, Hashes]], position: int) -> str:

@@ -17,12 +17,12 @@ _HIDDEN_FOLDER = "hidden or system folders, not looked into"
 _HIDDEN_FILE = "hidden pictures"
 _SPECIAL = "neither files nor folders"
 _DANGLING = "links to nothing"
-_AGAIN = "links to a folder that is looked into elsewhere, or that holds the link"
+_LINKED_TWICE = "links to a folder that is looked into elsewhere, or that holds the link"
 
 
 @dataclass(frozen=True)
 class Stray:
-    """Something that is not taken."""
+    """A file or folder that is left out."""
 
     path: str  # relative, with slashes
     reason: str  # what such things are, in the plural
@@ -39,7 +39,7 @@ class Walk:
 
 @dataclass
 class FolderEntries:
-    """One folder: what can be entered, what can be opened, and what neither."""
+    """The entries of one folder: folders to enter, files to open, and those that are neither."""
 
     folders: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)  # those of the folders that are links
@@ -75,26 +75,26 @@ def walk(folder: Path) -> Walk:
     Links are followed after real folders, so that a picture keeps its own place's name.
     """
     above = (folder, *folder.absolute().parents, *folder.resolve().parents)
-    seen = {_identity(place) for place in above}
+    entered_folders = {_identity(place) for place in above}
     result = Walk()
     real, linked = [""], list[str]()
     while real or linked:
         inside = real.pop() if real else linked.pop()
-        if inside and not _is_new(folder / inside, seen):
-            result.strays.append(Stray(inside, _AGAIN))
+        if inside and not _is_new(folder / inside, entered_folders):
+            result.strays.append(Stray(inside, _LINKED_TWICE))
             continue
-        there = listing(folder / inside)
-        result.files += [_joined(inside, name) for name in there.files]
-        result.strays += [under(inside, stray) for stray in there.strays]
-        for name in there.folders:
-            (linked if name in there.links else real).append(_joined(inside, name))
+        entries = listing(folder / inside)
+        result.files += [_joined(inside, name) for name in entries.files]
+        result.strays += [under(inside, stray) for stray in entries.strays]
+        for name in entries.folders:
+            (linked if name in entries.links else real).append(_joined(inside, name))
         linked.sort(reverse=True)
     result.files.sort(key=lambda path: path.split("/"))
     return result
 
 
 def under(folder: str, stray: Stray) -> Stray:
-    """The stray of ``folder``, its path told from where ``folder`` is."""
+    """The stray of ``folder`` with its path from where ``folder`` lies."""
     path = (folder or ".") if stray.path == "." else _joined(folder, stray.path)
     return Stray(path, stray.reason, stray.pictures)
 
@@ -103,10 +103,10 @@ def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder not in ("", ".") else name
 
 
-def _is_new(place: Path, seen: set[tuple[int, int]]) -> bool:
+def _is_new(place: Path, entered_folders: set[tuple[int, int]]) -> bool:
     identity = _identity(place)
-    fresh = identity not in seen
-    seen.add(identity)
+    fresh = identity not in entered_folders
+    entered_folders.add(identity)
     return fresh
 
 
@@ -119,7 +119,7 @@ def _identity(place: Path) -> tuple[int, int]:
 
 
 def _debris(entry: os.DirEntry[str]) -> list[Stray]:
-    """What is worth a word: folders, and hidden files that may be pictures of the person's."""
+    """The debris that is named: folders, and hidden files that may be the person's pictures."""
     if entry.is_dir(follow_symlinks=False):
         return [Stray(entry.name, _HIDDEN_FOLDER)]
     if claims_picture(entry.name) and entry.name[:1] == "." and entry.name[:2] != "._":
@@ -128,7 +128,7 @@ def _debris(entry: os.DirEntry[str]) -> list[Stray]:
 
 
 def _unreachable(entry: os.DirEntry[str]) -> Stray | None:
-    """Why an entry is neither a file nor a folder that can be listed, if it is not."""
+    """The stray of an entry that is neither a file nor a folder that can be listed; else None."""
     try:
         if entry.is_file() or entry.is_dir():
             return None
@@ -153,10 +153,10 @@ class Survey:
 
 def survey(folder: Path) -> Survey:
     """Look at every file under ``folder``: its first bytes say whether it is a picture."""
-    found = walk(folder)
-    judged = [(path, look(f"{folder}/{path}")) for path in found.files]
+    walked = walk(folder)
+    judged = [(path, look(f"{folder}/{path}")) for path in walked.files]
     pictures = [path for path, verdict in judged if verdict.kind is Kind.PICTURE]
-    strays = found.strays + _strays(judged, pictures)
+    strays = walked.strays + _strays(judged, pictures)
     return Survey(pictures, strays)
 
 

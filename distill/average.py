@@ -22,16 +22,16 @@ class MovingAverage(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Take in the student's weights as they are after a step; the first ones are copied."""
-        mine = [*self.module.parameters(), *self.module.buffers()]
-        theirs = [*model.parameters(), *model.buffers()]
+        averaged = [*self.module.parameters(), *self.module.buffers()]
+        current = [*model.parameters(), *model.buffers()]
         if int(self.n_averaged) == 0:
-            torch._foreach_copy_(mine, theirs)
+            torch._foreach_copy_(averaged, current)
         else:
-            pairs = list(zip(mine, theirs, strict=True))
+            pairs = list(zip(averaged, current, strict=True))
             floats = [pair for pair in pairs if pair[0].is_floating_point()]
             averages, weights = (list(part) for part in zip(*floats, strict=True))
             torch._foreach_lerp_(averages, weights, 1 - self._decay)
-            for count, now in pairs:  # batch norm's number of batches
+            for count, batches in pairs:  # batch norm's number of batches
                 if not count.is_floating_point():
-                    count.copy_(count * self._decay + now * (1 - self._decay))
+                    count.copy_(count * self._decay + batches * (1 - self._decay))
         self.n_averaged += 1

@@ -61,10 +61,10 @@ def load_checkpoint(folder: Path, identity: str) -> tuple[TrainingState, dict[st
     Raises:
         MldrError: it is damaged, or belongs to a run of another recipe.
     """
-    found = sorted(folder.glob("step-*"))
-    if not found:
+    checkpoints = sorted(folder.glob("step-*"))
+    if not checkpoints:
         return None
-    newest = found[-1]
+    newest = checkpoints[-1]
     try:
         state = TrainingState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
         groups = {p.stem: load_file(p) for p in sorted(newest.glob("*.safetensors"))}

@@ -28,7 +28,7 @@ class Evaluation:
 
     @property
     def top5(self) -> float:
-        """Per cent; within the best of all where there are fewer than five classes."""
+        """Per cent of images whose label is among the five best (of all, where there are fewer)."""
         return 100.0 * self.top5_hits / max(self.images, 1)
 
     @property
@@ -103,10 +103,10 @@ def best_classes(
     """
     progress, training = progress or Silent(), model.training
     model.eval()
-    found = []
+    batch_classes = []
     for inputs, labels in batches:
         logits = model(inputs).float()
-        found.append(logits.topk(min(k, logits.shape[1]), dim=1).indices)
+        batch_classes.append(logits.topk(min(k, logits.shape[1]), dim=1).indices)
         progress.advance(len(labels))
     model.train(training)
-    return torch.cat(found).cpu() if found else torch.empty(0, k, dtype=torch.int64)
+    return torch.cat(batch_classes).cpu() if batch_classes else torch.empty(0, k, dtype=torch.int64)

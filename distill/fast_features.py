@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from ..bundle.progress import Progress
 from ..models.stages import forward_stages
 from .small_grids import small_grids
-from .task import Teacher
+from .task import FrozenTeacher
 
 _WORTH = 2000  # images from which tracing takes less time than it saves
-_SAME = 1e-3  # largest difference from PyTorch, as a part of the largest feature
+_TOLERANCE = 1e-3  # largest difference from PyTorch, as a part of the largest feature
 
 Pooled = Callable[[Tensor], Tensor]  # network inputs [b, 3, S, S] -> features [b, F]
 
 
-def fastest(frozen: Teacher, images: int, device: torch.device, progress: Progress) -> Pooled:
-    """The quickest way at hand to the pooled features of ``images`` images, in float32."""
+def fastest(frozen: FrozenTeacher, images: int, device: torch.device, progress: Progress) -> Pooled:
+    """The fastest function here that gives pooled features of ``images`` images, in float32."""
 
     @torch.no_grad()
     def by_torch(inputs: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ def fastest(frozen: Teacher, images: int, device: torch.device, progress: Progre
     noise = torch.Generator().manual_seed(0)
     probe = torch.randn(4, 3, frozen.side, frozen.side, generator=noise)
     expected = by_torch(probe)
-    apart = float((by_onnx(probe) - expected).detach().abs().max())
-    if not apart <= _SAME * float(expected.abs().max()):
-        progress.note(f"features by PyTorch: ONNX Runtime's differ by up to {apart:.3g}")
+    deviation = float((by_onnx(probe) - expected).detach().abs().max())
+    if not deviation <= _TOLERANCE * float(expected.abs().max()):
+        progress.note(f"features by PyTorch: ONNX Runtime's differ by up to {deviation:.3g}")
         return by_torch
     return by_onnx
 
@@ -68,7 +68,7 @@ class _Pooled(nn.Module):
         return pooled.flatten(1)
 
 
-def _traced(frozen: Teacher) -> Pooled:
+def _traced(frozen: FrozenTeacher) -> Pooled:
     import onnxruntime
 
     example = torch.zeros(2, 3, frozen.side, frozen.side)  # a batch of 1 would be specialised

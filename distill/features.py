@@ -1,4 +1,4 @@
-"""What a frozen model's classifier sees of every training view, computed once and kept.
+"""The features that a frozen model's classifier sees of every view, computed once and stored.
 
 FOLDER/features.npy   float16 [rows, B, F]; laid out, locked and resumed as a teacher's logits are
 
@@ -21,18 +21,18 @@ from .fast_features import Pooled
 from .teacher_cache import TeacherCache
 
 _BLOCK = 4096  # views whose features are in memory, in float32, at a time
-_SAME = 1e-3  # difference of two ways to the same logits, as a part of the largest
+_TOLERANCE = 1e-3  # difference of two ways to the same logits, as a part of the largest
 
 
 class FeatureCache(TeacherCache):
     """Features by row of `Views`."""
 
-    what: ClassVar[str] = "kept features"
+    content: ClassVar[str] = "kept features"
     file: ClassVar[str] = "features.npy"
     key: ClassVar[str] = "train.head_views"
 
     def blocks(self, pictures: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Everything, by and by: float32 [n, F] and which picture each is of, int64 [n].
+        """Blocks of all features, float32 [n, F], and the picture of each, int64 [n].
 
         ``pictures``: int64 [rows, B], as `Views.pictures` gives them.
         """
@@ -57,10 +57,10 @@ def classifier_of(model: nn.Module, plan: StagePlan, name: str, side: int) -> tu
             output = forward_stages(model, noise.to(like), plan, features=True)
             assert output.features is not None
             if output.features.shape[1] == layer.in_features:
-                apart = (layer(output.features) - output.logits).abs().max()
-                if apart <= _SAME * output.logits.abs().max():
-                    where = next(path for path, part in model.named_modules() if part is layer)
-                    return where, layer
+                deviation = (layer(output.features) - output.logits).abs().max()
+                if deviation <= _TOLERANCE * output.logits.abs().max():
+                    layer_path = next(path for path, part in model.named_modules() if part is layer)
+                    return layer_path, layer
     raise MldrError(
         f"the logits of {name} are not one linear layer of its pooled features, so its classifier "
         "cannot be taught alone: set train.parts=all"
@@ -71,8 +71,8 @@ def features_of(
     pooled: Pooled, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor] | None:
     """(features float32 [V, F], labels int64 [V]) of a split in order; None where it is empty."""
-    seen = [(pooled(inputs).cpu(), labels.cpu()) for inputs, labels in batches]
-    if not seen:
+    pairs = [(pooled(inputs).cpu(), labels.cpu()) for inputs, labels in batches]
+    if not pairs:
         return None
-    features, labels = zip(*seen, strict=True)
+    features, labels = zip(*pairs, strict=True)
     return torch.cat(features), torch.cat(labels)

@@ -1,4 +1,4 @@
-"""What fine-tuning does differently from training: slow features, and statistics that stay."""
+"""Fine-tuning: the features learn slowly, and running statistics stay as they are."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from ..bundle.trained import TrainedModel, save_trained
 from ..data.loader import EvalBatches
 from ..models.family import family
 from .checkpoint import Tensors, TrainingState
-from .metrics import draw_curves
 from .network import Network
 from .phase import Phase
 from .trained_folder import TRAINED
+from .training_log import draw_curves
 
 
 def finish(

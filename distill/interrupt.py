@@ -22,24 +22,24 @@ class Interruption:
 @contextmanager
 def interruption() -> Iterator[Interruption]:
     """Note the first SIGINT or SIGTERM; a second one acts as it always did."""
-    asked = Interruption()
+    interrupt = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield interrupt
         return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in wanted}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
 
     def note(number: int, frame: FrameType | None) -> None:
-        asked.requested = True
+        interrupt.requested = True
         restore()
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in wanted:
+    for number in signals:
         signal.signal(number, note)
     try:
-        yield asked
+        yield interrupt
     finally:
         restore()

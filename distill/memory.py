@@ -1,4 +1,4 @@
-"""How much memory a device has left, and that a step's memory is not asked for anew."""
+"""The memory that a device has left, and pages kept from step to step."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from torch import nn
 from ..bundle.preprocess import Preprocessing
 from ..bundle.trained import TrainedModel
 from ..errors import MldrError
-from ..models.config import ModelConfig
-from ..models.registry import create_model, normalisation
+from ..models.architecture_config import ModelConfig
+from ..models.model_registry import create_model, normalisation
 from ..models.stages import StagePlan
 from .phase import Phase, Training
 from .trained_folder import trained_record
@@ -54,8 +54,8 @@ def preprocessing_of(config: ModelConfig, model: nn.Module, phase: Phase) -> Pre
     return Preprocessing(size=(side, side), crop_fraction=crop, mean=mean, std=std)
 
 
-def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, remedy: str) -> None:
-    """Raises MldrError where the weights of ``record``, named ``who``, are of other classes."""
+def check_classes(record: TrainedModel, classes: tuple[str, ...], owner: str, remedy: str) -> None:
+    """Raises MldrError where the weights of ``record``, named ``owner``, are of other classes."""
     if tuple(record.classes) == classes:
         return
     if len(record.classes) != len(classes):
@@ -63,4 +63,4 @@ def check_classes(record: TrainedModel, classes: tuple[str, ...], who: str, reme
     else:
         index = next(i for i, name in enumerate(classes) if record.classes[i] != name)
         difference = f"class {index} is {record.classes[index]!r}, in the data {classes[index]!r}"
-    raise MldrError(f"{who} tells other classes apart ({difference}): {remedy}")
+    raise MldrError(f"{owner} tells other classes apart ({difference}): {remedy}")

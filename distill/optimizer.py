@@ -9,8 +9,8 @@ from itertools import product
 import torch
 from torch import nn
 
-from .config import OptimizerConfig, ScheduleConfig
 from .finetuning import below_head
+from .training_config import OptimizerConfig, ScheduleConfig
 
 
 def create_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -43,24 +43,24 @@ def better_order(outputs: Labels, labels: Labels, classes: Sequence[str]) -> Bet
 
     ``outputs``: the teacher's largest output for each picture.
     """
-    given = outputs == labels
-    found = []
+    current = outputs == labels
+    candidates = []
     for name in get_args(OrderName):
         order = output_order(name, classes)
         right = np.argsort(order)[outputs] == labels
-        if _explains(right, given, _NAMED):
-            found.append(BetterOrder(name, order, 100 * float(right.mean())))
+        if _explains(right, current, _NAMED):
+            candidates.append(BetterOrder(name, order, 100 * float(right.mean())))
     if len(classes) <= _MOST_CLASSES:
         right = _cross_fitted(outputs, labels, len(classes))
-        known = max((order.top1 for order in found), default=0.0)
-        if _explains(right, given, _FITTED) and 100 * right.mean() > known + 5:
+        best_top1 = max((order.top1 for order in candidates), default=0.0)
+        if _explains(right, current, _FITTED) and 100 * right.mean() > best_top1 + 5:
             fitted = _assigned(outputs, labels, len(classes))
-            found.append(BetterOrder("", fitted, 100 * float(right.mean())))
-    return max(found, key=lambda order: order.top1, default=None)
+            candidates.append(BetterOrder("", fitted, 100 * float(right.mean())))
+    return max(candidates, key=lambda order: order.top1, default=None)
 
 
-def _explains(right: NDArray[np.bool_], given: NDArray[np.bool_], alpha: float) -> bool:
-    gained, lost = int((right & ~given).sum()), int((given & ~right).sum())
+def _explains(right: NDArray[np.bool_], current: NDArray[np.bool_], alpha: float) -> bool:
+    gained, lost = int((right & ~current).sum()), int((current & ~right).sum())
     return gained >= _RATIO * lost and gained > 0 and mcnemar_exact(lost, gained) <= alpha
 
 
@@ -70,10 +70,10 @@ def _cross_fitted(outputs: Labels, labels: Labels, classes: int) -> NDArray[np.b
     by_class = np.argsort(labels, kind="stable")
     half[by_class] = np.arange(len(labels)) % 2
     right = np.empty(len(labels), np.bool_)
-    for mine in (0, 1):
-        here, there = half == mine, half != mine
-        order = _assigned(outputs[there], labels[there], classes)
-        right[here] = np.argsort(order)[outputs[here]] == labels[here]
+    for side in (0, 1):
+        judged, fitted = half == side, half != side
+        order = _assigned(outputs[fitted], labels[fitted], classes)
+        right[judged] = np.argsort(order)[outputs[judged]] == labels[judged]
     return right
 
 

@@ -1,4 +1,4 @@
-"""What a training phase is given, and the batches that every kind of training makes of it."""
+"""A training phase: its data, device and folder, and the batches made of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..data.augment import Mix
-from ..data.config import AugmentConfig, DataConfig
+from ..data.data_config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
-from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .teacher_cache import RowShare
+from .training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .views import Views
 
 _EVAL_BATCH = 250  # images; evaluation keeps no activations

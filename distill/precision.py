@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import Precision
+from .training_config import Precision
 
 # Names of torch.cpu.get_capabilities: x86's AVX-512 and AMX, Arm's NEON and SVE.
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..bundle.preprocess import Preprocessing
 from ..models.stages import StageOutput, StagePlan, forward_stages
-from .config import TrainConfig
 from .methods.base import Method, Step
 from .precision import at_least_float32, uses_bf16
 from .small_grids import small_grids
+from .training_config import TrainConfig
 
 
 class Normalise(nn.Module):
@@ -37,7 +37,7 @@ class Normalise(nn.Module):
 
 
 @dataclass
-class Teacher:
+class FrozenTeacher:
     """A frozen model in eval mode that sees what the student sees, under its own normalisation and
     at its own size."""
 
@@ -53,7 +53,7 @@ class Teacher:
 
     @property
     def side(self) -> int:
-        """Height and width that it takes, pixels."""
+        """Height and width of the teacher's images, pixels."""
         return self.preprocessing.size[0]
 
     @torch.no_grad()
@@ -70,8 +70,8 @@ class Teacher:
                 return StageOutput(self.model(x), ())
             return forward_stages(self.model, x, self.plan, features=features)
 
-    def to(self, device: torch.device, train: TrainConfig) -> Teacher:
-        """Ready to answer on ``device`` as ``train`` says."""
+    def to(self, device: torch.device, train: TrainConfig) -> FrozenTeacher:
+        """This teacher, moved to ``device`` and set up as ``train`` says."""
         self.channels_last = train.channels_last
         self.bf16 = uses_bf16(train.teacher_precision, device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -107,9 +107,9 @@ class Task(nn.Module):
         """
         x, features = self.normalise(pixels), self.method.needs_features
         output = forward_stages(self.student, x, self._plan, features=features)
-        taught: dict[str, Tensor] = self.method(output, teacher, step)
+        method_losses: dict[str, Tensor] = self.method(output, teacher, step)
         weight, logits = self.method.label_weight, at_least_float32(output.logits)
         if not weight:
-            return taught
+            return method_losses
         label = F.cross_entropy(logits, step.targets, label_smoothing=self._smoothing)
-        return {"labels": weight * label, **taught}
+        return {"labels": weight * label, **method_losses}

@@ -10,15 +10,15 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing
 from ..data.loader import EvalBatches
 from ..errors import MldrError
-from ..models.config import ModelConfig
+from ..models.architecture_config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .head import LinearHead, labelled, measured, teach
-from .metrics import MetricsLog
+from .linear_head import LinearHead, labelled, measured, teach
 from .network import Network
 from .phase import Phase, Training
-from .task import Teacher
+from .task import FrozenTeacher
 from .teacher_cache import cache_identity, locked
+from .training_log import MetricsLog
 from .views import Views
 
 
@@ -41,14 +41,14 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     Raises MldrError for a model whose logits are not one linear layer of its features.
     """
     model, plan = network.model, network.plan
-    where, layer = classifier_of(model, plan, network.config.name, phase.data.image_size)
-    frozen = Teacher(model, plan, network.preprocessing)
+    layer_path, layer = classifier_of(model, plan, network.config.name, phase.data.image_size)
+    frozen = FrozenTeacher(model, plan, network.preprocessing)
     train = training.train
     views = phase.views(training, train.head_views)
     frozen.to(phase.accelerator.device, train)
     images = views.count * len(phase.dataset.train) + len(phase.dataset.val)
     pooled = fastest(frozen, images, phase.accelerator.device, phase.progress)
-    cache = _features(phase, frozen, where, training, views, pooled)
+    cache = _features(phase, frozen, layer_path, training, views, pooled)
     labels, pictures = torch.from_numpy(phase.dataset.train.labels), views.pictures()
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
@@ -68,13 +68,18 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     model.requires_grad_(True)
     if phase.accelerator.is_main_process:
         on_training = measured(head, labelled(blocks, labels))
-        _tell(phase, head, heads, on_training, alone=train.parts == "head")
+        _tell(phase, head, heads, on_training, head_only=train.parts == "head")
 
 
 def _features(
-    phase: Phase, frozen: Teacher, classifier: str, training: Training, views: Views, pooled: Pooled
+    phase: Phase,
+    frozen: FrozenTeacher,
+    classifier: str,
+    training: Training,
+    views: Views,
+    pooled: Pooled,
 ) -> FeatureCache:
-    """What the classifier sees of every view, complete."""
+    """The classifier's features of every view, complete."""
     accelerator, share = phase.accelerator, phase.share
     rows = views.count * views.steps_per_epoch
     shape = (rows, phase.data.batch_size, frozen.plan.pooled_width)
@@ -107,14 +112,19 @@ def _whole_val(phase: Phase, preprocessing: Preprocessing) -> EvalBatches:
 
 
 def _tell(
-    phase: Phase, head: LinearHead, heads: list[LinearHead], on_training: LinearHead, *, alone: bool
+    phase: Phase,
+    head: LinearHead,
+    heads: list[LinearHead],
+    on_training: LinearHead,
+    *,
+    head_only: bool,
 ) -> None:
     """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
     phase.progress.note(
         f"head: decay {head.decay:g}, the best of {len(heads)}, gets {head.top1:.2f} % of the "
         f"pictures held out and {on_training.top1:.2f} % of the training views"
     )
-    if not alone:  # the training that follows begins the file
+    if not head_only:  # the training that follows begins the file
         return
     log = MetricsLog(phase.folder)
     for number, head in enumerate(heads, 1):

@@ -1,7 +1,7 @@
-"""The teacher's logits for every view, asked once and kept.
+"""The teacher's logits for every view, computed once and stored.
 
 FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch
-FOLDER/cache.json   what they are logits of
+FOLDER/cache.json   identity and shape of the logits
 FOLDER/rows-R.json  how many rows the process of rank R has written
 
 A plain NumPy file, mapped into memory: no code in it, and nothing is read that is not asked for.
@@ -28,7 +28,7 @@ from ..bundle.atomic import write_json
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .task import Teacher
+from .task import FrozenTeacher
 from .views import Views
 
 LOGITS = "logits.npy"
@@ -43,28 +43,28 @@ Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> logits [
 
 @dataclass(frozen=True)
 class RowShare:
-    """Which part of every row is this process's."""
+    """The part of every row that belongs to one process."""
 
     rank: int
     world: int
 
     def columns(self, batch: int) -> slice:
-        """Of the global batch of ``batch`` images."""
-        each = batch // self.world
-        return slice(self.rank * each, (self.rank + 1) * each)
+        """This process's positions in a global batch of ``batch`` images."""
+        width = batch // self.world
+        return slice(self.rank * width, (self.rank + 1) * width)
 
 
 class TeacherCache:
     """Logits by row. `open` makes or finds them, `fill` writes what is missing."""
 
-    what: ClassVar[str] = "teacher's logits"  # for messages
+    content: ClassVar[str] = "teacher's logits"  # for messages
     file: ClassVar[str] = LOGITS
     key: ClassVar[str] = "train.teacher_views"  # that says how much room they take
 
     def __init__(self, folder: Path, identity: str, logits: NDArray[np.float16], share: RowShare):
         self.folder, self.identity = folder, identity
         self._logits, self._share = logits, share
-        self._mine = share.columns(logits.shape[1])
+        self._columns = share.columns(logits.shape[1])
 
     @classmethod
     def open(
@@ -107,41 +107,41 @@ class TeacherCache:
         teacher now says something else, as after an upgrade that changed an augmentation, and
         when an answer is not finite.
         """
-        done, side = self._filled, side or views.side
-        if done:
+        filled_rows, side = self._filled, side or views.side
+        if filled_rows:
             self._spot_check(views, answer, side)
-        if done >= rows:
+        if filled_rows >= rows:
             return
-        progress.start(self.what, rows)
-        progress.advance(done)
+        progress.start(self.content, rows)
+        progress.advance(filled_rows)
         try:
-            for view in range(done // views.steps_per_epoch, rows // views.steps_per_epoch):
-                start = done - view * views.steps_per_epoch
+            for view in range(filled_rows // views.steps_per_epoch, rows // views.steps_per_epoch):
+                start = filled_rows - view * views.steps_per_epoch
                 for batch in views.epoch(view, start, (side,)):
-                    self._logits[batch.row, self._mine] = _halves(answer(batch.images))
-                    done = batch.row + 1
+                    self._logits[batch.row, self._columns] = _halves(answer(batch.images))
+                    filled_rows = batch.row + 1
                     progress.advance()
-                    if done % _EVERY == 0 or done == rows:
-                        self._note(done)
+                    if filled_rows % _EVERY == 0 or filled_rows == rows:
+                        self._note(filled_rows)
         except KeyboardInterrupt:
-            self._note(done)
+            self._note(filled_rows)
             raise
         finally:
             progress.finish()
 
     def row(self, row: int, device: torch.device) -> Tensor:
         """This process's logits of a row, float32 [b, C]."""
-        stored = torch.from_numpy(np.array(self._logits[row, self._mine]))
+        stored = torch.from_numpy(np.array(self._logits[row, self._columns]))
         if device.type == "cuda":
             stored = stored.pin_memory()
         return stored.to(device, non_blocking=True).float()
 
     def _spot_check(self, views: Views, answer: Answer, side: int) -> None:
         batch = next(iter(views.epoch(0, sides=(side,))))
-        now = answer(batch.images).float().cpu()
-        stored = torch.from_numpy(np.array(self._logits[batch.row, self._mine])).float()
-        if not torch.allclose(stored, now, rtol=_RELATIVE, atol=_ABSOLUTE):
-            worst = (stored - now).abs().max().item()
+        current = answer(batch.images).float().cpu()
+        stored = torch.from_numpy(np.array(self._logits[batch.row, self._columns])).float()
+        if not torch.allclose(stored, current, rtol=_RELATIVE, atol=_ABSOLUTE):
+            worst = (stored - current).abs().max().item()
             raise self._stale(self.folder, f"the teacher now differs by up to {worst:.3g}")
 
     @property
@@ -158,7 +158,7 @@ class TeacherCache:
             raise self._stale(self.folder, f"{self._progress_file.name} is damaged") from error
 
     def _note(self, rows: int) -> None:
-        """Rows are on the disk before the file says so."""
+        """Record that ``rows`` rows are filled, once they are on the disk."""
         assert isinstance(self._logits, np.memmap)
         self._logits.flush()
         write_json(self._progress_file, {"rows": rows})
@@ -173,7 +173,7 @@ class TeacherCache:
             free = shutil.disk_usage(folder).free
             if need > free:
                 raise MldrError(
-                    f"the {cls.what} take {need / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB "
+                    f"the {cls.content} take {need / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB "
                     f"free: lower {cls.key}, or choose another --out"
                 )
             for old in folder.glob("rows-*.json"):
@@ -186,22 +186,24 @@ class TeacherCache:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise MldrError(
-                f"the {cls.what} ({need / 1e6:.0f} MB) cannot be written to {folder} "
+                f"the {cls.content} ({need / 1e6:.0f} MB) cannot be written to {folder} "
                 f"({error.strerror}): lower {cls.key}, or choose another --out"
             ) from error
 
     @classmethod
     def _require(cls, folder: Path, identity: str) -> None:
         try:
-            there = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
+            stored_identity = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise cls._stale(folder, f"{RECORD} is damaged") from error
-        if there != identity:
+        if stored_identity != identity:
             raise cls._stale(folder, "they are of another teacher, data, augmentation or seed")
 
     @classmethod
-    def _stale(cls, folder: Path, why: str) -> MldrError:
-        return MldrError(f"the {cls.what} in {folder} are not usable: {why}; delete that folder")
+    def _stale(cls, folder: Path, reason: str) -> MldrError:
+        return MldrError(
+            f"the {cls.content} in {folder} are not usable: {reason}; delete that folder"
+        )
 
 
 @contextmanager
@@ -219,7 +221,9 @@ def locked(folder: Path, rank: int, progress: Progress) -> Iterator[None]:
         yield
 
 
-def cache_identity(teacher: Teacher, *, without: str | None = None, **circumstances: Any) -> str:
+def cache_identity(
+    teacher: FrozenTeacher, *, without: str | None = None, **circumstances: Any
+) -> str:
     """A hash of the teacher's weights and preprocessing, and of what decides the pixels.
 
     ``without``: the module whose weights have no say.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bundle.trained import RECORD, WEIGHTS, TrainedModel, load_trained
-from ..models.config import ModelConfig
+from ..models.architecture_config import ModelConfig
 
 TRAINED = "trained"
 

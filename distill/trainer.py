@@ -33,17 +33,17 @@ from .checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from .config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .evaluate import Evaluation, evaluate
 from .finetuning import keep_statistics
 from .interrupt import interruption
 from .methods.base import Step
-from .metrics import LossMeter, MetricsLog
 from .optimizer import create_optimizer, learning_rate
 from .precision import uses_bf16
 from .small_grids import small_grids
-from .task import Task, Teacher
+from .task import FrozenTeacher, Task
 from .teacher_cache import TeacherCache
+from .training_config import OptimizerConfig, ScheduleConfig, TrainConfig
+from .training_log import LossMeter, MetricsLog
 from .views import MixedBatch, Views
 
 
@@ -52,7 +52,7 @@ class Trainer:
 
     Args:
         task: the student with its method, on the CPU.
-        teacher: who is asked for what the method needs, or None.
+        teacher: the model that gives what the method needs, or None.
         views: this process's share of what the student sees.
         val_batches: this process's share of the validation split.
         cache: the teacher's logits for every row of ``views``; it is then not asked.
@@ -63,7 +63,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        teacher: Teacher | None,
+        teacher: FrozenTeacher | None,
         views: Views,
         val_batches: EvalBatches,
         *,
@@ -92,7 +92,7 @@ class Trainer:
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
         self.best: Tensors = {}
-        self.meter = LossMeter(everyone=lambda rows: accelerator.reduce(rows, reduction="mean"))
+        self.meter = LossMeter(reduce=lambda rows: accelerator.reduce(rows, reduction="mean"))
         self.log: MetricsLog | None = None
 
     @property
@@ -114,7 +114,7 @@ class Trainer:
         self.progress.advance(self.state.step)
         began = time.perf_counter() - self.state.seconds
         try:
-            with interruption() as asked:
+            with interruption() as interrupt:
                 for epoch in range(self._epoch, self.config.epochs):
                     if self._stalled(epoch):
                         break
@@ -126,9 +126,9 @@ class Trainer:
                         if ends_epoch:
                             self._validate(epoch)
                         due = ends_epoch or self._due(self.config.checkpoint_steps)
-                        if due or (asked and self._alone):
+                        if due or (interrupt and self._single_process):
                             self._checkpoint(time.perf_counter() - began)
-                            if self._anyone(bool(asked)):
+                            if self._any_interrupted(bool(interrupt)):
                                 raise KeyboardInterrupt
         finally:
             self.progress.finish()
@@ -137,14 +137,14 @@ class Trainer:
         return self.best, self.state
 
     @property
-    def _alone(self) -> bool:
+    def _single_process(self) -> bool:
         return bool(self.accelerator.num_processes == 1)
 
-    def _anyone(self, asked: bool) -> bool:
+    def _any_interrupted(self, interrupted: bool) -> bool:
         """Whether any process was asked to stop; all of them must stop at the same step."""
-        if self._alone:
-            return asked
-        flag = torch.tensor(float(asked), device=self.device)
+        if self._single_process:
+            return interrupted
+        flag = torch.tensor(float(interrupted), device=self.device)
         return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
 
     @property
@@ -152,16 +152,16 @@ class Trainer:
         return self.state.step // self.views.steps_per_epoch
 
     def _remaining(self, epoch: int) -> Iterator[MixedBatch]:
-        done = self.state.step - epoch * self.views.steps_per_epoch
+        start_step = self.state.step - epoch * self.views.steps_per_epoch
         self.task.train()
         if self.config.keep_statistics:
             keep_statistics(self.task.student)
         self.meter.restart()
-        return self.views.epoch(epoch, start_step=done, sides=self._sides)
+        return self.views.epoch(epoch, start_step=start_step, sides=self._sides)
 
     @property
     def _sides(self) -> tuple[int, ...]:
-        """The student's, and the teacher's where it is asked for every step."""
+        """The student's side, and the teacher's where the teacher runs in every step."""
         if self.teacher is None or self.cache is not None:
             return (self.views.side,)
         return self.views.side, self.teacher.side
@@ -188,14 +188,14 @@ class Trainer:
         parts = min(self.config.accumulate, len(images))
         split = [tensor.tensor_split(parts) for tensor in (images, batch.targets, batch.indices)]
         answers = self._answers(batch, parts)
-        done = torch.full((), self.state.step / self.steps, device=self.device)
+        fraction_done = torch.full((), self.state.step / self.steps, device=self.device)
         means: dict[str, Tensor] = {}
         for number, (pixels, targets, indices) in enumerate(zip(*split, strict=True)):
             last = number == parts - 1
             with contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.step_module))
-                losses = self._losses(pixels, next(answers), Step(targets, indices, done))
+                losses = self._losses(pixels, next(answers), Step(targets, indices, fraction_done))
                 share = len(pixels) / len(images)
                 total = torch.stack(list(losses.values())).sum() * share
                 self.accelerator.backward(total)
@@ -212,7 +212,7 @@ class Trainer:
         self.progress.advance()
 
     def _answers(self, batch: MixedBatch, parts: int) -> Iterator[StageOutput | None]:
-        """The teacher's, to every part of the batch: cached logits where there are any."""
+        """The teacher's answer to every part of the batch: cached logits where there is a cache."""
         if self.cache is not None:
             for logits in self.cache.row(batch.row, self.device).tensor_split(parts):
                 yield StageOutput(logits, ())
@@ -225,7 +225,7 @@ class Trainer:
             yield from [None] * parts
 
     def _losses(self, images: Tensor, answers: StageOutput | None, step: Step) -> dict[str, Tensor]:
-        """Of one part of a batch."""
+        """The losses of one part of a batch."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.config.compile:
@@ -253,8 +253,8 @@ class Trainer:
         means = self.meter.flush(self.state.step)
         if not means:
             return
-        at = self.state.step / self.views.steps_per_epoch
-        self._write(at, {"lr": self._rate(self.state.step - 1), **means})
+        epochs = self.state.step / self.views.steps_per_epoch
+        self._write(epochs, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
         by_head: dict[str, float] = {}
         for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure

@@ -17,7 +17,7 @@ from ..data.split import Split
 from ..errors import MldrError
 from .order_search import BetterOrder, better_order
 from .phase import Phase
-from .task import Teacher
+from .task import FrozenTeacher
 
 _BATCH = 250  # images
 _PER_CLASS, _LEAST = 10, 100  # validation pictures below which training pictures are taken
@@ -54,7 +54,7 @@ def chance_of(hits: int, labels: NDArray[np.int64]) -> Chance:
     return Chance(images=len(labels), hits=hits, largest=int(np.bincount(labels).max()))
 
 
-def require_worth(teacher: Teacher, who: str, trained: Path | None, phase: Phase) -> None:
+def require_worth(teacher: FrozenTeacher, who: str, trained: Path | None, phase: Phase) -> None:
     """Raise MldrError where ``teacher`` has nothing to teach, or something else than the labels.
 
     ``trained``: the folder of a teacher that was trained on this data, whose own validation figures
@@ -78,7 +78,7 @@ def require_worth(teacher: Teacher, who: str, trained: Path | None, phase: Phase
     )
 
 
-def try_out(teacher: Teacher, phase: Phase) -> Tryout:
+def try_out(teacher: FrozenTeacher, phase: Phase) -> Tryout:
     """The answers of ``teacher`` on the validation split, or on training images where it is small.
 
     In fp32, under the teacher's own preprocessing; every process asks for all of them.

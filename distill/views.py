@@ -1,4 +1,4 @@
-"""What the student sees in every step, and that it can be seen again.
+"""The views: the augmented pictures that the student sees in every step, made again at will.
 
 b images of one process, S the student's side, C classes. A view is an epoch with an augmentation of
 its own. A row is a step's place in the views: row r = view * steps_per_epoch + k is the k-th batch
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.augment import Mix
-from ..data.loader import Batch, TrainBatches
+from ..data.loader import TrainBatch, TrainBatches
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,17 @@ class Views:
         first = view * self.steps_per_epoch
         for k, batch in enumerate(self._batches.epoch(view, start_step, sides), start_step):
             row = first + k
-            seen = {side: self._seen(row, side, batch) for side in batch.by_side}
-            images = {side: pixels for side, (pixels, _) in seen.items()}
-            _, targets = next(iter(seen.values()))  # the same at every side
+            mixed = {side: self._mixed(row, side, batch) for side in batch.by_side}
+            images = {side: pixels for side, (pixels, _) in mixed.items()}
+            _, targets = next(iter(mixed.values()))  # the same at every side
             yield MixedBatch(row, images, targets, batch.indices)
 
     def pictures(self) -> Tensor:
-        """Which pictures all processes see in each row of the distinct views: int64 [rows, G]."""
+        """Positions of the pictures that all processes see in each row: int64 [rows, G]."""
         orders = [self._batches.order(view) for view in range(self.count)]
         return torch.from_numpy(np.concatenate(orders))
 
-    def _seen(self, row: int, side: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _mixed(self, row: int, side: int, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """The images at ``side``, and their targets: the row's numbers are drawn anew."""
         generator = self._generator(row)
         pixels = self._batches.augment(batch.by_side[side], generator, side)

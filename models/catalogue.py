@@ -1,4 +1,4 @@
-"""What there is to choose from: timm's classifiers with family and size, no weights made."""
+"""The catalogue of timm's classifiers with family and size; no weights are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import timm
 import torch
 
 from .family import Family, family
-from .registry import list_models, require_known
+from .model_registry import list_models, require_known
 
 CLASSES = 1000
 

@@ -76,8 +76,8 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 
 def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
-    found: tuple[Tensor, ...] = _convolve_backward(dy, *ctx.saved_tensors)
-    return found
+    gradients: tuple[Tensor, ...] = _convolve_backward(dy, *ctx.saved_tensors)
+    return gradients
 
 
 _convolve.register_autograd(_backward, setup_context=_keep_for_backward)

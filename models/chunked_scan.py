@@ -38,37 +38,39 @@ def _scan(
 ) -> tuple[Tensor, Tensor]:
     """y, and where it `learns` the state [k, n, b, g, d] that each chunk begins with."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    kept = _kept(x, A, learns)
+    first_states = _empty_states(x, A, learns)
     for rows in _blocks(x, A):
-        own = kept[:, :, rows] if learns else None
-        _scan_block(x[rows], dt[rows], A, B[rows], C[rows], y[rows], own)
-    return y, kept
+        block_states = first_states[:, :, rows] if learns else None
+        _scan_block(x[rows], dt[rows], A, B[rows], C[rows], y[rows], block_states)
+    return y, first_states
 
 
 @_scan.register_fake
 def _(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, learns: bool
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), _kept(x, A, learns)
+    return torch.empty_like(x, memory_format=torch.contiguous_format), _empty_states(x, A, learns)
 
 
 @torch.library.custom_op("mldr_deploy::chunked_scan_backward", mutates_args=())
 def _scan_backward(
-    dy: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Tensor
+    dy: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first_states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dx, ddt, dA, dB, dC."""
-    found = tuple(_like(t) for t in (x, dt, A, B, C))
-    dx, ddt, dA, dB, dC = found
+    gradients = tuple(_like(t) for t in (x, dt, A, B, C))
+    dx, ddt, dA, dB, dC = gradients
     dA.zero_()
     for rows in _blocks(x, A):
-        given = (t[rows] for t in (dy, x, dt, B, C))
-        dA += _gradients(A, kept[:, :, rows], *given, *(t[rows] for t in (dx, ddt, dB, dC)))
+        block_inputs = (t[rows] for t in (dy, x, dt, B, C))
+        dA += _gradients(
+            A, first_states[:, :, rows], *block_inputs, *(t[rows] for t in (dx, ddt, dB, dC))
+        )
     return dx, ddt, dA, dB, dC
 
 
 @_scan_backward.register_fake
 def _(
-    dy: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Tensor
+    dy: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first_states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _like(x), _like(dt), _like(A), _like(B), _like(C)
 
@@ -77,7 +79,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
     ctx.save_for_backward(*inputs[:5], output[1])
 
 
-def _backward(ctx: Any, dy: Tensor, _kept: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, dy: Tensor, _dstates: Tensor) -> tuple[Tensor | None, ...]:
     return (*_scan_backward(dy, *ctx.saved_tensors), None)
 
 
@@ -85,17 +87,17 @@ _scan.register_autograd(_backward, setup_context=_keep_for_backward)
 
 
 def _scan_block(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, y: Tensor, kept: Tensor | None
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, y: Tensor, first_states: Tensor | None
 ) -> None:
-    """Write y, and each chunk's first state into `kept`, for rows of a batch."""
+    """Write y, and each chunk's first state into `first_states`, for rows of a batch."""
     steps, out = dt.transpose(0, 1), y.transpose(0, 1)  # [l, b, g, d]
     drives = steps * x.transpose(0, 1)
     B, C, slopes = _states(B), _states(C), _by_state(A) * _LOG2E
     decay, states = (x.new_empty(CHUNK, *slopes.shape[:1], *drives.shape[1:]) for _ in range(2))
     state = torch.zeros_like(states[0])
     for k, chunk in enumerate(_chunks(len(steps))):
-        if kept is not None:
-            kept[k] = state
+        if first_states is not None:
+            first_states[k] = state
         a, h = decay[: len(chunk)], states[: len(chunk)]
         torch.mul(steps[_span(chunk), None], slopes, out=a).exp2_()
         state = _recur(state, a, h, drives[_span(chunk)], B[_span(chunk)]).clone()
@@ -113,7 +115,7 @@ def _recur(state: Tensor, decay: Tensor, states: Tensor, drives: Tensor, B: Tens
 
 def _gradients(
     A: Tensor,
-    kept: Tensor,
+    first_states: Tensor,
     dy: Tensor,
     x: Tensor,
     dt: Tensor,
@@ -136,31 +138,32 @@ def _gradients(
     states, carry = x.new_empty(CHUNK + 1, *block), x.new_zeros(block)
     dA = torch.zeros_like(carry)
     for k, chunk in reversed([*enumerate(_chunks(len(dt)))]):
-        at, size = _span(chunk), len(chunk)
+        span, size = _span(chunk), len(chunk)
         a, G, before, h = decay[:size], grads[:size], states[:size], states[1 : size + 1]
-        states[0] = kept[k]
-        torch.mul(dt[at, None], slopes * _LOG2E, out=a).exp2_()
-        _recur(states[0], a, h, drives[at], B[at])
-        carry = _recur_back(carry, a, G, dy[at], C[at]).clone()
+        states[0] = first_states[k]
+        torch.mul(dt[span, None], slopes * _LOG2E, out=a).exp2_()
+        _recur(states[0], a, h, drives[span], B[span])
+        carry = _recur_back(carry, a, G, dy[span], C[span]).clone()
         log_decay = a.mul_(before)  # the gradient of dt A
-        torch.sum(torch.mul(h, dy[at, None], out=h), -1, out=dC[at])
-        torch.sum(torch.mul(G, drives[at, None], out=h), -1, out=dB[at])
-        dA += torch.mul(log_decay, dt[at, None], out=h).sum(0)
-        along_B = G.mul_(B[at]).sum(1)
-        torch.mul(along_B, dt[at], out=dx[at])
-        torch.addcmul(log_decay.mul_(slopes).sum(1), along_B, x[at], out=ddt[at])
+        torch.sum(torch.mul(h, dy[span, None], out=h), -1, out=dC[span])
+        torch.sum(torch.mul(G, drives[span, None], out=h), -1, out=dB[span])
+        dA += torch.mul(log_decay, dt[span, None], out=h).sum(0)
+        along_B = G.mul_(B[span]).sum(1)
+        torch.mul(along_B, dt[span], out=dx[span])
+        torch.addcmul(log_decay.mul_(slopes).sum(1), along_B, x[span], out=ddt[span])
     return dA.sum(1).movedim(0, -1)
 
 
 def _recur_back(carry: Tensor, decay: Tensor, grads: Tensor, dy: Tensor, C: Tensor) -> Tensor:
     """Fill `grads` with G from the last position back, `decay` with decay * G; the first of it."""
-    each = zip(decay.unbind(), grads.unbind(), dy.unbind(), C.unbind(), strict=True)
-    for a, grad, pull, c in reversed([*each]):
+    positions = zip(decay.unbind(), grads.unbind(), dy.unbind(), C.unbind(), strict=True)
+    for a, grad, pull, c in reversed([*positions]):
         carry = a.mul_(torch.addcmul(carry, c, pull, out=grad))
     return carry
 
 
-def _kept(x: Tensor, A: Tensor, learns: bool) -> Tensor:
+def _empty_states(x: Tensor, A: Tensor, learns: bool) -> Tensor:
+    """An uninitialised [k, n, b, g, d] for each chunk's first state; k is 0 unless it `learns`."""
     batch, length, groups, channels = x.shape
     count = math.ceil(length / CHUNK) if learns else 0
     return x.new_empty(count, A.shape[-1], batch, groups, channels)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import MldrError
+from .classifier import classifier_tensors
 from .evaluation import evaluating
-from .head import classifier_tensors
 
 Order = NDArray[np.int64]
 OrderName = Literal["natural", "sorted"]
 ClassOrder = OrderName | tuple[str, ...]
 
-_SAME = 1e-4  # difference of two logits, as a part of the largest
+_TOLERANCE = 1e-4  # difference of two logits, as a part of the largest
 
 
 def natural_key(name: str) -> list[Any]:
@@ -30,22 +30,22 @@ def natural_key(name: str) -> list[Any]:
     return [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", name.lower())]
 
 
-def output_order(meant: ClassOrder, classes: Sequence[str]) -> Order:
-    """Which output stands for each of ``classes``, where the outputs are in the order ``meant``.
+def output_order(class_order: ClassOrder, classes: Sequence[str]) -> Order:
+    """The output that stands for each of ``classes``; the outputs are ordered as ``class_order``.
 
     "natural" (1, 2, 10), "sorted" (1, 10, 2: by code points), or the names themselves.
 
     Raises:
         MldrError: the names are not those of the data, each once.
     """
-    if meant == "natural":
+    if class_order == "natural":
         names = sorted(classes, key=natural_key)
-    elif meant == "sorted":
+    elif class_order == "sorted":
         names = sorted(classes)
     else:
-        names = list(meant)
+        names = list(class_order)
         _require_same_names(names, classes)
-    position = {name: at for at, name in enumerate(names)}
+    position = {name: output for output, name in enumerate(names)}
     return np.array([position[name] for name in classes], np.int64)
 
 
@@ -63,7 +63,7 @@ def reorder_outputs(model: nn.Module, order: Order, image_size: int) -> None:
         for tensor in classifier_tensors(model, len(order)):
             tensor.copy_(tensor[index])
         moved = (model(noise) - before).abs().max()
-    if not moved <= _SAME * before.abs().max():
+    if not moved <= _TOLERANCE * before.abs().max():
         raise MldrError(
             f"class_order cannot be applied to {type(model).__name__}: its classifier is no layer "
             "of its own; permute the rows of the weights file instead"
@@ -75,9 +75,9 @@ def _require_same_names(names: Sequence[str], classes: Sequence[str]) -> None:
     strange = [name for name in names if name not in classes]
     if lacking or strange or len(names) != len(classes):
         parts = {"not in the data": strange, "not in the list": lacking}
-        told = "; ".join(f"{what}: {', '.join(n[:5])}" for what, n in parts.items() if n)
+        faults = "; ".join(f"{fault}: {', '.join(n[:5])}" for fault, n in parts.items() if n)
         raise MldrError(
             f"teacher.class_order lists {len(names)} names for the data's {len(classes)} classes "
-            f"({told or 'some stand there twice'}): give each class once, in the order of the "
+            f"({faults or 'some stand there twice'}): give each class once, in the order of the "
             "teacher's outputs"
         )

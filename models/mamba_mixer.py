@@ -67,7 +67,7 @@ class BidirectionalMixer(nn.Module):
 
 
 def _causal_convolution(channels: int) -> nn.Conv1d:
-    """Depthwise; the caller cuts what lies beyond the end."""
+    """The depthwise convolution; the caller cuts what lies beyond the end."""
     return nn.Conv1d(channels, channels, _KERNEL, groups=channels, padding=_KERNEL - 1)
 
 

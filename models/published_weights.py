@@ -5,7 +5,7 @@ from __future__ import annotations
 import timm
 
 from ..errors import Unavailable
-from .config import ModelConfig
+from .architecture_config import ModelConfig
 from .evaluation import one_line
 
 _FILES = ("model.safetensors", "pytorch_model.bin")  # in the order in which timm asks for them

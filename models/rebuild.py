@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import from_numpy, nn
 
 from ..errors import MldrError
-from .config import ModelConfig
-from .registry import create_model
+from .architecture_config import ModelConfig
+from .model_registry import create_model
 
 
 def rebuild(
@@ -18,12 +18,12 @@ def rebuild(
     num_classes: int,
     image_size: int,
     tensors: dict[str, NDArray[Any]],
-    where: str,
+    origin: str,
 ) -> nn.Module:
     """Create the configured model without pretrained weights and load ``tensors`` strictly.
 
-    It comes back on the CPU, in float32 and evaluation mode. Raises MldrError, beginning with
-    ``where``, when the description or the tensors do not fit what this version builds.
+    The model is on the CPU, in float32 and evaluation mode. Raises MldrError, beginning with
+    ``origin``, when the description or the tensors do not fit what this version builds.
     """
     try:
         config = ModelConfig(**{**model, "weights": None})
@@ -31,7 +31,7 @@ def rebuild(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise MldrError(
-            f"{where}: model.{key}: {first['msg']}: export with the version that trained it"
+            f"{origin}: model.{key}: {first['msg']}: export with the version that trained it"
         ) from None
     built = create_model(config, num_classes=num_classes, image_size=image_size)
     state = {name: from_numpy(tensor) for name, tensor in tensors.items()}
@@ -40,7 +40,7 @@ def rebuild(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise MldrError(
-            f"{where}: the weights do not fit {config.name} ({reason[:300]}): the installed timm "
+            f"{origin}: the weights do not fit {config.name} ({reason[:300]}): the installed timm "
             "builds another model than the one that was trained"
         ) from None
     return built.float().eval()

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2): one function, three ways.
+"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2), computed in three ways.
 
     h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t]        y[t] = C[t] . h[t] + D x[t]
 
@@ -56,9 +56,9 @@ def kernel_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tenso
     """mamba-ssm's kernel, which wants length last and knows the g scans as groups of channels."""
     kernel = cuda_kernel()
     if kernel is None or not x.is_cuda:
-        what = "is not installed" if kernel is None else f"needs a GPU and x is on the {x.device}"
+        fault = "is not installed" if kernel is None else f"needs a GPU and x is on the {x.device}"
         raise Unavailable(
-            f"mamba-ssm's selective scan {what}; use the chunked scan, or a GPU and "
+            f"mamba-ssm's selective scan {fault}; use the chunked scan, or a GPU and "
             'pip install "mldr-deploy[mamba]"'
         )
     return through_kernel(kernel, x, dt, A, B, C)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MldrError
-from .build import build
-from .config import ModelConfig
+from .architecture import build
+from .architecture_config import ModelConfig
 from .evaluation import MISFITS, evaluating, one_line
 from .stem import shrink_stem
 
@@ -52,7 +52,9 @@ def _remedies(config: ModelConfig, num_classes: int, image_size: int) -> Iterato
     """Keys and values that make the model run, each of them tried."""
 
     def works(size: int = image_size, **changes: Any) -> bool:
-        return takes(config.model_copy(update=changes), num_classes=num_classes, image_size=size)
+        return takes_size(
+            config.model_copy(update=changes), num_classes=num_classes, image_size=size
+        )
 
     if config.img_size != "auto" and works(img_size="auto"):
         yield 'img_size = "auto"'
@@ -69,8 +71,8 @@ def _remedies(config: ModelConfig, num_classes: int, image_size: int) -> Iterato
         yield f"data.image_size = {size}"
 
 
-def takes(config: ModelConfig, *, num_classes: int, image_size: int) -> bool:
-    """Whether this model takes images of this size, told without memory or arithmetic."""
+def takes_size(config: ModelConfig, *, num_classes: int, image_size: int) -> bool:
+    """Whether this model takes images of this size; nothing is allocated or computed."""
     bare = config.model_copy(update={"weights": None})
     try:
         with torch.device("meta"):

@@ -24,7 +24,7 @@ STAGES = 4
 
 Layout = Literal["map", "token"]
 
-_SAME = 1e-3  # difference of two ways to the same logits, as a part of the largest
+_TOLERANCE = 1e-3  # difference of two ways to the same logits, as a part of the largest
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def plan_stages(model: nn.Module, image_size: int) -> StagePlan:
             f"stages: those of {name} cannot be tapped at {image_size} px ({one_line(error)}); "
             "choose another data.image_size or another model"
         ) from error
-    if difference > _SAME:
+    if difference > _TOLERANCE:
         raise MldrError(
             f"stages: {name} gives other logits with its stages than without (off by "
             f"{difference:.1g} of the largest), so what is distilled would not be what is "
@@ -134,9 +134,9 @@ def forward_stages(
     if not plan.indices:
         return StageOutput(model(x), ())
     tapped: Any = model
-    wanted = sorted(set(plan.indices))
-    last, maps = tapped.forward_intermediates(x, indices=wanted, output_fmt="NCHW")
-    by_index = dict(zip(wanted, maps, strict=True))
+    indices = sorted(set(plan.indices))
+    last, maps = tapped.forward_intermediates(x, indices=indices, output_fmt="NCHW")
+    by_index = dict(zip(indices, maps, strict=True))
     pooled = tapped.forward_head(last, pre_logits=True).flatten(1) if features else None
     stages = tuple(by_index[i] for i in plan.indices)
     return StageOutput(tapped.forward_head(last), stages, pooled)
@@ -149,10 +149,10 @@ def _probe(model: Any, image_size: int) -> tuple[list[Tensor], float]:
     images = noise.to(like)
     with evaluating(model):
         last, maps = model.forward_intermediates(images, output_fmt="NCHW")
-        ours, plain = model.forward_head(last), model(images)
+        head_logits, logits = model.forward_head(last), model(images)
     if any(m.ndim != 4 for m in maps):
         raise ValueError(f"a stage of shape {tuple(next(m.shape for m in maps if m.ndim != 4))}")
-    return maps, float((ours - plain).abs().max() / plain.abs().max().clamp(min=1e-12))
+    return maps, float((head_logits - logits).abs().max() / logits.abs().max().clamp(min=1e-12))
 
 
 def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
@@ -169,12 +169,12 @@ def choose_stages(shapes: Sequence[StageShape]) -> tuple[int, ...]:
     while sum(counts) < min(STAGES, len(shapes)):
         longest = max(range(len(levels)), key=lambda i: len(levels[i]) / counts[i])
         counts[longest] += 1
-    chosen = [
+    indices = [
         level[len(level) * k // count - 1]
         for level, count in zip(levels, counts, strict=True)
         for k in range(1, count + 1)
     ]
-    return tuple(chosen + chosen[-1:] * (STAGES - len(chosen)))
+    return tuple(indices + indices[-1:] * (STAGES - len(indices)))
 
 
 def _pooled_width(model: Any) -> int:
@@ -185,9 +185,9 @@ def _pooled_width(model: Any) -> int:
 
 def _in_proportion(depth: int) -> tuple[int, ...]:
     """Blocks 1, 3, 9 and 11 of 12, scaled to `depth` > 4 equal blocks and kept apart."""
-    chosen: list[int] = []
+    blocks: list[int] = []
     for k, end in enumerate((2, 4, 10, 12)):
-        after_the_last = chosen[-1] + 1 if chosen else 0
+        after_the_last = blocks[-1] + 1 if blocks else 0
         before_the_next = depth - STAGES + k
-        chosen.append(min(max(round(end * depth / 12) - 1, after_the_last), before_the_next))
-    return tuple(chosen)
+        blocks.append(min(max(round(end * depth / 12) - 1, after_the_last), before_the_next))
+    return tuple(blocks)

@@ -94,22 +94,22 @@ class VisionMamba(nn.Module):
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ValueError(f"output_fmt must be NCHW or NLC, not {output_fmt}")
-        taken, last = feature_take_indices(len(self.layers), indices)
+        tapped_blocks, last = feature_take_indices(len(self.layers), indices)
         tokens = self._embed(x)
-        found = []
+        taps = []
         for i, layer in enumerate(self.layers):
             if stop_early and intermediates_only and i > last:
                 break
             tokens = layer(tokens)
-            if i in taken:
-                found.append(split_class_token(self.norm_f(tokens) if norm else tokens))
-        maps = [patches for patches, _ in found]
+            if i in tapped_blocks:
+                taps.append(split_class_token(self.norm_f(tokens) if norm else tokens))
+        maps = [patches for patches, _ in taps]
         if output_fmt == "NCHW":
             maps = [m.mT.unflatten(2, self.patch_embed.grid_size).contiguous() for m in maps]
-        given = (
-            list(zip(maps, (c for _, c in found), strict=True)) if return_prefix_tokens else maps
+        intermediates = (
+            list(zip(maps, (c for _, c in taps), strict=True)) if return_prefix_tokens else maps
         )
-        return given if intermediates_only else (self.norm_f(tokens), given)
+        return intermediates if intermediates_only else (self.norm_f(tokens), intermediates)
 
     def get_classifier(self) -> nn.Module:
         """The linear classifier, or the identity."""
@@ -172,8 +172,8 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, N, M]."""
         if x.shape[2:] != self.img_size:
-            given, built = tuple(x.shape[2:]), tuple(self.img_size)
-            raise ValueError(f"images of {given} px where the model is built for {built}")
+            image_size, built_size = tuple(x.shape[2:]), tuple(self.img_size)
+            raise ValueError(f"images of {image_size} px where the model is built for {built_size}")
         patches: Tensor = self.proj(x)
         return patches.flatten(2).mT
 
@@ -204,7 +204,7 @@ def join_class_token(patches: Tensor, token: Tensor) -> Tensor:
 
 
 def split_class_token(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The way back: patches [B, N, M] and the token [B, 1, M]."""
+    """The inverse of `join_class_token`: patches [B, N, M] and the token [B, 1, M]."""
     middle = (tokens.shape[1] - 1) // 2
     patches = torch.cat((tokens[:, :middle], tokens[:, middle + 1 :]), dim=1)
     return patches, tokens[:, middle : middle + 1]
@@ -266,13 +266,13 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(name: str, pretrained: bool, given: dict[str, Any], **own: Any) -> VisionMamba:
+def _create(name: str, pretrained: bool, options: dict[str, Any], **defaults: Any) -> VisionMamba:
     model: VisionMamba = build_model_with_cfg(
         VisionMamba,
         name,
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
-        **{**own, **given},
+        **{**defaults, **options},
     )
     return model
 

@@ -59,9 +59,9 @@ def weight_sets(content: Any, least: int) -> list[WeightSet]:
     ]
 
 
-def without_losses(state: State, own: Mapping[str, Tensor]) -> State:
+def without_losses(state: State, model_state: Mapping[str, Tensor]) -> State:
     """`state` without the tensors of losses and metrics, unless the model has such names."""
-    return {k: v for k, v in state.items() if k in own or not _BESIDE.match(k)}
+    return {k: v for k, v in state.items() if k in model_state or not _BESIDE.match(k)}
 
 
 def _states(content: Any, path: tuple[str, ...], deepest: int) -> Iterator[tuple[Any, State]]:
@@ -88,9 +88,9 @@ def _below_prefixes(
     yield prefix, state
     groups: dict[str, State] = {}
     for name, tensor in state.items():
-        first, dot, rest = name.partition(".")
+        first, dot, suffix = name.partition(".")
         if dot:
-            groups.setdefault(first, {})[rest] = tensor
+            groups.setdefault(first, {})[suffix] = tensor
     for first, below in groups.items():
         if len(below) >= least:
             yield from _below_prefixes(below, (*prefix, first), least)
@@ -102,8 +102,8 @@ def _module_state(content: Any) -> State | None:
     if not isinstance(inner, Mapping) or "_modules" not in inner:
         return None
     volatile = inner.get("_non_persistent_buffers_set") or ()
-    own = {**inner.get("_parameters", {}), **inner.get("_buffers", {})}
-    state = {k: v for k, v in own.items() if isinstance(v, Tensor) and k not in volatile}
+    tensors = {**inner.get("_parameters", {}), **inner.get("_buffers", {})}
+    state = {k: v for k, v in tensors.items() if isinstance(v, Tensor) and k not in volatile}
     for name, child in inner["_modules"].items():
         below = _module_state(child) or {}
         state.update({f"{name}.{k}": v for k, v in below.items()})

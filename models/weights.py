@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import MldrError
 from .checkpoint_file import read_content
+from .classifier import head_names
 from .evaluation import MISFITS
-from .head import head_names
 from .weight_sets import State, WeightSet, weight_sets, without_losses
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # that a hint names
@@ -39,7 +39,9 @@ class Differences:
             "missing": self.missing,
             "not in the model": self.unknown,
         }
-        return "; ".join(f"{name}: {_listed(found)}" for name, found in parts.items() if found)
+        return "; ".join(
+            f"{name}: {_listed(tensors)}" for name, tensors in parts.items() if tensors
+        )
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,29 @@ def load_weights(
             (NaN, infinity, integers), by name.
     """
     path = _file(Path(source).expanduser())
-    own = model.state_dict()
+    model_state = model.state_dict()
     content = read_content(path)
-    sets = weight_sets(content, least=max(1, len(own) // 2))
+    sets = weight_sets(content, least=max(1, len(model_state) // 2))
     if not sets:
         raise MldrError(f"{path} holds no tensors by name, only {_described(content)}")
-    fits = _fits(model, own, sets, fresh_head)
+    fits = _fits(model, model_state, sets, fresh_head)
     if not fits:
-        raise MldrError(_misfit(path, model, own, sets, content))
-    fit = _chosen(fits, path, note)
-    _require_numbers(fit, own, path)
-    model.load_state_dict({k: v for k, v in fit.state.items() if k in own}, strict=False)
+        raise MldrError(_misfit(path, model, model_state, sets, content))
+    fit = _best_fit(fits, path, note)
+    _require_numbers(fit, model_state, path)
+    model.load_state_dict({k: v for k, v in fit.state.items() if k in model_state}, strict=False)
 
 
-def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Differences:
-    """Compare the model's tensors `own` with those of a file, counters left aside."""
+def differences(model_state: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Differences:
+    """Compare the tensors of a model and of a file; counters do not count."""
     return Differences(
         shapes=tuple(
             f"{k} {list(state[k].shape)} where the model has {list(v.shape)}"
-            for k, v in own.items()
+            for k, v in model_state.items()
             if k in state and state[k].shape != v.shape
         ),
-        missing=tuple(k for k in own if k not in state and not k.endswith(_COUNTERS)),
-        unknown=tuple(k for k in state if k not in own and not k.endswith(_COUNTERS)),
+        missing=tuple(k for k in model_state if k not in state and not k.endswith(_COUNTERS)),
+        unknown=tuple(k for k in state if k not in model_state and not k.endswith(_COUNTERS)),
     )
 
 
@@ -107,54 +109,61 @@ def _file(path: Path) -> Path:
     inner = path / "trained"
     file = (inner if inner.is_dir() else path) / "weights.safetensors"
     if not file.is_file():
-        others = sorted(p.name for p in path.glob("*.*") if p.suffix.lower() in _SUFFIXES)
-        hint = f"; the folder holds {_listed(others)}: name the file" if others else ""
+        weight_files = sorted(p.name for p in path.glob("*.*") if p.suffix.lower() in _SUFFIXES)
+        hint = f"; the folder holds {_listed(weight_files)}: name the file" if weight_files else ""
         raise MldrError(f"there are no weights at {file}{hint}")
     return file
 
 
-def _fits(model: nn.Module, own: State, sets: Sequence[WeightSet], fresh_head: bool) -> list[_Fit]:
+def _fits(
+    model: nn.Module, model_state: State, sets: Sequence[WeightSet], fresh_head: bool
+) -> list[_Fit]:
     """The sets that fit whole, as they are or else through timm's conversion; the best first."""
 
     def fitting(convert: Callable[[State], State]) -> Iterator[_Fit]:
         for source in sets:
-            state = convert(without_losses(source.state, own))
+            state = convert(without_losses(source.state, model_state))
             if fresh_head:
-                state = _without_misfit_head(model, own, state)
-            if not differences(own, state):
+                state = _without_misfit_head(model, model_state, state)
+            if not differences(model_state, state):
                 yield _Fit(source, state)
 
     fits = list(fitting(lambda state: state)) or list(fitting(lambda s: _converted(model, s)))
     return sorted(fits, key=lambda fit: fit.source.rank)
 
 
-def _chosen(fits: Sequence[_Fit], path: Path, note: Callable[[str], None]) -> _Fit:
-    """The first; others of its rank must hold the same numbers."""
-    first, *others = fits
-    for other in others:
-        if other.source.rank == first.source.rank and not _same(first.state, other.state):
+def _best_fit(fits: Sequence[_Fit], path: Path, note: Callable[[str], None]) -> _Fit:
+    """The first fit. Raises MldrError where another of its rank holds other numbers."""
+    first, *alternatives = fits
+    for alternative in alternatives:
+        if alternative.source.rank == first.source.rank and not _equal_tensors(
+            first.state, alternative.state
+        ):
             raise MldrError(
                 f"{path} holds several complete sets of weights, {first.source.name} and "
-                f"{other.source.name}: save the one that is meant alone"
+                f"{alternative.source.name}: save the one that is meant alone"
             )
-    if others:
-        left = ", ".join(fit.source.name for fit in others)
-        note(f"weights {path}: {first.source.name} taken (averaged, then best first), not {left}")
+    if alternatives:
+        passed_over = ", ".join(fit.source.name for fit in alternatives)
+        note(
+            f"weights {path}: {first.source.name} taken (averaged, then best first), "
+            f"not {passed_over}"
+        )
     return first
 
 
-def _same(first: State, second: State) -> bool:
-    both = [(tensor, second[k]) for k, tensor in first.items() if k in second]
-    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in both)
+def _equal_tensors(first: State, second: State) -> bool:
+    pairs = [(tensor, second[k]) for k, tensor in first.items() if k in second]
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
 
 
-def _require_numbers(fit: _Fit, own: State, path: Path) -> None:
+def _require_numbers(fit: _Fit, model_state: State, path: Path) -> None:
     """Raise MldrError for a tensor that holds no weights in floating point, by its name."""
-    for name, mine in own.items():
+    for name, model_tensor in model_state.items():
         tensor = fit.state.get(name)
-        if tensor is None or not mine.is_floating_point():
+        if tensor is None or not model_tensor.is_floating_point():
             continue
-        if fault := _fault(tensor, mine.dtype):
+        if fault := _fault(tensor, model_tensor.dtype):
             raise MldrError(f"weights {path} are not usable: {name} of {fit.source.name} {fault}")
 
 
@@ -186,33 +195,35 @@ def _converted(model: nn.Module, state: State) -> State:
         return state
 
 
-def _without_misfit_head(model: nn.Module, own: State, state: State) -> State:
+def _without_misfit_head(model: nn.Module, model_state: State, state: State) -> State:
     """`state` with the model's own classifier wherever the file's has another shape, or is none."""
     heads = tuple(f"{name}." for name in head_names(model))
     replaced = {
         k: v
-        for k, v in own.items()
+        for k, v in model_state.items()
         if k.startswith(heads) and (k not in state or state[k].shape != v.shape)
     }
     return {**state, **replaced}
 
 
 def _misfit(
-    path: Path, model: nn.Module, own: State, sets: Sequence[WeightSet], content: Any
+    path: Path, model: nn.Module, model_state: State, sets: Sequence[WeightSet], content: Any
 ) -> str:
     """Why no set fits: how the nearest differs, and what else the file holds."""
 
     def fitting(source: WeightSet) -> int:
-        return sum(k in own and own[k].shape == v.shape for k, v in source.state.items())
+        return sum(
+            k in model_state and model_state[k].shape == v.shape for k, v in source.state.items()
+        )
 
     nearest = max(sets, key=lambda source: (fitting(source), -source.rank))
-    needed = [k for k in own if not k.endswith(_COUNTERS)]
-    fit = sum(k in nearest.state and nearest.state[k].shape == own[k].shape for k in needed)
+    needed = [k for k in model_state if not k.endswith(_COUNTERS)]
+    fit = sum(k in nearest.state and nearest.state[k].shape == model_state[k].shape for k in needed)
     wrapped = "" if nearest.path == () else f"; the file holds {_described(content)}"
-    told = differences(own, nearest.state)
+    faults = differences(model_state, nearest.state)
     return (
         f"weights {path} do not fit {type(model).__name__}: {fit} of its {len(needed)} tensors are "
-        f"in {nearest.name}; {told}{wrapped}"
+        f"in {nearest.name}; {faults}{wrapped}"
     )
 
 
@@ -229,5 +240,5 @@ def _described(content: Any) -> str:
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+    omitted = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {omitted} more" if omitted > 0 else "")

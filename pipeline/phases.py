@@ -24,12 +24,12 @@ from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
 from ..data.dataset import Dataset, load_dataset
-from ..distill import run
-from ..distill.config import TrainConfig
-from ..distill.methods.registry import needs_teacher
+from ..distill import training_run
+from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import Phase, identity_of
-from ..distill.task import Teacher
-from ..distill.teacher import load_teacher
+from ..distill.task import FrozenTeacher
+from ..distill.teacher_loading import load_teacher
+from ..distill.training_config import TrainConfig
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build_bundle import build_bundle
@@ -81,7 +81,8 @@ class Pipeline:
         if self.space.trained("teacher") is None:
             require_published(config.model)
         return self._train(
-            "teacher", lambda phase: run.train_teacher(phase, config.model, config.training)
+            "teacher",
+            lambda phase: training_run.train_teacher(phase, config.model, config.training),
         )
 
     def student(self) -> Path:
@@ -97,7 +98,9 @@ class Pipeline:
                 require_published(recipe.teacher.model)
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
-            run.check_pair(phase, recipe.student, teacher, recipe.method, recipe.training, side)
+            training_run.check_pair(
+                phase, recipe.student, teacher, recipe.method, recipe.training, side
+            )
         folder = self.teacher() if has_teacher else None
 
         def distill(phase: Phase) -> Path:
@@ -105,7 +108,9 @@ class Pipeline:
             if folder is not None:
                 provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
                 phase = replace(phase, provenance=provenance)
-            return run.distill(phase, recipe.student, teacher, recipe.method, recipe.training)
+            return training_run.distill(
+                phase, recipe.student, teacher, recipe.method, recipe.training
+            )
 
         return self._train("student", distill)
 
@@ -134,7 +139,7 @@ class Pipeline:
         score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
         return f"{phase}: {record.model['name']}{score}, {trained}"
 
-    def load_teacher(self, trained: Path | None) -> Teacher:
+    def load_teacher(self, trained: Path | None) -> FrozenTeacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
         assert self.recipe.teacher is not None
         model, order = self.recipe.teacher.model, self.recipe.teacher.class_order
@@ -142,7 +147,7 @@ class Pipeline:
             model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
         return load_teacher(model, self.phase("teacher"), order)
 
-    def worthy_teacher(self, trained: Path | None) -> Teacher:
+    def worthy_teacher(self, trained: Path | None) -> FrozenTeacher:
         """The teacher, checked: it is better than chance and means the data's classes.
 
         Raises MldrError, with the remedy, where it is not.

@@ -12,14 +12,14 @@ from typing import Any, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..data.config import AugmentConfig, DataConfig
-from ..distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from ..distill.methods.registry import MethodConfig, needs_teacher, table_of
+from ..data.data_config import AugmentConfig, DataConfig
+from ..distill.methods.method_registry import MethodConfig, needs_teacher, table_of
 from ..distill.phase import Training
+from ..distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from ..errors import MldrError
 from ..export.export_config import ExportConfig
+from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder
-from ..models.config import ModelConfig
 from .recipe_error import describe
 from .toml_text import parse_toml
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.progress import Progress
-from ..data.config import PATH_SOURCES, DataConfig
+from ..data.data_config import PATH_SOURCES, DataConfig
 from ..data.dataset import Dataset, load_dataset
 from ..errors import Unavailable
 from .validation import validated

@@ -26,9 +26,9 @@ from ..bundle.timing import in_turns
 from ..bundle.trained import WEIGHTS
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
-from ..distill.methods.registry import needs_teacher
+from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import identity_of
-from ..distill.task import Teacher
+from ..distill.task import FrozenTeacher
 from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
 from ..export.measure_latency import milliseconds_per_image
@@ -206,7 +206,7 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
     """The teacher on test, in fp32, under its own normalisation."""
     assert pipeline.recipe.teacher is not None
     folder = pipeline.teacher()
-    teacher: Teacher = pipeline.load_teacher(folder)
+    teacher: FrozenTeacher = pipeline.load_teacher(folder)
     test, device = pipeline.dataset.test, pipeline.accelerator.device
     workers = pipeline.recipe.data.workers
     batches = EvalBatches(test, teacher.preprocessing, _EVAL_BATCH, device, threads=workers)

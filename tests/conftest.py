@@ -60,8 +60,8 @@ def write_bundle(folder: Path) -> None:
 
     from mldr_deploy.export.export_config import ExportConfig
     from mldr_deploy.export.onnx_export import export_onnx
-    from mldr_deploy.models.config import ModelConfig
-    from mldr_deploy.models.registry import create_model
+    from mldr_deploy.models.architecture_config import ModelConfig
+    from mldr_deploy.models.model_registry import create_model
 
     torch.manual_seed(0)
     config = ModelConfig(name="test_resnet")

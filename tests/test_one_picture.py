@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageOps
 from mldr_deploy.bundle.preprocess import Preprocessing, normalise, preprocess
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.images import EncodedImages, UnreadableImage
 from mldr_deploy.data.loader import EvalBatches, TrainBatches
@@ -37,8 +37,8 @@ from mldr_deploy.demo.scoring import score
 from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.recheck import check_bundle
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
 from mldr_deploy.serve.request_refusal import RequestRefusal

@@ -25,10 +25,10 @@ def train_cases(scale: Scale, results: Results, part: Part) -> Cases:
 
 def train(scale: Scale, results: Results, part: Part) -> Row:
     """Take runs until none is left; what is asked to stop keeps a checkpoint where it can."""
-    from mldr_deploy.compare.comparison import Comparison
+    from mldr_deploy.compare.comparison import MethodComparison
 
     count, service = best(results) or (min(_PROCESSES, scale.cores), False)
-    comparison = Comparison.open(scale.comparison, results.comparison)
+    comparison = MethodComparison.open(scale.comparison, results.comparison)
     began = time.perf_counter()
     with sharing(service) as shared:
         part.write("arrangement", {"processes": count, "service": shared})

@@ -8,7 +8,7 @@ Read from the official archive's folder ``cifar-100-python``, else from the Parq
 from __future__ import annotations
 
 from ...bundle.progress import Progress
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..fetch import Archive
 from ..raw import RawDataset
 from . import cifar_archive

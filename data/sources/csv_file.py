@@ -13,7 +13,7 @@ import numpy as np
 from ...bundle.intake import Kind
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import FileImages
 from ..labels import largest_label, named_labels
 from ..naming import SPLIT_COLUMNS, split_called
@@ -53,8 +53,10 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     parts: dict[str, RawSplit] = {}
     left_out: list[LeftOut] = []
     for split in (name for name in ("train", "val", "test") if name in splits):
-        chosen = [k for k, row in enumerate(rows) if (row.split or "train") == split]
-        parts[split], strays = _split(table, split, [rows[k] for k in chosen], labels[chosen])
+        split_rows = [k for k, row in enumerate(rows) if (row.split or "train") == split]
+        parts[split], strays = _split(
+            table, split, [rows[k] for k in split_rows], labels[split_rows]
+        )
         left_out += _by_class(split, parts[split].labels, strays, classes)
     return with_held_out(classes, parts, config.test_fraction, tuple(left_out))
 
@@ -63,12 +65,12 @@ def read_rows(table: Path, path_column: str | None, label_column: str | None) ->
     """The rows of the file, checked. Raises MldrError naming the line that is wrong."""
     lines = csv.reader(io.StringIO(_text(table), newline=""), delimiter=_delimiter(table))
     header = [name.strip() for name in next(lines, [])]
-    at = _columns(table, header, path_column, label_column)
+    positions = _columns(table, header, path_column, label_column)
     rows = []
     try:
         for cells in lines:
             if any(cell.strip() for cell in cells):
-                rows.append(_row(table, lines.line_num, cells, len(header), at))
+                rows.append(_row(table, lines.line_num, cells, len(header), positions))
     except csv.Error as error:
         raise MldrError(f"{table}, line {lines.line_num}: {error}") from error
     if not rows:
@@ -123,22 +125,24 @@ def _columns(
     }
 
 
-def _row(table: Path, line: int, cells: list[str], width: int, at: dict[str, int | None]) -> CsvRow:
+def _row(
+    table: Path, line: int, cells: list[str], width: int, positions: dict[str, int | None]
+) -> CsvRow:
     if len(cells) != width:
         raise MldrError(
             f"{table}, line {line} has {len(cells)} cells where the first has {width}: put cells "
             "that hold the delimiter into quotes"
         )
-    path, label, split = (cells[k].strip() if k is not None else "" for k in at.values())
+    path, label, split = (cells[k].strip() if k is not None else "" for k in positions.values())
     for name, cell in (("path", path), ("label", label)):
         if not cell:
             raise MldrError(f"{table}, line {line} has no {name}")
-    if at["split"] is None:
+    if positions["split"] is None:
         return CsvRow(line, path, label, "")
-    known = split_called(split)
-    if known is None:
+    standard_split = split_called(split)
+    if standard_split is None:
         raise MldrError(f"{table}, line {line}: split {split!r} is none of train, val and test")
-    return CsvRow(line, path, label, known)
+    return CsvRow(line, path, label, standard_split)
 
 
 def _labelled(table: Path, rows: list[CsvRow]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -157,21 +161,21 @@ def _labelled(table: Path, rows: list[CsvRow]) -> tuple[np.ndarray, tuple[str, .
 def _split(
     table: Path, split: str, rows: list[CsvRow], labels: np.ndarray
 ) -> tuple[RawSplit, list[tuple[int, Stray]]]:
-    """The pictures of one split, and (label, what) of the rows that name none."""
+    """The pictures of one split, and (label, stray) of the rows that name none."""
     paths: list[Path] = []
-    kept: list[int] = []
+    picture_labels: list[int] = []
     strays: list[tuple[int, Stray]] = []
     for row, label in zip(rows, labels.tolist(), strict=True):
         path = _place(table, row.path)
         verdict = look(str(path))
         if verdict.kind is Kind.PICTURE:
             paths.append(path)
-            kept.append(label)
+            picture_labels.append(label)
         else:
             reason = verdict.reason if path.exists() else _MISSING
             strays.append((label, Stray(row.path, reason or "files that are no pictures", 1)))
     images = FileImages(table.parent, paths)
-    return RawSplit(images, np.array(kept, np.int64), str(table)), strays
+    return RawSplit(images, np.array(picture_labels, np.int64), str(table)), strays
 
 
 def _place(table: Path, text: str) -> Path:

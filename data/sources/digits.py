@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...bundle.progress import Progress
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import ArrayImages
 from ..raw import RawDataset, RawSplit
 from ..split import stratified
@@ -29,10 +29,10 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     grey = np.rint(scans.images * (255 / 16)).astype(np.uint8)  # 17 levels, 0..16
     pixels = np.stack([_upscaled(scan) for scan in grey])
     labels = scans.target.astype(np.int64)
-    kept, held = stratified(labels, _TEST_FRACTION, seed=0)
+    train_rows, test_rows = stratified(labels, _TEST_FRACTION, seed=0)
     train, test = (
         RawSplit(ArrayImages(pixels[rows], "digits"), labels[rows], "scikit-learn's digits")
-        for rows in (kept, held)
+        for rows in (train_rows, test_rows)
     )
     return RawDataset(tuple("0123456789"), train, test)
 

@@ -21,7 +21,7 @@ from ...bundle.intake import Kind, Verdict, judge
 from ...bundle.picture import HEAD
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import EncodedImages
 from ..labels import largest_label, named_labels
 from ..naming import SPLIT_COLUMNS, class_name, split_called
@@ -83,8 +83,10 @@ def read_table(paths: Sequence[Path], image_column: str | None, label_column: st
     first = shards[0]
     for shard, path in zip(shards, paths, strict=True):
         if (shard.names, shard.labels.dtype) != (first.names, first.labels.dtype):
-            what = "class names" if shard.names != first.names else "kinds of labels"
-            raise MldrError(f"{paths[0]} and {path} declare different {what}: they must be alike")
+            difference = "class names" if shard.names != first.names else "kinds of labels"
+            raise MldrError(
+                f"{paths[0]} and {path} declare different {difference}: they must be alike"
+            )
     rows = [(shard.name, len(shard.labels)) for shard in shards]
     images = EncodedImages(
         pa.chunked_array([shard.images for shard in shards], pa.large_binary()).combine_chunks(),
@@ -154,12 +156,12 @@ def _image_column(schema: Any, configured: str | None, path: Path) -> str:
     if configured is None:
         if len(fit) == 1:
             return fit[0]
-        found = (
+        fault = (
             f"several columns may hold images ({', '.join(fit)})"
             if fit
             else (f"no column holds encoded images (it has {', '.join(schema.names)})")
         )
-        raise MldrError(f"{path}: {found}: name one with data.image_column")
+        raise MldrError(f"{path}: {fault}: name one with data.image_column")
     if configured not in fit:
         raise MldrError(
             f"{path}: data.image_column names {configured!r}, but columns of encoded images are: "
@@ -300,8 +302,12 @@ def _classes(tables: Mapping[str, Table]) -> tuple[str, ...]:
     if any(table.names != train.names for table in tables.values()):
         raise MldrError(f"the splits in {train.origin} declare different class names")
     if train.labels.dtype == object:
-        found = sorted({str(name) for table in tables.values() for name in table.labels})
-        return train.names if train.names and set(found) <= set(train.names) else tuple(found)
+        label_names = sorted({str(name) for table in tables.values() for name in table.labels})
+        return (
+            train.names
+            if train.names and set(label_names) <= set(train.names)
+            else tuple(label_names)
+        )
     if train.names is not None:
         return train.names
     return tuple(map(str, range(largest_label(train.labels, train.origin) + 1)))

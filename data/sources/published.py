@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundle.progress import Progress
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..fetch import Archive, locate
 from ..raw import RawDataset
 from ..root import data_root

@@ -37,17 +37,17 @@ def shards_by_split(path: Path) -> Shards:
         return Shards({"train": [path]})
     if not path.is_dir():
         raise MldrError(f"data.source names {path}, which does not exist")
-    found = walk(path)
-    for stray in found.strays:
+    walked = walk(path)
+    for stray in walked.strays:
         if stray.pictures or _is_shard(stray.path):
             raise MldrError(f"{path}: {printable(stray.path)} is one of the {stray.reason}")
-    files = [name for name in found.files if _is_shard(name)]
-    _refuse_unfinished(path, found.files)
+    files = [name for name in walked.files if _is_shard(name)]
+    _refuse_unfinished(path, walked.files)
     hidden = [name for name in files if _is_hidden(name)]
     files = [name for name in files if not _is_hidden(name)]
     if not files:
         raise MldrError(f"no .parquet file lies in {path}")
-    strays = (*found.strays, *(Stray(name, "shards that a program hides") for name in hidden))
+    strays = (*walked.strays, *(Stray(name, "shards that a program hides") for name in hidden))
     _refuse_missing(path, files)
     return Shards(_by_split(path, files), tuple(_left_out(strays)))
 
@@ -78,15 +78,15 @@ def _by_split(path: Path, files: list[str]) -> dict[str, list[Path]]:
 def _split_of(path: Path, name: str) -> str | None:
     """The split that the file's own name says, else the nearest folder's within ``path``."""
     parts = PurePosixPath(name)
-    said: set[str] = set()
+    named_splits: set[str] = set()
     for part in (parts.stem, *reversed(parts.parent.parts)):
-        said = said or splits_in(part)
+        named_splits = named_splits or splits_in(part)
     folders = {split for part in parts.parent.parts if (split := split_called(part))}
-    if len(said) > 1 or len(said | folders) > 1:
+    if len(named_splits) > 1 or len(named_splits | folders) > 1:
         raise MldrError(
-            f"{path}: {name} speaks of {' and '.join(sorted(said | folders))}: {_REMEDY}"
+            f"{path}: {name} speaks of {' and '.join(sorted(named_splits | folders))}: {_REMEDY}"
         )
-    return next(iter(said), None)
+    return next(iter(named_splits), None)
 
 
 def _is_shard(name: str) -> bool:
@@ -105,9 +105,9 @@ def _refuse_missing(path: Path, files: list[str]) -> None:
         if (match := _NUMBERED.fullmatch(name)) is not None:
             key = match["series"], int(match["total"])
             numbers.setdefault(key, set()).add(int(match["number"]))
-    for (series, total), there in numbers.items():
-        missing = sorted({*range(total)} - there)
-        if missing and max(there) < total:
+    for (series, total), present in numbers.items():
+        missing = sorted({*range(total)} - present)
+        if missing and max(present) < total:
             raise MldrError(
                 f"{path}: {len(missing)} of the {total} shards {series}* are not there, first "
                 f"number {missing[0]}: fetch them, or rename those that are"

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..fetch import Archive
 from ..images import FileImages
 from ..raw import RawDataset, RawSplit

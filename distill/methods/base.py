@@ -92,7 +92,7 @@ class Method(nn.Module):
     that checkpoints hold it. The class attributes say what the two models are asked for beside
     their logits; the student's stages are always there. A method is built from its own keys and
     a `Pair`, and raises MldrError, in one line, for what it cannot serve. Written in a file of
-    this folder, it is there under its ``name`` (registry.py).
+    this folder, it is there under its ``name`` (method_registry.py).
     """
 
     name: ClassVar[str]  # what a recipe's `method.name` gives

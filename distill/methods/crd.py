@@ -78,7 +78,7 @@ class Crd(Method):
             {who: nn.Linear(width, config.dimension) for who, width in widths.items()}
         )
         self.memories = nn.ModuleDict(
-            {who: Memory(len(pair.labels), config.dimension, config.momentum) for who in widths}
+            {who: MemoryBank(len(pair.labels), config.dimension, config.momentum) for who in widths}
         )
         self.register_buffer("normalisers", torch.zeros(2))  # Z of student, teacher; 0: not yet
 
@@ -113,7 +113,7 @@ class Crd(Method):
         # Against the whole memory, then picked: b N D multiplications, but never [b, K, D] floats.
         # A copy, since the memory changes before the backward pass reads it.
         memory = self.memories[other]
-        assert isinstance(memory, Memory)
+        assert isinstance(memory, MemoryBank)
         vectors = memory.vectors.clone()
         scores = (anchor @ vectors.mT).gather(1, drawn).div(self.config.temperature).exp()
         with torch.no_grad():
@@ -138,7 +138,7 @@ class Crd(Method):
             self.memories[who](v.detach(), indices)
 
 
-class Memory(nn.Module):
+class MemoryBank(nn.Module):
     """One unit vector a training image, [N, D]; starts uniform within +-1/sqrt(D/3), as theirs."""
 
     vectors: Tensor

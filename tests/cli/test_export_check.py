@@ -16,12 +16,12 @@ from click.testing import CliRunner, Result
 from mldr_deploy.bundle.preprocess import Preprocessing, normalise
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.cli.group import main
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.export.export_config import ExportConfig
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.model_registry import create_model
 
 MODEL = ModelConfig(name="test_resnet")
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from mldr_deploy.cli.group import main
 from mldr_deploy.compare import recent_data
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

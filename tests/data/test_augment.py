@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision.transforms.v2 import functional
 
 from mldr_deploy.data.augment import Augment, Mix, cut_box
-from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.data.erasing import erase
 
 PLAIN = {"crop": "none", "flip": 0.0}

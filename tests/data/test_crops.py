@@ -11,7 +11,6 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from mldr_deploy.data.config import AugmentConfig
 from mldr_deploy.data.crops import (
     centre_boxes,
     crop_boxes,
@@ -19,6 +18,7 @@ from mldr_deploy.data.crops import (
     pad_crop_flip,
     resized_crop,
 )
+from mldr_deploy.data.data_config import AugmentConfig
 
 
 def smooth(batch: int, height: int, width: int) -> torch.Tensor:

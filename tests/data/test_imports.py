@@ -13,7 +13,7 @@ import mldr_deploy
 SOURCE = str(Path(mldr_deploy.__file__).resolve().parent / ".src")
 
 
-@pytest.mark.parametrize("module", ["config", "dataset", "root", "sources.registry"])
+@pytest.mark.parametrize("module", ["data_config", "dataset", "root", "sources.source_registry"])
 def test_sources_import_without_the_training_stack(module: str) -> None:
     heavy = {"torch", "torchvision", "timm", "sklearn", "pyarrow", "onnxruntime", "matplotlib"}
     program = (

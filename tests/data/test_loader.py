@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mldr_deploy.bundle.preprocess import Preprocessing, preprocess
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.data.images import UnreadableImage
-from mldr_deploy.data.loader import Batch, EvalBatches, TrainBatches
+from mldr_deploy.data.loader import EvalBatches, TrainBatch, TrainBatches
 from mldr_deploy.data.split import Split
 from mldr_deploy.errors import MldrError
 
@@ -31,7 +31,7 @@ def batches(split: Split, size: int, **keys: Any) -> TrainBatches:
     return TrainBatches(split, DataConfig(batch_size=size, image_size=16), **options)
 
 
-def order(found: list[Batch]) -> list[int]:
+def order(found: list[TrainBatch]) -> list[int]:
     return [int(index) for batch in found for index in batch.indices]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.twins import pixel_hash
 from mldr_deploy.errors import MldrError

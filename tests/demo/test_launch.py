@@ -91,8 +91,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from mldr_deploy.bundle.preprocess import Preprocessing
     from mldr_deploy.bundle.trained import TrainedModel, save_trained
-    from mldr_deploy.models.config import ModelConfig
-    from mldr_deploy.models.registry import create_model
+    from mldr_deploy.models.architecture_config import ModelConfig
+    from mldr_deploy.models.model_registry import create_model
 
     torch.manual_seed(0)
     config = ModelConfig(name="test_resnet")

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.progress import Progress, Silent
 from mldr_deploy.data.augment import Mix
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import Dataset
 from mldr_deploy.data.loader import EvalBatches, TrainBatches
 from mldr_deploy.data.split import Split
-from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.methods.base import Method, Pair
-from mldr_deploy.distill.methods.registry import MethodConfig, create_method
+from mldr_deploy.distill.methods.method_registry import MethodConfig, create_method
 from mldr_deploy.distill.phase import Phase
-from mldr_deploy.distill.task import Task, Teacher
+from mldr_deploy.distill.task import FrozenTeacher, Task
 from mldr_deploy.distill.trainer import Trainer
+from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.views import Views
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 
 SIDE, CLASSES, BATCH = 32, 4, 8
@@ -102,7 +102,7 @@ class Rig:
     augment: AugmentConfig = field(default=PLAIN)
 
     def build(self, progress: Progress | None = None) -> Trainer:
-        """A trainer as ``distill/run.py`` would make it."""
+        """A trainer as ``distill/training_run.py`` would make it."""
         side = self.teacher_side
         teacher = None if self.teacher is None else fresh(self.teacher, seed=1)
         student = fresh(self.student, drop_path=self.drop_path)
@@ -124,7 +124,7 @@ class Rig:
         data = DataConfig(batch_size=BATCH, image_size=SIDE)
         return Trainer(
             Task(student, plan, method, SPEC, label_smoothing=self.train.label_smoothing),
-            None if teacher is None or taught is None else Teacher(teacher, taught, spec),
+            None if teacher is None or taught is None else FrozenTeacher(teacher, taught, spec),
             Views(
                 TrainBatches(
                     self.toys.train, data, seed=self.train.seed, device="cpu", augment=self.augment

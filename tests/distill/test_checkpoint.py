@@ -17,8 +17,8 @@ from mldr_deploy.distill.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from mldr_deploy.distill.config import OptimizerConfig
 from mldr_deploy.distill.optimizer import create_optimizer
+from mldr_deploy.distill.training_config import OptimizerConfig
 from mldr_deploy.errors import MldrError
 
 GROUPS = {"student": {"w": torch.arange(6.0).reshape(2, 3)}, "method": {}}

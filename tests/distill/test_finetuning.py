@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from mldr_deploy.bundle.trained import load_trained
-from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import finish, run
-from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from mldr_deploy.data.data_config import AugmentConfig
+from mldr_deploy.distill import finish, training_run
 from mldr_deploy.distill.evaluate import Evaluation
 from mldr_deploy.distill.finetuning import below_head
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.teacher import load_teacher
+from mldr_deploy.distill.teacher_loading import load_teacher
+from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 ONE = TrainConfig(epochs=1, precision="fp32", teacher_precision="fp32", clip_norm=0)
 CONSTANT = ScheduleConfig(name="constant")
@@ -114,7 +114,9 @@ def test_a_resumed_run_has_not_become_more_patient(rig: Any) -> None:
 @pytest.fixture(scope="module")
 def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> ModelConfig:
     plain = Training(train=TrainConfig(epochs=1, precision="fp32"))
-    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
+    folder = training_run.train_teacher(
+        phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain
+    )
     return RESNET.model_copy(update={"weights": str(folder)})
 
 
@@ -134,7 +136,9 @@ def test_head_first_begins_where_a_head_alone_ends(
         phase = phase_in(tmp_path / parts)
         teacher = None if method == "scratch" else load_teacher(pretrained, phase)
         training = training.model_copy(update={"train": keep})
-        folder = run.distill(phase, pretrained, teacher, MethodConfig(name=method), training)
+        folder = training_run.distill(
+            phase, pretrained, teacher, MethodConfig(name=method), training
+        )
         return load_trained(folder)[1]
 
     alone, first = trained("head", "scratch"), trained("head-first", "kd")
@@ -152,10 +156,10 @@ def test_a_resumed_run_does_not_teach_the_head_again(
     phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught = []
-    monkeypatch.setattr(run, "teach_head", lambda *_: taught.append(1))
+    monkeypatch.setattr(training_run, "teach_head", lambda *_: taught.append(1))
     monkeypatch.setattr(finish, "save_trained", _killed)
     training = Training(train=TrainConfig(parts="head-first", epochs=1, precision="fp32"))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run.distill(phase, pretrained, None, MethodConfig(name="scratch"), training)
+            training_run.distill(phase, pretrained, None, MethodConfig(name="scratch"), training)
     assert taught == [1]

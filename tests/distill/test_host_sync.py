@@ -20,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mldr_deploy.data.augment import Mix
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.distill import trainer as trainer_module
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.trainer import Trainer
 from mldr_deploy.distill.views import Views
 

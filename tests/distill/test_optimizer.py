@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig
 from mldr_deploy.distill.msdf import MultiScaleFusion
 from mldr_deploy.distill.optimizer import create_optimizer, learning_rate
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 
 
 def rates(steps: int, steps_per_epoch: int, peak: float, config: ScheduleConfig) -> list[float]:

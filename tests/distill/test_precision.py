@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from mldr_deploy.distill.config import TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.precision import computes_bf16
+from mldr_deploy.distill.training_config import TrainConfig
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.trained import load_trained
-from mldr_deploy.distill.metrics import read_metrics
+from mldr_deploy.distill.training_log import read_metrics
 
 pytestmark = pytest.mark.slow
 

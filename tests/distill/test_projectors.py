@@ -17,8 +17,8 @@ from mldr_deploy.distill.projectors import (
     stage_projectors,
     token_body,
 )
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import StageShape, forward_stages, plan_stages
 
 WIDTH, CLASSES = 48, 5

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mldr_deploy.distill import small_grids as module
-from mldr_deploy.distill.config import TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.small_grids import SmallGrids, applies, small_grids
+from mldr_deploy.distill.training_config import TrainConfig
 
 CPU = torch.device("cpu")
 

@@ -11,13 +11,13 @@ import timm
 from click.testing import CliRunner
 
 from mldr_deploy.cli.group import main
-from mldr_deploy.distill import run
-from mldr_deploy.distill.config import TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill import training_run
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.teacher import load_teacher
+from mldr_deploy.distill.teacher_loading import load_teacher
+from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 TRAINING = Training(train=TrainConfig(epochs=1, precision="fp32"))
 RESNET, VIT = ModelConfig(name="test_resnet"), ModelConfig(name="test_vit")
@@ -30,9 +30,11 @@ def resnets_without_stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_it_is_trained_and_teaches_by_its_logits(phase: Phase) -> None:
-    folder = run.train_teacher(replace(phase, folder=phase.folder / "teacher"), RESNET, TRAINING)
+    folder = training_run.train_teacher(
+        replace(phase, folder=phase.folder / "teacher"), RESNET, TRAINING
+    )
     teacher = load_teacher(RESNET.model_copy(update={"weights": str(folder)}), phase)
-    trained = run.distill(phase, VIT, teacher, MethodConfig(), TRAINING)
+    trained = training_run.distill(phase, VIT, teacher, MethodConfig(), TRAINING)
     assert (trained / "weights.safetensors").is_file()
 
 
@@ -42,7 +44,7 @@ def test_it_is_trained_and_teaches_by_its_logits(phase: Phase) -> None:
 def test_methods_that_look_inside_the_teacher_say_so(phase: Phase, method: str, lacks: str) -> None:
     teacher = load_teacher(RESNET, phase)
     with pytest.raises(MldrError, match=f"method {method} compares {lacks}") as caught:
-        run.distill(phase, VIT, teacher, MethodConfig(name=method), TRAINING)
+        training_run.distill(phase, VIT, teacher, MethodConfig(name=method), TRAINING)
     assert str(caught.value).endswith("choose another teacher.name or method.name")
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.distill.methods.base import Keys, Method, Pair, Step
-from mldr_deploy.distill.task import Normalise, Task, Teacher
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.distill.task import FrozenTeacher, Normalise, Task
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import StageOutput, StagePlan, plan_stages
 
 CLASSES = 5
@@ -96,7 +96,7 @@ def test_teacher_sees_the_same_pixels_under_its_own_normalisation(student: nn.Mo
             return x.mean(dim=(2, 3))
 
     own = Preprocessing(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    teacher = Teacher(Eye(), StagePlan((), (), "map", 0, 1, 1), own)
+    teacher = FrozenTeacher(Eye(), StagePlan((), (), "map", 0, 1, 1), own)
     answers = teacher(pixels(2))
     assert answers.features is None and not answers.stages
     torch.testing.assert_close(seen["teacher"], (pixels(2) / 255 - 0.5) / 0.25)

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import run
-from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.data.data_config import AugmentConfig
+from mldr_deploy.distill import training_run
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.network import preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.task import Teacher
+from mldr_deploy.distill.task import FrozenTeacher
 from mldr_deploy.distill.teacher_cache import RowShare, TeacherCache, cache_identity
+from mldr_deploy.distill.training_config import OptimizerConfig, TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 
 WHOLE = RowShare(0, 1)
@@ -147,7 +147,7 @@ def test_two_processes_keep_their_own_halves(rig: Any, tmp_path: Path) -> None:
     assert RowShare(1, 2).columns(8) == slice(4, 8)
     halves = [TeacherCache.open(tmp_path, "me", (10, 8, 4), RowShare(rank, 2)) for rank in (0, 1)]
     for rank, half in enumerate(halves):
-        half._logits[:, half._mine] = rank + 1
+        half._logits[:, half._columns] = rank + 1
     assert halves[0].row(3, torch.device("cpu")).unique().tolist() == [1.0]
     assert halves[1].row(3, torch.device("cpu")).unique().tolist() == [2.0]
 
@@ -160,28 +160,28 @@ def taught_phase(phase_in: Callable[[Path], Phase], tmp_path: Path) -> Phase:
     return replace(phase_in(tmp_path / "stage"), logits=tmp_path / "logits")
 
 
-def teacher_of(phase: Phase, seed: int = 1) -> Teacher:
+def teacher_of(phase: Phase, seed: int = 1) -> FrozenTeacher:
     torch.manual_seed(seed)
     model = ModelConfig(name="test_resnet")
     built = create_model(model, num_classes=4, image_size=32).eval()
-    return Teacher(built, plan_stages(built, 32), preprocessing_of(model, built, phase))
+    return FrozenTeacher(built, plan_stages(built, 32), preprocessing_of(model, built, phase))
 
 
 def distil(phase: Phase, method: str = "kd", **train: Any) -> Path:
     training = Training(train=TWICE.model_copy(update=train))
     student, keys = ModelConfig(name="test_vit"), MethodConfig(name=method)
-    return run.distill(phase, student, teacher_of(phase), keys, training)
+    return training_run.distill(phase, student, teacher_of(phase), keys, training)
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
-    ask = Teacher.__call__
+    ask = FrozenTeacher.__call__
 
-    def counted(self: Teacher, pixels: Tensor, **kwargs: Any) -> Any:
+    def counted(self: FrozenTeacher, pixels: Tensor, **kwargs: Any) -> Any:
         calls.append(len(pixels))
         return ask(self, pixels, **kwargs)
 
-    monkeypatch.setattr(Teacher, "__call__", counted)
+    monkeypatch.setattr(FrozenTeacher, "__call__", counted)
     return calls
 
 

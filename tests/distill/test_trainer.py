@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.data.config import AugmentConfig
+from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.distill.checkpoint import TrainingState
-from mldr_deploy.distill.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from mldr_deploy.distill.methods.base import Keys, Method, Pair, Step
-from mldr_deploy.distill.methods.registry import MethodConfig
-from mldr_deploy.distill.metrics import read_metrics
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.trainer import Trainer
+from mldr_deploy.distill.training_config import OptimizerConfig, ScheduleConfig, TrainConfig
+from mldr_deploy.distill.training_log import read_metrics
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.stages import StageOutput, StagePlan
 

@@ -18,7 +18,7 @@ from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.data.dataset import Dataset
 from mldr_deploy.data.split import Split
 from mldr_deploy.distill.phase import Phase
-from mldr_deploy.distill.task import Teacher
+from mldr_deploy.distill.task import FrozenTeacher
 from mldr_deploy.distill.trial import require_worth, try_out
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.stages import StagePlan
@@ -64,8 +64,8 @@ def place(phase: Phase) -> Phase:
     return replace(phase, dataset=data, progress=Notes())
 
 
-def teacher(model: nn.Module) -> Teacher:
-    return Teacher(model, StagePlan((), (), "map", 0, 0, 0), SPEC)
+def teacher(model: nn.Module) -> FrozenTeacher:
+    return FrozenTeacher(model, StagePlan((), (), "map", 0, 0, 0), SPEC)
 
 
 def lines(phase: Phase) -> list[str]:

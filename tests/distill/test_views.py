@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mldr_deploy.data.augment import Augment, Mix
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.images import FileImages
 from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.data.split import Split

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.trained import load_trained
-from mldr_deploy.data.config import AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
-from mldr_deploy.distill import run
-from mldr_deploy.distill.config import OptimizerConfig, TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill import training_run
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.teacher import load_teacher
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.distill.teacher_loading import load_teacher
+from mldr_deploy.distill.training_config import OptimizerConfig, TrainConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 
 VIM = ModelConfig(
     name="vim_nano_patch4_32", patch_size=8, options={"depth": 4, "embed_dim": 32, "d_state": 4}
@@ -67,9 +67,11 @@ def label_losses(folder: Path) -> list[float]:
 def test_a_mamba_student_learns_from_a_resnet(
     phase: Phase, student: ModelConfig, precision: str
 ) -> None:
-    taught = run.train_teacher(replace(phase, folder=phase.folder / "t"), RESNET, training("fp32"))
+    taught = training_run.train_teacher(
+        replace(phase, folder=phase.folder / "t"), RESNET, training("fp32")
+    )
     teacher = load_teacher(RESNET.model_copy(update={"weights": str(taught)}), phase)
-    folder = run.distill(phase, student, teacher, MethodConfig(), training(precision))
+    folder = training_run.distill(phase, student, teacher, MethodConfig(), training(precision))
     record, tensors = load_trained(folder)
     assert record.family == "mamba"
     assert not any("projector" in name for name in tensors)
@@ -80,9 +82,11 @@ def test_a_mamba_student_learns_from_a_resnet(
 
 @pytest.mark.slow
 def test_a_vim_teacher_teaches_a_resnet(phase: Phase) -> None:
-    taught = run.train_teacher(replace(phase, folder=phase.folder / "t"), VIM, training("fp32"))
+    taught = training_run.train_teacher(
+        replace(phase, folder=phase.folder / "t"), VIM, training("fp32")
+    )
     teacher = load_teacher(VIM.model_copy(update={"weights": str(taught)}), phase)
     assert (teacher.plan.layout, teacher.plan.feature_width) == ("token", 32)
-    run.distill(phase, RESNET, teacher, MethodConfig(), training("fp32"))
+    training_run.distill(phase, RESNET, teacher, MethodConfig(), training("fp32"))
     losses = label_losses(phase.folder)
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1

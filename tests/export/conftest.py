@@ -14,15 +14,15 @@ from mldr_deploy.bundle.evidence import Evidence
 from mldr_deploy.bundle.preprocess import Preprocessing, normalise
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.split import Split
 from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.calibration import CalibrationConfig
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.precision.precision_config import QuantizeConfig
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 
 CONFIG = ExportConfig(max_batch=32)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.onnx_export import export_onnx
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from mldr_deploy.runtimes.runtime import RuntimeOptions

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import try_to_load_from_cache
 
 from mldr_deploy.errors import Unavailable
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.published_weights import require_published
 
 PUBLISHED = ModelConfig(name="convnext_tiny.fb_in1k", weights="timm")

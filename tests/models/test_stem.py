@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 from mldr_deploy.models.stem import shrink_stem
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
+from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.family import family
-from mldr_deploy.models.registry import create_model, list_models, normalisation
+from mldr_deploy.models.model_registry import create_model, list_models, normalisation
 from mldr_deploy.models.stages import forward_stages, plan_stages
 from mldr_deploy.models.vision_mamba import VisionMamba
 from mldr_deploy.models.weights import load_weights

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.weights import load_weights
 
 

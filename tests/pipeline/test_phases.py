@@ -22,7 +22,7 @@ from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.cli.group import main
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
 from mldr_deploy.pipeline.phases import _subject

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.pipeline.recorded import recorded_config, recorded_dataset
 

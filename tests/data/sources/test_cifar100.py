@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle.progress import Silent
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.data.fetch import Archive, fetch
 from mldr_deploy.data.sources import cifar100

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mldr_deploy.data import walk as walking
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
 from mldr_deploy.errors import MldrError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mldr_deploy.data.config import DataConfig
+from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.errors import MldrError
 

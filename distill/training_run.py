@@ -12,20 +12,20 @@ from pathlib import Path
 import torch
 
 from ..errors import MldrError
-from ..models.config import ModelConfig
+from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState, detached
 from .evaluate import Evaluation, evaluate
 from .finish import finish
 from .memory import make_ready
 from .methods.base import Method, Pair
-from .methods.registry import MethodConfig, create_method, needs_teacher
+from .methods.method_registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
 from .network import Network, fresh_model, preprocessing_of
 from .phase import Phase, Training
-from .task import Task, Teacher
+from .task import FrozenTeacher, Task
 from .teach_head import require_teachable, teach_head
-from .teacher import cached_logits
+from .teacher_loading import cached_logits
 from .trainer import Trainer
 
 
@@ -41,7 +41,7 @@ def train_teacher(phase: Phase, config: ModelConfig, training: Training) -> Path
 def distill(
     phase: Phase,
     student: ModelConfig,
-    teacher: Teacher | None,
+    teacher: FrozenTeacher | None,
     method: MethodConfig,
     training: Training,
 ) -> Path:
@@ -88,7 +88,11 @@ def check_pair(
 
 
 def trainer_of(
-    phase: Phase, network: Network, method: Method, teacher: Teacher | None, training: Training
+    phase: Phase,
+    network: Network,
+    method: Method,
+    teacher: FrozenTeacher | None,
+    training: Training,
 ) -> Trainer:
     """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first."""
     make_ready(phase.accelerator.device)
@@ -112,9 +116,13 @@ def trainer_of(
 
 
 def _fit(
-    phase: Phase, network: Network, method: Method, teacher: Teacher | None, training: Training
+    phase: Phase,
+    network: Network,
+    method: Method,
+    teacher: FrozenTeacher | None,
+    training: Training,
 ) -> Path:
-    """Train as ``training`` says and write what comes out."""
+    """Train as ``training`` says and write the folder ``trained``."""
     if training.train.parts == "head":
         return _fit_head(phase, network, training)
     resumed = any((phase.folder / "checkpoints").glob("step-*"))

@@ -16,7 +16,7 @@ def _found() -> dict[str, type[Method]]:
     """The methods that the files beside this one define, in order of their names."""
     methods: dict[str, type[Method]] = {}
     for file in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if file.name == "registry":
+        if file.name == "method_registry":
             continue
         module = import_module(f".{file.name}", __package__)
         for value in vars(module).values():

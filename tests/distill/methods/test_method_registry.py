@@ -12,8 +12,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mldr_deploy.distill.methods import registry
-from mldr_deploy.distill.methods.registry import METHODS, MethodConfig, create_method, table_of
+from mldr_deploy.distill.methods import method_registry
+from mldr_deploy.distill.methods.method_registry import (
+    METHODS,
+    MethodConfig,
+    create_method,
+    table_of,
+)
 from mldr_deploy.errors import MldrError
 
 TEACHERLESS = {"scratch"}
@@ -158,16 +163,16 @@ def test_something_has_to_teach_the_classifier(
 
 def test_a_method_is_found_by_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file more in the folder, and there is a method more; nothing else names it."""
-    folder = Path(registry.__file__).parent
+    folder = Path(method_registry.__file__).parent
     for file in folder.glob("*.py"):
         (tmp_path / file.name).symlink_to(file)
     text = (folder / "kd.py").read_text().replace('"kd"', '"kd-again"')
     (tmp_path / "again.py").write_text(text)
-    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
-    package = sys.modules[registry.__package__]
+    monkeypatch.setattr(method_registry, "__file__", str(tmp_path / "method_registry.py"))
+    package = sys.modules[method_registry.__package__]
     monkeypatch.setattr(package, "__path__", [str(tmp_path)])
-    assert set(registry._found()) == {*METHODS, "kd-again"}
-    del sys.modules[f"{registry.__package__}.again"]
+    assert set(method_registry._found()) == {*METHODS, "kd-again"}
+    del sys.modules[f"{method_registry.__package__}.again"]
 
 
 def test_every_method_has_its_table_and_its_name() -> None:

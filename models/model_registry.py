@@ -11,9 +11,9 @@ from torch import nn
 
 from ..errors import MldrError
 from . import vision_mamba as _vision_mamba  # noqa: F401  its models join timm's
-from .build import build
-from .config import ModelConfig
-from .head import start_small
+from .architecture import build
+from .architecture_config import ModelConfig
+from .classifier import start_small
 from .size import require_size
 from .stem import shrink_stem
 from .weights import load_weights
@@ -31,8 +31,8 @@ def create_model(
     """Make the model of `config` for `num_classes` and square images of `image_size` pixels.
 
     The model comes back in train mode, on the CPU, in float32, with its weights loaded; it has
-    been run once at `image_size`. A classifier without weights starts small (`head.py`). `note`
-    is told where a file held several sets of weights.
+    been run once at `image_size`. A classifier without weights starts small (`classifier.py`).
+    `note` is told where a file held several sets of weights.
 
     Raises:
         MldrError: unknown name, an argument the architecture does not take, weights that do not
@@ -78,7 +78,7 @@ def require_known(name: str) -> None:
     """
     architecture, _, tag = name.partition(".")
     if timm.is_model(architecture):
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
         if tag and tag not in tags:
             listed = ", ".join(tags) or "none"
             raise MldrError(f"{architecture} has no weights tag {tag!r}; it has: {listed}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...bundle.progress import Progress
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..raw import RawDataset
-from . import cifar100, csv_file, digits, folder, parquet, tiny_imagenet
+from . import cifar100, csv_file, digits, image_folder, parquet, tiny_imagenet
 
 Source = Callable[[DataConfig, Progress], RawDataset]
 
@@ -15,7 +15,7 @@ SOURCES: dict[str, Source] = {
     "digits": digits.load,
     "cifar100": cifar100.load,
     "tiny-imagenet": tiny_imagenet.load,
-    "folder": folder.load,
+    "folder": image_folder.load,
     "parquet": parquet.load,
     "csv": csv_file.load,
 }

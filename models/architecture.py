@@ -11,7 +11,7 @@ import timm
 from torch import nn
 
 from ..errors import MldrError, Unavailable
-from .config import ModelConfig
+from .architecture_config import ModelConfig
 from .evaluation import MISFITS, one_line
 from .published_weights import require_published
 
@@ -74,15 +74,15 @@ def _overriding(
     cannot be given another patch size from outside. The copy sees the same code with its own
     `_create_mixer`, which merges; timm's module stays as it is.
     """
-    own: Any = entry_point
-    names = [n for n in own.__code__.co_names if re.match(r"_(create|gen|mk)_?\w*", n)]
-    makers = {name: _merging(own.__globals__[name], forced) for name in names}
+    function: Any = entry_point
+    names = [n for n in function.__code__.co_names if re.match(r"_(create|gen|mk)_?\w*", n)]
+    makers = {name: _merging(function.__globals__[name], forced) for name in names}
     return types.FunctionType(
-        own.__code__,
-        {**own.__globals__, **makers},
-        own.__name__,
-        own.__defaults__,
-        own.__closure__,
+        function.__code__,
+        {**function.__globals__, **makers},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.head import classifier_tensors
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.classifier import classifier_tensors
+from mldr_deploy.models.model_registry import create_model
 
 SIDE = 64
 

@@ -7,14 +7,14 @@ import math
 from torch import nn
 
 from ..errors import MldrError
+from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
-from ..models.config import ModelConfig
-from ..models.registry import create_model, published_classes
+from ..models.model_registry import create_model, published_classes
 from ..models.stages import plan_teacher
 from .methods.base import Method
 from .network import check_classes, preprocessing_of
 from .phase import Phase, Training
-from .task import Teacher
+from .task import FrozenTeacher
 from .teacher_cache import TeacherCache, cache_identity, locked
 from .trained_folder import trained_record
 from .views import Views
@@ -22,7 +22,7 @@ from .views import Views
 
 def load_teacher(
     config: ModelConfig, phase: Phase, class_order: ClassOrder | None = None
-) -> Teacher:
+) -> FrozenTeacher:
     """The teacher of ``config.weights``: timm's, a file, or a folder that train-teacher left.
 
     ``class_order``: the order of its outputs, where it is not the data's. Raises MldrError when
@@ -39,11 +39,11 @@ def load_teacher(
     if class_order is not None:
         reorder_outputs(model, output_order(class_order, classes), side)
     plan = plan_teacher(model, phase.data.image_size)
-    return Teacher(model.eval(), plan, preprocessing_of(config, model, phase))
+    return FrozenTeacher(model.eval(), plan, preprocessing_of(config, model, phase))
 
 
 def cached_logits(
-    phase: Phase, teacher: Teacher | None, method: Method, views: Views, training: Training
+    phase: Phase, teacher: FrozenTeacher | None, method: Method, views: Views, training: Training
 ) -> TeacherCache | None:
     """The teacher's logits for the views, complete; None where it has to be asked every time.
 

@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model, list_models, normalisation
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model, list_models, normalisation
 from mldr_deploy.models.stages import plan_stages
 
 
@@ -103,7 +103,7 @@ def test_pretrained_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> Non
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("mldr_deploy.models.build.require_published", lambda _: None)
+    monkeypatch.setattr("mldr_deploy.models.architecture.require_published", lambda _: None)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(Unavailable, match=r"weights of test_vit could not be fetched.*no route"):
         make(name="test_vit", weights="timm")

@@ -12,7 +12,7 @@ import numpy as np
 from ...bundle.intake import Kind
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..config import DataConfig
+from ..data_config import DataConfig
 from ..images import FileImages
 from ..naming import class_name, split_called, splits_in
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
@@ -137,12 +137,12 @@ def _split(
         strays: list[Stray] = []
         for folder in sorted(part.folders.get(name, [])):
             place = part.place / folder
-            found = survey(place)
-            files += [f"{place}/{picture}" for picture in found.pictures]
-            strays += [under(folder, stray) for stray in found.strays]
-        taken = len(files) - before
-        labels += [label] * taken
-        left_out.append(_left_out(root, split, name, part.place, taken, strays))
+            surveyed = survey(place)
+            files += [f"{place}/{picture}" for picture in surveyed.pictures]
+            strays += [under(folder, stray) for stray in surveyed.strays]
+        pictures = len(files) - before
+        labels += [label] * pictures
+        left_out.append(_left_out(root, split, name, part.place, pictures, strays))
     images = FileImages(root, files)
     return (
         RawSplit(images, np.array(labels, np.int64), str(part.place)),
@@ -151,8 +151,8 @@ def _split(
 
 
 def _left_out(
-    root: Path, split: str, label: str, place: Path, taken: int, strays: list[Stray]
+    root: Path, split: str, label: str, place: Path, pictures: int, strays: list[Stray]
 ) -> LeftOut:
-    """The strays, their paths told from the data set's folder."""
+    """The strays with their paths from the data set's folder."""
     inside = place.relative_to(root).as_posix()
-    return LeftOut(split, label, taken, tuple(under(inside, stray) for stray in strays))
+    return LeftOut(split, label, pictures, tuple(under(inside, stray) for stray in strays))

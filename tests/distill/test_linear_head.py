@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from mldr_deploy.bundle.preprocess import normalise
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import load_trained
-from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import fast_features, run, teach_head
-from mldr_deploy.distill.config import TrainConfig
+from mldr_deploy.data.data_config import AugmentConfig
+from mldr_deploy.distill import fast_features, teach_head, training_run
 from mldr_deploy.distill.features import classifier_of
-from mldr_deploy.distill.head import Standard, class_weights, fit, teach
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.distill.linear_head import Standard, class_weights, fit, teach
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.teacher import load_teacher
+from mldr_deploy.distill.teacher_loading import load_teacher
+from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.models.stages import plan_stages
 
 PICTURES, WIDTH, CLASSES = 90, 12, 3
@@ -176,14 +176,16 @@ RESNET = ModelConfig(name="test_resnet")
 def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> ModelConfig:
     """Half-trained weights to start from."""
     plain = Training(train=TrainConfig(epochs=1, precision="fp32"))
-    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain)
+    folder = training_run.train_teacher(
+        phase_in(tmp_path_factory.mktemp("pretrained")), RESNET, plain
+    )
     return RESNET.model_copy(update={"weights": str(folder)})
 
 
 def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
     phase: Phase, pretrained: ModelConfig
 ) -> None:
-    record, tensors = load_trained(run.train_teacher(phase, pretrained, HEAD))
+    record, tensors = load_trained(training_run.train_teacher(phase, pretrained, HEAD))
     before = load_trained(Path(str(pretrained.weights)))[1]
     changed = {name for name, value in tensors.items() if not np.array_equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
@@ -215,7 +217,7 @@ def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
 
 
 def run_metrics(phase: Phase) -> list[dict[str, float]]:
-    from mldr_deploy.distill.metrics import read_metrics
+    from mldr_deploy.distill.training_log import read_metrics
 
     return read_metrics(phase.folder)
 
@@ -232,7 +234,9 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = load_trained(run.train_teacher(phase_in(tmp_path / "whole"), pretrained, HEAD))[1]
+    whole = load_trained(
+        training_run.train_teacher(phase_in(tmp_path / "whole"), pretrained, HEAD)
+    )[1]
     asked, found = [0], teach_head.fastest
 
     def tiring(*args: Any) -> Callable[[Tensor], Tensor]:
@@ -249,8 +253,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     monkeypatch.setattr(teach_head, "fastest", tiring)
     part = phase_in(tmp_path / "part")
     with pytest.raises(KeyboardInterrupt):
-        run.train_teacher(part, pretrained, HEAD)
-    again = load_trained(run.train_teacher(part, pretrained, HEAD))[1]
+        training_run.train_teacher(part, pretrained, HEAD)
+    again = load_trained(training_run.train_teacher(part, pretrained, HEAD))[1]
     # Of ten rows six were there; one is asked again as a check, and the validation split.
     assert asked[0] == 7 + 4 + 1 + 1
     for name, value in whole.items():
@@ -260,7 +264,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 def test_a_split_without_validation_claims_no_score(phase: Phase, pretrained: ModelConfig) -> None:
     nothing = phase.dataset.val.subset(np.empty(0, np.int64))
     bare = replace(phase, dataset=replace(phase.dataset, val=nothing))
-    record = load_trained(run.train_teacher(bare, pretrained, HEAD))[0]
+    record = load_trained(training_run.train_teacher(bare, pretrained, HEAD))[0]
     assert "val_top1" not in record.metrics and record.evidence is None
 
 
@@ -277,14 +281,14 @@ def test_what_a_head_cannot_be_taught_on_is_refused(
 ) -> None:
     training = HEAD.model_copy(update={"augment": AugmentConfig(**augment)})
     with pytest.raises(MldrError, match=f"train.parts=head .*{message}"):
-        run.train_teacher(phase, pretrained.model_copy(update=model), training)
+        training_run.train_teacher(phase, pretrained.model_copy(update=model), training)
 
 
 def test_a_head_does_not_learn_from_a_teacher(phase: Phase, pretrained: ModelConfig) -> None:
     teacher = load_teacher(pretrained, phase)
     with pytest.raises(MldrError, match=r"parts=head .* set method\.name=scratch, or train\.parts"):
-        run.distill(phase, pretrained, teacher, MethodConfig(name="kd"), HEAD)
-    run.distill(phase, pretrained, None, MethodConfig(name="scratch"), HEAD)
+        training_run.distill(phase, pretrained, teacher, MethodConfig(name="kd"), HEAD)
+    training_run.distill(phase, pretrained, None, MethodConfig(name="scratch"), HEAD)
 
 
 def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: metrics.jsonl, TensorBoard, and a picture of the curves."""
+"""The log of a run: metrics.jsonl, TensorBoard, and a picture of the curves."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from torch import Tensor
 
 from ..errors import MldrError
 
+# Columns of metrics.jsonl that are no parts of the loss.
+_OTHER_COLUMNS = {"step", "epoch", "lr", "images_per_second"}
+_OTHER_COLUMNS |= {"loss", "val_top1", "val_top5", "val_loss"}
+
 
 class LossMeter:
     """Collects the named losses of steps on their device and fetches them together.
 
-    One transfer a window is the only time that training waits for the device. ``everyone`` makes
+    One transfer a window is the only time that training waits for the device. ``reduce`` makes
     of one process's rows [steps, parts] their mean over all processes.
     """
 
-    def __init__(self, everyone: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
-        self._everyone = everyone
+    def __init__(self, reduce: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
+        self._reduce = reduce
         self._names: tuple[str, ...] = ()
         self._rows: list[Tensor] = []
         self._images = 0
@@ -44,7 +48,7 @@ class LossMeter:
         """
         if not self._rows:
             return {}
-        rows = self._everyone(torch.stack(self._rows)).double().cpu()  # [steps, parts]
+        rows = self._reduce(torch.stack(self._rows)).double().cpu()  # [steps, parts]
         broken = (~rows.isfinite().all(dim=1)).nonzero()
         if len(broken):
             first = int(broken[0])
@@ -115,27 +119,26 @@ def draw_curves(folder: Path, title: str) -> Path:
     scores = [line for line in lines if "val_top1" in line]
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    known = {"step", "epoch", "lr", "images_per_second", "loss", "val_top1", "val_top5", "val_loss"}
-    parts = [name for name in losses[0] if name not in known] if losses else []
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    parts = [name for name in losses[0] if name not in _OTHER_COLUMNS] if losses else []
     for name in ["loss", *parts] if len(parts) > 1 else ["loss"]:
         points = [(line["epoch"], line[name]) for line in losses if line.get(name, 0) > 0]
         if points:
             style = {"color": "black", "linewidth": 2} if name == "loss" else {"linewidth": 1}
-            left.plot(*zip(*points, strict=True), label=name, **style)
-    left.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
-    if left.lines:
-        left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+            loss_axes.plot(*zip(*points, strict=True), label=name, **style)
+    loss_axes.set(xlabel="epoch", ylabel="training loss (log scale)", yscale="log", title=title)
+    if loss_axes.lines:
+        loss_axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
         points = [(line["epoch"], line[name]) for line in scores if math.isfinite(line[name])]
         if name == "val_top5" and all(accuracy == 100 for _, accuracy in points):
             continue  # five classes or fewer: it says nothing
         if points:
-            right.plot(*zip(*points, strict=True), marker=".", label=label)
-    right.set(xlabel="epoch", ylabel="validation accuracy, %", title="validation split")
-    right.grid(alpha=0.3)
-    if right.lines:
-        right.legend()
+            accuracy_axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    accuracy_axes.set(xlabel="epoch", ylabel="validation accuracy, %", title="validation split")
+    accuracy_axes.grid(alpha=0.3)
+    if accuracy_axes.lines:
+        accuracy_axes.legend()
     path = folder / "curves.png"
     temporary = folder / ".curves.tmp.png"
     figure.savefig(temporary, dpi=110)

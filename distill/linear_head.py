@@ -1,4 +1,4 @@
-"""A linear classifier taught on kept features: multinomial logistic regression, its decay chosen.
+"""A linear classifier taught on stored features: multinomial logistic regression.
 
 n views of P pictures, F the width of the features, C classes. The loss is
 
@@ -35,7 +35,7 @@ Blocks = Callable[[], Iterator[tuple[Tensor, Tensor]]]  # float32 [n, F], pictur
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """A classifier's weight [C, F] and bias [C], and how it did."""
+    """A classifier's weight [C, F] and bias [C], and its scores."""
 
     weight: Tensor
     bias: Tensor
@@ -57,7 +57,7 @@ class Standard:
 
     @classmethod
     def of(cls, blocks: Blocks) -> Standard:
-        """Over all views."""
+        """The mean and deviation over all views."""
         sums = [_sums(features.double()) for features, _ in blocks()]
         count, total, squares = torch.stack(sums).sum(0)
         mean = total / count
@@ -71,12 +71,12 @@ class Standard:
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """What each picture counts, [P]: every class as much where they differ by more than 3 to 1."""
+    """Each picture's weight, [P]; classes weigh alike where they differ by more than 3 to 1."""
     counts = torch.bincount(labels, minlength=classes)
-    there = counts[counts > 0]
-    if there.max() <= BALANCED_FROM * there.min():
+    present_counts = counts[counts > 0]
+    if present_counts.max() <= BALANCED_FROM * present_counts.min():
         return torch.ones(len(labels))
-    return (len(labels) / (len(there) * counts))[labels]
+    return (len(labels) / (len(present_counts) * counts))[labels]
 
 
 def fit(
@@ -106,10 +106,10 @@ def fit(
         for features, pictures in blocks():
             scaled, shifted = standard.plain(weight, bias)
             logits = F.linear(features, scaled, shifted)
-            each = F.cross_entropy(
+            losses = F.cross_entropy(
                 logits, labels[pictures], label_smoothing=smoothing, reduction="none"
             )
-            part = (each * weights[pictures]).sum() / total
+            part = (losses * weights[pictures]).sum() / total
             part.backward()
             value = value + part.detach()
         return value
@@ -136,23 +136,25 @@ def teach(
     weights = class_weights(labels, classes)
     standard = Standard.of(blocks)
     start = torch.zeros(classes, len(standard.mean)), torch.zeros(classes)
-    kept = weights
+    fitting_weights = weights
     if held_out is None:
-        kept, unseen = _without_fifth(labels, weights, seed)
-    tried: list[LinearHead] = []
+        fitting_weights, unseen = _without_fifth(labels, weights, seed)
+    heads: list[LinearHead] = []
     for decay in decays:
-        start = fit(blocks, labels, kept, decay, smoothing, standard, start)
+        start = fit(blocks, labels, fitting_weights, decay, smoothing, standard, start)
         head = LinearHead(*standard.plain(*start), decay)
-        scored = iter([held_out]) if held_out else _seen_as(blocks, labels, unseen)
-        tried.append(measured(head, scored))
-        best = min(range(len(tried)), key=lambda index: tried[index].loss)
-        if len(tried) - 1 - best >= _WORSE:
+        scored = iter([held_out]) if held_out else _views_of(blocks, labels, unseen)
+        heads.append(measured(head, scored))
+        best = min(range(len(heads)), key=lambda index: heads[index].loss)
+        if len(heads) - 1 - best >= _WORSE:
             break
-    chosen = tried[best]
+    best_head = heads[best]
     if held_out is None:
-        whole = fit(blocks, labels, weights, chosen.decay, smoothing, standard, start)
-        chosen = replace(chosen, weight=standard.plain(*whole)[0], bias=standard.plain(*whole)[1])
-    return chosen, tried
+        whole = fit(blocks, labels, weights, best_head.decay, smoothing, standard, start)
+        best_head = replace(
+            best_head, weight=standard.plain(*whole)[0], bias=standard.plain(*whole)[1]
+        )
+    return best_head, heads
 
 
 def measured(head: LinearHead, pairs: Iterable[tuple[Tensor, Tensor]]) -> LinearHead:
@@ -180,15 +182,15 @@ def _sums(features: Tensor) -> Tensor:
 
 
 def _without_fifth(labels: Tensor, weights: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The weights with nothing for a fifth of every class, and which pictures these are."""
-    _, held = stratified(labels.numpy(), _HELD_OUT, seed)
+    """The weights with 0 for a fifth of every class, and a mask of those pictures."""
+    _, held_out = stratified(labels.numpy(), _HELD_OUT, seed)
     unseen = torch.zeros(len(labels), dtype=torch.bool)
-    unseen[torch.from_numpy(held)] = True
+    unseen[torch.from_numpy(held_out)] = True
     return weights.masked_fill(unseen, 0.0), unseen
 
 
-def _seen_as(blocks: Blocks, labels: Tensor, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """(features, labels) of the views of the ``chosen`` pictures, bool [P]."""
+def _views_of(blocks: Blocks, labels: Tensor, selected: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """(features, labels) of the views of the ``selected`` pictures, bool [P]."""
     for features, pictures in blocks():
-        rows = chosen[pictures]
+        rows = selected[pictures]
         yield features[rows], labels[pictures[rows]]

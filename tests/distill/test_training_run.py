@@ -13,17 +13,17 @@ from torch import nn
 
 from mldr_deploy.bundle.preprocess import normalise
 from mldr_deploy.bundle.trained import load_trained
-from mldr_deploy.data.config import AugmentConfig
-from mldr_deploy.distill import run
-from mldr_deploy.distill.config import TrainConfig
-from mldr_deploy.distill.methods.registry import MethodConfig
+from mldr_deploy.data.data_config import AugmentConfig
+from mldr_deploy.distill import training_run
+from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.network import fresh_model
 from mldr_deploy.distill.phase import Phase, Training
-from mldr_deploy.distill.teacher import load_teacher
+from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.trained_folder import weights_file
+from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
-from mldr_deploy.models.config import ModelConfig
-from mldr_deploy.models.registry import create_model
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.models.model_registry import create_model
 
 TRAINING = Training(
     train=TrainConfig(epochs=1, precision="fp32"), augment=AugmentConfig(crop="none", flip=0)
@@ -36,7 +36,9 @@ def teacher(
     phase_in: Callable[[Path], Phase], tmp_path_factory: pytest.TempPathFactory
 ) -> ModelConfig:
     """A teacher that train-teacher left."""
-    folder = run.train_teacher(phase_in(tmp_path_factory.mktemp("teacher")), TEACHER, TRAINING)
+    folder = training_run.train_teacher(
+        phase_in(tmp_path_factory.mktemp("teacher")), TEACHER, TRAINING
+    )
     return TEACHER.model_copy(update={"weights": str(folder)})
 
 
@@ -44,7 +46,7 @@ def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
     phase: Phase, teacher: ModelConfig
 ) -> None:
     loaded = load_teacher(teacher, phase)
-    folder = run.distill(phase, STUDENT, loaded, MethodConfig(), TRAINING)
+    folder = training_run.distill(phase, STUDENT, loaded, MethodConfig(), TRAINING)
     record, tensors = load_trained(folder)
     bare = create_model(STUDENT, num_classes=4, image_size=32)
     bare.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
@@ -60,7 +62,7 @@ def test_a_distilled_student_is_the_bare_model_with_what_rebuilds_it(
 
 def test_evaluation_and_the_student_see_the_crop_of_the_recipe(phase: Phase) -> None:
     cropped = replace(phase, data=phase.data.model_copy(update={"crop_fraction": 0.875}))
-    record = load_trained(run.train_teacher(cropped, STUDENT, TRAINING))[0]
+    record = load_trained(training_run.train_teacher(cropped, STUDENT, TRAINING))[0]
     assert record.preprocessing.crop_fraction == 0.875
     assert record.evidence is not None and record.evidence.preprocessing == record.preprocessing
 
@@ -70,7 +72,7 @@ def test_the_evidence_is_of_the_kept_weights_in_fp32(phase: Phase, ema: float) -
     """Also where training itself computes in bf16."""
     train = TrainConfig(epochs=2, precision="bf16", ema=ema)
     training = TRAINING.model_copy(update={"train": train})
-    record, tensors = load_trained(run.train_teacher(phase, STUDENT, training))
+    record, tensors = load_trained(training_run.train_teacher(phase, STUDENT, training))
     model = create_model(STUDENT, num_classes=4, image_size=32).eval()
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     evidence, val = record.evidence, phase.dataset.val
@@ -108,7 +110,7 @@ def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(
     phase: Phase,
 ) -> None:
     nothing = phase.dataset.val.subset(np.empty(0, np.int64))
-    folder = run.train_teacher(
+    folder = training_run.train_teacher(
         replace(phase, dataset=replace(phase.dataset, val=nothing)), STUDENT, TRAINING
     )
     record = load_trained(folder)[0]
@@ -118,7 +120,7 @@ def test_without_a_validation_split_the_last_epoch_is_kept_and_no_score_claimed(
 
 def test_distilling_needs_a_teacher(phase: Phase) -> None:
     with pytest.raises(MldrError, match=r"method\.name=kd distills, but there is no teacher"):
-        run.distill(phase, STUDENT, None, MethodConfig(name="kd"), TRAINING)
+        training_run.distill(phase, STUDENT, None, MethodConfig(name="kd"), TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_published_weights_of_other_classes_are_refused(
     def pretrained(config: ModelConfig, **sizes: int) -> nn.Module:
         return create_model(config.model_copy(update={"weights": None}), **sizes)
 
-    monkeypatch.setattr("mldr_deploy.distill.teacher.create_model", pretrained)
+    monkeypatch.setattr("mldr_deploy.distill.teacher_loading.create_model", pretrained)
     with pytest.raises(
         MldrError, match=r"tell 1000 classes apart, the data has 4: set teacher\.fresh"
     ):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mldr_deploy.distill.metrics import LossMeter, MetricsLog, draw_curves, read_metrics
+from mldr_deploy.distill.training_log import LossMeter, MetricsLog, draw_curves, read_metrics
 from mldr_deploy.errors import MldrError
 
 
@@ -42,7 +42,7 @@ def test_a_loss_that_is_not_finite_names_its_first_step_and_all_parts(broken: fl
 def test_every_step_is_averaged_over_the_processes_and_breaks_in_all_of_them() -> None:
     """Another process saw losses of 5 and 7, then of 1 and NaN."""
     others = iter([torch.tensor([[5.0, 7.0]]), torch.tensor([[1.0, float("nan")]])])
-    meter = LossMeter(everyone=lambda rows: (rows + next(others)) / 2)
+    meter = LossMeter(reduce=lambda rows: (rows + next(others)) / 2)
     add(meter, (1.0, 3.0))
     means = meter.flush(1)
     assert (means["labels"], means["kd"], means["loss"]) == (3.0, 5.0, 8.0)

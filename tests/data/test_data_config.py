@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mldr_deploy.data.config import NAMED_SOURCES, PATH_SOURCES, AugmentConfig, DataConfig
-from mldr_deploy.data.sources.registry import SOURCES
+from mldr_deploy.data.data_config import NAMED_SOURCES, PATH_SOURCES, AugmentConfig, DataConfig
+from mldr_deploy.data.sources.source_registry import SOURCES
 
 
 def test_every_allowed_source_is_registered() -> None:
