@@ -42,7 +42,7 @@ PARTS = (  # part, module, name; the same part may have several functions
     ("export: ONNX trace", "export.onnx_export", "trace"),
     ("export: ONNX checker", "onnx.checker", "check_model"),
     ("export: evidence of training", "export.build_bundle", "require_same_function"),
-    ("export: parity", "export.build_bundle", "_measured"),
+    ("export: parity", "export.build_bundle", "proven"),
     ("export: latencies", "export.build_bundle", "_timed"),
     ("export: the rest", "pipeline.phases", "build_bundle"),
     ("table: teacher on test", "pipeline.summary", "evaluate"),

@@ -181,13 +181,11 @@ class Manifest(BaseModel):
     quality_files: list[FileEntry] = Field(
         default_factory=list, description="All of it as JSON, and pictures."
     )
-    model: dict[str, Any] = Field(
-        description="The student's configuration (models.architecture_config)."
-    )
+    model: dict[str, Any] = Field(description="The student's configuration (ModelConfig).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
     parameters: int = Field(ge=0, description="Number of the student's parameters.")
-    data: dict[str, Any] = Field(description="The data's configuration (data.data_config).")
+    data: dict[str, Any] = Field(description="The data's configuration (DataConfig).")
     data_fingerprint: str = Field(description="Hash of the data set.")
     metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
     chance: Chance | None = Field(

@@ -27,16 +27,14 @@ class TrainedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this layout.")
-    model: dict[str, Any] = Field(
-        description="The model's configuration (models.architecture_config)."
-    )
+    model: dict[str, Any] = Field(description="The model's configuration (ModelConfig).")
     num_classes: int = Field(ge=2, description="Width of the logits.")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     classes: list[str] = Field(description="Class names in the order of the logits.")
     preprocessing: Preprocessing = Field(description="How images become inputs.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
     parameters: int = Field(ge=0, description="Number of trained parameters.")
-    data: dict[str, Any] = Field(description="The data's configuration (data.data_config).")
+    data: dict[str, Any] = Field(description="The data's configuration (DataConfig).")
     data_fingerprint: str = Field(description="Hash of the data set that it was trained on.")
     metrics: dict[str, float] = Field(default_factory=dict, description="What training measured.")
     evidence: Evidence | None = Field(

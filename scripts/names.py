@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The most there may be of each. A limit is lowered whenever the figure is, and never raised.
-LIMITS = {"vague names, %": 5.9, "class names used twice": 21, "file names used twice": 26}
+LIMITS = {"vague names, %": 1.0, "class names used twice": 0, "file names used twice": 5}
 
 ROOT = Path(__file__).resolve().parents[1]
 
