@@ -21,6 +21,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 from mldr_deploy.bundle.picture import open_picture
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
-from mldr_deploy.profiler import stages
+from mldr_deploy.profiler import request_stages
 from mldr_deploy.profiler.clock import WallClock
 from mldr_deploy.profiler.closed_loop import calls_of, measure
 from mldr_deploy.runtimes.choose import open_runtime
@@ -42,7 +43,7 @@ WARM_UP = 50
 def main(path: Path, seconds: float) -> None:
     """Measure both in turn, print medians and p99, and the JSON line."""
     bundle = open_bundle(path)
-    requests = stages.golden_requests(bundle, "JPEG")
+    requests = request_stages.golden_requests(bundle, "JPEG")
     options = RuntimeOptions(threads=1)
     with open_runtime(bundle, "onnxruntime-cpu", "fp32", options) as runtime:
         call = calls_of(runtime, requests, 1, WallClock())
@@ -113,7 +114,7 @@ def session_of(bundle: Bundle) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def plain(bundle: Bundle, requests: stages.Requests) -> Harness:
+def plain(bundle: Bundle, requests: request_stages.Requests) -> Harness:
     """Two readings of the clock around the whole, two around run()."""
     session = session_of(bundle)
     name, spec = session.get_inputs()[0].name, bundle.manifest.preprocessing
@@ -130,7 +131,7 @@ def plain(bundle: Bundle, requests: stages.Requests) -> Harness:
     return whole
 
 
-def polygraphy(bundle: Bundle, requests: stages.Requests) -> Harness:
+def polygraphy(bundle: Bundle, requests: request_stages.Requests) -> Harness:
     """The same, with inference and its time by Polygraphy's runner."""
     from polygraphy.backend.onnxrt import OnnxrtRunner
 
@@ -164,17 +165,14 @@ def overhead(calls: int = 20_000, repeats: int = 7) -> float:
 
         fetch = compute
 
-    requests = stages.Requests((b"",) * 16, "JPEG")
-    opened, stages.open_image = stages.open_image, lambda file, most: None  # type: ignore
-    try:
+    requests = request_stages.Requests((b"",) * 16, "JPEG")
+    with patch.object(request_stages, "open_picture", lambda file, limits: None):
         call = calls_of(Nothing(), requests, 1, WallClock())  # type: ignore[arg-type]
         times = []
         for _ in range(repeats):
             begin = time.perf_counter_ns()
             measure(call, 0.0, calls)
             times.append((time.perf_counter_ns() - begin) / calls)
-    finally:
-        stages.open_image = opened
     return float(np.median(times))
 
 

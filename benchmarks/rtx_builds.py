@@ -27,6 +27,7 @@ import torch
 from mldr_deploy.bundle.engine import Profile
 from mldr_deploy.bundle.precisions import PRECISIONS
 from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.processor import processor
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import TrainedModel
 from mldr_deploy.data.data_config import DataConfig
@@ -36,7 +37,6 @@ from mldr_deploy.export.artifact_kind import ExportContext
 from mldr_deploy.export.calibration import Calibration, CalibrationConfig
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import KINDS
-from mldr_deploy.export.measure_latency import processor
 from mldr_deploy.export.precision.precision_config import QuantizeConfig
 from mldr_deploy.export.tensorrt.engine_config import EngineConfig
 from mldr_deploy.export.tensorrt.lint import lint_file

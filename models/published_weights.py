@@ -29,8 +29,8 @@ def require_published(config: ModelConfig) -> None:
         try_to_load_from_cache,
     )
 
-    repository, own = published.hf_hub_id, published.hf_hub_filename
-    files = (own,) if own else _FILES
+    repository, published_file = published.hf_hub_id, published.hf_hub_filename
+    files = (published_file,) if published_file else _FILES
     if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
         return
     try:
