@@ -31,7 +31,7 @@ def _is_file(call: ast.Call) -> bool:
                 | "Image"
                 | "tarfile"
                 | "archive"
-                | "Comparison"
+                | "MethodComparison"
                 | "FeatureCache"
                 | "TeacherCache"
             )

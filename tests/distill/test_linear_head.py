@@ -291,6 +291,7 @@ def test_a_head_does_not_learn_from_a_teacher(phase: Phase, pretrained: ModelCon
     training_run.distill(phase, pretrained, None, MethodConfig(name="scratch"), HEAD)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(
     phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,14 @@ def cache_for(rig: Any, folder: Path, calls: list[int] | None = None) -> Teacher
     return cache
 
 
-@pytest.mark.parametrize(("method", "side"), [("kd", 32), ("mldr-kd", 32), ("kd", 48)])
+@pytest.mark.parametrize(
+    ("method", "side"),
+    [
+        ("mldr-kd", 32),
+        pytest.param("kd", 32, marks=pytest.mark.slow),
+        pytest.param("kd", 48, marks=pytest.mark.slow),
+    ],
+)
 def test_training_from_the_cache_is_training_beside_the_teacher(
     rig: Any, method: str, side: int, tmp_path: Path
 ) -> None:

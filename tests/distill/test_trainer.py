@@ -78,7 +78,12 @@ BUSY = TrainConfig(
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "killed_at"), [("sgd", 1), ("sgd", 3), ("sgd", 7), ("sgd", 10), ("adamw", 4)]
+    ("optimizer", "killed_at"),
+    [
+        ("sgd", 7),
+        *(pytest.param("sgd", step, marks=pytest.mark.slow) for step in (1, 3, 10)),
+        pytest.param("adamw", 4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_continues_to_the_same_bits(
     rig: Any, optimizer: str, killed_at: int, tmp_path: Path

@@ -126,6 +126,7 @@ def test_golden_images_are_test_images_as_fed(run: Any, exported: Bundle) -> Non
     np.testing.assert_allclose(logits, golden.logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_failed_gate_marks_the_bundle_and_says_where(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,10 @@ def test_all_precisions_pass_and_are_what_they_are_called(every_precision: Bundl
         "weights.safetensors",
         "golden.npz",
         "MODEL_CARD.md",
+        "infer.py",
+        "quality.json",
+        "quality.png",
+        "mistakes.png",
         *(artifact.file for artifact in artifacts.values()),
     }
 
@@ -109,7 +113,10 @@ def test_an_export_adds_to_a_bundle_of_the_same_student(
     assert all(artifact.latency is not None for artifact in artifacts)
 
 
-@pytest.mark.parametrize("what", ["weights", "batch", "damage"])
+@pytest.mark.parametrize(
+    "what",
+    ["weights", *(pytest.param(what, marks=pytest.mark.slow) for what in ("batch", "damage"))],
+)
 def test_a_bundle_of_something_else_is_replaced_and_that_is_told(
     run: Any, every_precision: Bundle, tmp_path: Path, what: str
 ) -> None:

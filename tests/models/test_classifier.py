@@ -62,6 +62,7 @@ def test_pretrained_features_meet_a_small_head_too(
     photographs: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """timm leaves a random classifier where its weights tell other classes apart."""
+    monkeypatch.setattr("mldr_deploy.models.architecture.require_published", lambda _: None)
     monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, **__: None)
     config = ModelConfig(name="test_efficientnet", weights="timm", fresh_head=True)
     model = create_model(config, num_classes=5, image_size=SIDE)

@@ -136,6 +136,7 @@ def test_a_second_run_touches_nothing_that_is_finished(
     assert f"table: already there, {out / 'summary.json'}" in again.stderr
 
 
+@pytest.mark.slow
 def test_on_another_machine_it_is_measured_again(
     finished: tuple[Path, Result], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_silently_fp32_engine_fails(
     assert any("fp16 NOT proven: 0 of" in failure for failure in lying.parity.failures)
 
 
+@pytest.mark.slow
 def test_without_tensorrt_the_rest_is_written(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +274,7 @@ def test_golden_images_are_held_against_pytorchs_own_logits(exported: Bundle) ->
     assert not reference(1 - golden.inputs[:2]).any() and asked == [2]
 
 
+@pytest.mark.slow
 def test_an_export_over_a_bundle_with_engines(bundle: Bundle, run: Any, trt: Any) -> None:
     """On a machine without TensorRT it neither fails nor keeps engines of another ONNX file."""
     trt.cuda.gpu = None

@@ -92,6 +92,7 @@ def run_folder(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue("run")
 
 
+@pytest.mark.slow
 def test_fp8_is_built_for_cards_that_have_it(every_precision: Bundle, tmp_path: Path) -> None:
     path = Path(shutil.copytree(every_precision.path, tmp_path / "bundle"))
     result = run("build-engine", path, "--rtx", "--quiet", "--precision", "fp8")
