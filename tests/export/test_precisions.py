@@ -13,6 +13,7 @@ import pytest
 from mldr_deploy.bundle.card import model_card
 from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.shipping import recommended
 from mldr_deploy.bundle.trained import load_trained, save_trained
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import kinds
@@ -90,7 +91,8 @@ def test_the_table_has_them_all_and_says_what_to_ship(every_precision: Bundle) -
         assert f"{artifact.parity.artifact.top1:.2f}" in line and "passed" in line
         assert (artifact.latency is None) == (artifact.precision in ("bf16", "fp8"))
         assert ("proven by emulation" in line) == artifact.emulated
-    assert "student.onnx: " in text and "threads, in turns" in text
+    advice = recommended(every_precision.manifest)  # which file it is depends on the machine
+    assert str(advice) in " ".join(text.split()) and "threads, in turns" in text
 
 
 def test_an_export_adds_to_a_bundle_of_the_same_student(
