@@ -97,9 +97,9 @@ def recommend(manifest: Manifest, timings: Sequence[Timing]) -> Recommendation |
     artifacts = shippable(manifest)
     fit = [timing for timing in timings if timing.file in artifacts]
     if not fit:
-        objections = dict.fromkeys(
-            filter(None, (objection(manifest, a) for a in manifest.artifacts))
-        )
+        timed = {timing.file for timing in timings}
+        candidates = [a for a in manifest.artifacts if a.file in timed or manifest.at_chance]
+        objections = dict.fromkeys(filter(None, (objection(manifest, a) for a in candidates)))
         reason = "; ".join(objections) or "nothing that may be shipped was measured"
         return Recommendation(file=None, runtime=None, reason=reason)
     choice = choose(fit, artifacts)
@@ -180,6 +180,8 @@ def _reason(choice: Choice, artifacts: dict[str, Artifact]) -> str:
 
     def name(timing: Timing) -> str:
         precision = artifacts[timing.file].precision
+        if sum(artifacts[t.file].precision == precision for t in (best, *rivals)) > 1:
+            precision = timing.file
         return precision if timing.runtime == best.runtime else f"{precision} in {timing.runtime}"
 
     speeds = {
@@ -187,7 +189,8 @@ def _reason(choice: Choice, artifacts: dict[str, Artifact]) -> str:
         for rival in sorted(rivals, key=lambda rival: -_width(artifacts[rival.file]))
     }
     parity = artifacts[best.file].parity
-    proof = f"top-1 {-parity.drop:+.2f} points, agreement {parity.agreement:.2f} %"
+    gain = parity.artifact.top1 - parity.reference.top1
+    proof = f"top-1 {gain:+.2f} points, agreement {parity.agreement:.2f} %"
     if _width(artifacts[best.file]) < max(_width(artifacts[rival.file]) for rival in rivals):
         widest, ratio = next(iter(speeds.items()))
         return f"{ratio:.2f}x as fast as {widest} at batch 1, {proof}"

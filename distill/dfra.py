@@ -123,8 +123,11 @@ def dfra_losses(
         if form.class_weight:
             parts[0] = relation_divergence(student, teacher, scale)
         if form.sample_weight:
-            heads, answers = _stack(across.students), across.teacher.detach()
-            parts[1] = relation_divergence(_columns(heads, form), _columns(answers, form), scale)
+            sides = student.mT, teacher.mT
+            if global_batch is not None or form.standardise == "axis":
+                heads, answers = _stack(across.students), across.teacher.detach()
+                sides = _columns(heads, form), _columns(answers, form)
+            parts[1] = relation_divergence(*sides, scale)
         if form.alpha:
             parts[2] = _probability(student, teacher)
     return [

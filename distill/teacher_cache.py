@@ -235,7 +235,9 @@ def cache_identity(
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    parts = {"preprocessing": teacher.preprocessing.model_dump(mode="json"), **circumstances}
+    conventions = {"decoding", "rounding"}  # one value each, which older caches do not state
+    spec = teacher.preprocessing.model_dump(mode="json", exclude=conventions)
+    parts = {"preprocessing": spec, **circumstances}
     digest.update(json.dumps(parts, sort_keys=True).encode())
     return digest.hexdigest()
 

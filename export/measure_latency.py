@@ -1,4 +1,4 @@
-"""A first idea of the cost of a call; the profiler with percentiles is serve's matter."""
+"""A first idea of the cost of a call; percentiles are the profiler's matter."""
 
 from __future__ import annotations
 

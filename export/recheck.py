@@ -175,9 +175,11 @@ def _validation(
     manifest, subject = bundle.manifest, "trained function"
     evidence = manifest.evidence
     if evidence is None:
-        return [Finding(subject, None, "training recorded no validation figures")]
+        reason = "training recorded no validation figures"
+        return [Finding(subject, None, reason), *_untried_temperature(manifest)]
     if dataset is None or dataset.fingerprint != manifest.data_fingerprint:
-        return [Finding(subject, None, "the data of the training are not given")]
+        reason = "the data of the training are not given"
+        return [Finding(subject, None, reason), *_untried_temperature(manifest)]
     answers = validation_answers(reference, dataset.val, manifest.preprocessing, progress)
     repeated = None if answers is None else evidence_of(*answers, manifest.preprocessing)
     broken = evidence.contradicted_by(repeated)
@@ -186,6 +188,17 @@ def _validation(
     if answers is not None and manifest.quality is not None:
         findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
     return findings
+
+
+def _untried_temperature(manifest: Manifest) -> list[Finding]:
+    """What can be said of the temperature without the validation split."""
+    quality = manifest.quality
+    if quality is not None and quality.fitted_on:
+        return [Finding("temperature", None, "not fitted again without the validation split")]
+    if manifest.temperature != 1:
+        detail = f"{manifest.temperature:.4g} in the manifest, and nothing was fitted"
+        return [Finding("temperature", False, detail)]
+    return []
 
 
 def _temperature(stored: float, refitted: float) -> Finding:

@@ -8,6 +8,8 @@ from ..errors import Unavailable
 from .architecture_config import ModelConfig
 from .evaluation import one_line
 
+# Options of timm's that say where weights lie; it looks there itself.
+_ELSEWHERE = {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 _FILES = ("model.safetensors", "pytorch_model.bin")  # in the order in which timm asks for them
 _SECONDS = 10.0
 
@@ -18,7 +20,12 @@ def require_published(config: ModelConfig) -> None:
     Asks the hub once, without retries. Passes models whose weights are not asked for, and those
     that timm fetches from elsewhere. Raises Unavailable, with what to fetch and where it belongs.
     """
-    published = timm.get_pretrained_cfg(config.name) if config.weights == "timm" else None
+    if config.weights != "timm" or _ELSEWHERE & config.options.keys():
+        return
+    try:
+        published = timm.get_pretrained_cfg(config.name)
+    except RuntimeError:  # no such tag: building the model tells those that there are
+        return
     if published is None or not published.hf_hub_id:
         return
     # Not above: the hub's library takes a quarter of a second to load.
@@ -28,17 +35,24 @@ def require_published(config: ModelConfig) -> None:
         hf_hub_url,
         try_to_load_from_cache,
     )
+    from huggingface_hub.errors import EntryNotFoundError
 
     repository, published_file = published.hf_hub_id, published.hf_hub_filename
     files = (published_file,) if published_file else _FILES
     if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
         return
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, files[0]), timeout=_SECONDS)
-    except Exception as error:  # the hub's library has no common class for what a network does
-        raise Unavailable(
-            f"timm's weights of {config.name} are not on this machine and the hub cannot be asked "
-            f"({one_line(error)}): where the network allows run `hf download {repository} "
-            f"{files[0]}` and copy its cache to {constants.HF_HUB_CACHE} (HF_HOME moves it), or "
-            "give a local file as weights"
-        ) from None
+    for file in files:
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, file), timeout=_SECONDS)
+            return
+        except EntryNotFoundError as error:  # timm asks for the next
+            failure: Exception = error
+        except Exception as error:  # the hub's library has no common class for a network's faults
+            failure = error
+            break
+    raise Unavailable(
+        f"timm's weights of {config.name} are not on this machine and the hub does not give "
+        f"them ({one_line(failure)}): where the network allows run `hf download {repository} "
+        f"{files[0]}` and copy its cache to {constants.HF_HUB_CACHE} (HF_HOME moves it), or "
+        "give a local file as weights"
+    )

@@ -79,8 +79,15 @@ def meeting(device: str) -> Meeting | None:
     return Meeting(rank, size, f"{address}:{port}")
 
 
-def peer_threads() -> int:
-    """How many threads each of the processes on this machine may start: its share of the cores."""
+def peer_threads(device: str) -> int | None:
+    """How many threads a process that meets others may start: its share of the usable cores.
+
+    None for a process on its own, and where OMP_NUM_THREADS says it: another number than that of
+    all usable cores, which is what a command sets under a quota before it knows of the others.
+    """
+    chosen = os.environ.get("OMP_NUM_THREADS") not in (None, str(usable_cores()))
+    if chosen or meeting(device) is None:
+        return None
     return max(1, usable_cores() // (_number(_LOCAL_SIZE) or 1))
 
 

@@ -46,6 +46,15 @@ _INDIFFERENT_DATA = (
 )
 
 
+# Keys that are younger than checkpoints that are to be continued, and what those did.
+_YOUNGER = {
+    "crop_fraction": 1.0,
+    "decay_everything": False,
+    "form": "published",
+    "standardise": "none",
+    "class_weight": 1.0,
+    "sample_weight": 1.0,
+}
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 
 
@@ -191,15 +200,9 @@ class Pipeline:
 
     def _identity(self, phase: str) -> str:
         """What a checkpoint must have come from to be continued."""
-        recipe = flat(self.recipe.model_dump(mode="json"))
-        parts = {
-            key: value
-            for key, value in recipe.items()
-            if _matters(phase, key) and not is_idle(self.recipe, key)
-        }
         return identity_of(
             {
-                **parts,
+                **identifying(self.recipe, phase),
                 "stage": phase,  # the key stays: older runs are continued
                 "data": self.dataset.fingerprint,
                 "processes": self.accelerator.num_processes,
@@ -256,10 +259,10 @@ def _accelerator(device: str) -> Accelerator:
         raise Unavailable(f"--device {device}: PyTorch sees no such device; --device cpu works")
     if ":" in device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    if meeting(device) is not None and "OMP_NUM_THREADS" not in os.environ:
+    if (threads := peer_threads(device)) is not None:
         # Accelerate would count the machine's cores, whatever a quota grants, and print a warning.
-        os.environ["OMP_NUM_THREADS"] = str(peer_threads())
-        torch.set_num_threads(peer_threads())
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
     with wait_notice(device):
         try:
             return Accelerator(cpu=kind == "cpu")
@@ -302,6 +305,21 @@ def _matters(phase: str, key: str) -> bool:
         return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"
     return teaching if phase == "teacher" else head not in ("name", "description", "export")
+
+
+def identifying(recipe: Recipe, phase: str) -> dict[str, Any]:
+    """The recipe's values, by dotted key, that a phase's checkpoints depend on."""
+    return {
+        key: value
+        for key, value in flat(recipe.model_dump(mode="json")).items()
+        if _matters(phase, key) and not is_idle(recipe, key) and not _as_before(key, value)
+    }
+
+
+def _as_before(key: str, value: Any) -> bool:
+    """Whether a recipe's value is what was done before there was such a key."""
+    name = key.rpartition(".")[2]
+    return name in _YOUNGER and value == _YOUNGER[name]
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class _Prepared:
 
 
 class TensorRt(Runtime):
-    """``tensorrt``. An engine that a manifest lists; noresource is built here.
+    """``tensorrt``. An engine that a manifest lists; nothing is built here.
 
     An engine is code, so the very bytes that are given to TensorRT are hashed first, and others
     than the manifest's are refused.
@@ -232,7 +232,7 @@ class TensorRt(Runtime):
 
 
 def _ends(engine: trt.ICudaEngine, file: str) -> tuple[str, str]:
-    """Names of the one input and the one output. Raises RunError for anyresource else."""
+    """Names of the one input and the one output. Raises RunError for anything else."""
     import tensorrt as trt
 
     names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]

@@ -91,6 +91,11 @@ class MldrKdConfig(Keys):
                 "with label_weight = class_weight = sample_weight = alpha = 0 nothing would teach "
                 "the student's classifier"
             )
+        if self.form == "standardised" and self.standardise == "none":
+            raise ValueError(
+                "form = standardised and standardise = none contradict each other: leave out "
+                "standardise and logits_weight, or set both"
+            )
         return self
 
     @property

@@ -94,6 +94,38 @@ def test_what_failed_or_was_only_emulated_is_not_shipped(
     assert nothing.headline == "Ship nothing yet"
 
 
+def test_only_what_was_timed_is_blamed(bundle_folder: Path) -> None:
+    given = manifest(
+        bundle_folder, {"precision": "fp32"}, {"precision": "int8", "status": "failed"}
+    )
+    picked = recommend(given, [Timing("weights.safetensors", "pytorch", [1.0])])
+    assert picked is not None and picked.file is None
+    assert picked.reason == "nothing that may be shipped was measured"
+
+
+def test_two_files_of_one_precision_are_told_by_their_names(bundle_folder: Path) -> None:
+    same = {"precision": "fp32"}
+    given = manifest(
+        bundle_folder, same, {**same, "file": "engines/a.fp32.plan"}, {"precision": "int8"}
+    )
+    times = {"student.fp32.onnx": 20.0, "engines/a.fp32.plan": 1.0, "student.int8.onnx": 0.5}
+    picked = recommend(given, [Timing(f, None, [t] * 5, [t] * 5) for f, t in times.items()])
+    assert picked is not None and picked.file == "student.int8.onnx"
+    assert "40.00x as fast as student.fp32.onnx" in picked.reason
+
+
+def test_nothing_lost_is_not_a_negative_zero(bundle_folder: Path) -> None:
+    given = manifest(bundle_folder, {"precision": "fp32"}, {"precision": "int8"})
+    level = given.artifacts[1].parity.model_copy(
+        update={"artifact": given.artifacts[1].parity.reference}
+    )
+    artifacts = [given.artifacts[0], given.artifacts[1].model_copy(update={"parity": level})]
+    given = given.model_copy(update={"artifacts": artifacts})
+    times = {"student.fp32.onnx": 2.0, "student.int8.onnx": 1.0}
+    picked = recommend(given, [Timing(f, None, [t] * 5, [t] * 5) for f, t in times.items()])
+    assert picked is not None and "top-1 +0.00 points" in picked.reason
+
+
 def test_a_student_at_chance_is_not_shipped(bundle_folder: Path) -> None:
     given = manifest(bundle_folder, {"precision": "fp32"})
     given = given.model_copy(update={"chance": Chance(images=100, hits=52, largest=50)})

@@ -63,6 +63,16 @@ def test_a_temperature_that_validation_does_not_give_is_refuted(run: Any, copied
     assert holds(result)["trained function"] is True
 
 
+def test_without_the_validation_split_the_temperature_is_said_to_be_untried(
+    copied: Path,
+) -> None:
+    assert holds(check_bundle(copied))["temperature"] is None
+    content = json.loads((copied / "manifest.json").read_text())
+    content["quality"]["fitted_on"] = 0
+    (copied / "manifest.json").write_text(json.dumps(content))
+    assert holds(check_bundle(copied))["temperature"] is False
+
+
 def test_a_script_that_is_not_ours_is_told_and_not_run(copied: Path) -> None:
     with (copied / "infer.py").open("a", encoding="utf-8") as file:
         file.write("raise SystemExit('run')\n")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -58,8 +61,45 @@ def test_weights_in_the_cache_are_not_asked_for(cache: Path) -> None:
         ModelConfig(name="convnext_tiny.fb_in1k"),
         ModelConfig(name="convnext_tiny.fb_in1k", weights="own.safetensors"),
         ModelConfig(name="vim_tiny_patch16_224", weights="timm"),
+        ModelConfig(name="convnext_tiny.nonsense", weights="timm"),
+        ModelConfig(
+            name="convnext_tiny", weights="timm", options={"pretrained_cfg_overlay": {"file": "w"}}
+        ),
     ],
-    ids=["from scratch", "own file", "none published"],
+    ids=["from scratch", "own file", "none published", "no such tag", "timm's own option"],
 )
 def test_others_are_let_pass(cache: Path, config: ModelConfig) -> None:
     require_published(config)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub that has weights as pytorch_model.bin alone."""
+
+    def do_HEAD(self) -> None:
+        held = self.path.endswith("/pytorch_model.bin")
+        self.send_response(200 if held else 404)
+        for name, value in {"X-Repo-Commit": "0123", "ETag": '"e"', "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        if not held:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_repository_with_the_older_file_alone_will_do(
+    cache: Path, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = hub + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub)
+    require_published(PUBLISHED)

@@ -154,12 +154,21 @@ def test_a_peer_that_never_comes(rank: str, free_port: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("local", "threads"), [({}, 6), ({"LOCAL_WORLD_SIZE": "4"}, 1), ({"MPI_LOCALNRANKS": "9"}, 1)]
+    ("settings", "threads"),
+    [
+        ({}, None),  # on its own
+        (MET, 6),
+        (MET | {"LOCAL_WORLD_SIZE": "4"}, 1),
+        (MET | {"MPI_LOCALNRANKS": "9"}, 1),
+        (MET | {"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "6"}, 3),  # a quota's number
+        (MET | {"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "5"}, None),  # somebody's own
+    ],
 )
 def test_peers_on_a_machine_share_its_usable_cores(
-    environment: pytest.MonkeyPatch, local: dict[str, str], threads: int
+    environment: pytest.MonkeyPatch, settings: dict[str, str], threads: int | None
 ) -> None:
+    environment.delenv("OMP_NUM_THREADS", raising=False)
     environment.setattr(subject, "usable_cores", lambda: 6)
-    for name, value in local.items():
+    for name, value in settings.items():
         environment.setenv(name, value)
-    assert subject.peer_threads() == threads
+    assert subject.peer_threads("cpu") == threads

@@ -25,7 +25,7 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.models.rebuild import rebuild
-from mldr_deploy.pipeline.phases import _subject
+from mldr_deploy.pipeline.phases import _subject, identifying
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
 from mldr_deploy.pipeline.summary import _stored_rows
 from mldr_deploy.pipeline.workspace import workspace
@@ -415,3 +415,20 @@ def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
     assert inputs.shape[2:] == (48, 48)
     teacher = json.loads((tmp_path / "summary.json").read_text())["rows"][0]
     assert teacher["top1"] == pytest.approx(100 * (answers == test.labels).mean())
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("data.crop_fraction=0.9", "data.crop_fraction"),
+        ("optimizer.decay_everything=true", "optimizer.decay_everything"),
+        ("method.mldr_kd.form=standardised", "method.mldr_kd.form"),
+        ("method.mldr_kd.class_weight=0", "method.mldr_kd.class_weight"),
+    ],
+)
+def test_checkpoints_from_before_a_key_are_continued_where_it_changes_nothing(
+    change: str, key: str
+) -> None:
+    assert key not in identifying(load_recipe("digits"), "student")
+    assert key in identifying(load_recipe("digits", [change]), "student")
+    assert "optimizer.lr" in identifying(load_recipe("digits"), "student")

@@ -70,7 +70,7 @@ def test_every_weight_multiplies_its_own_parts() -> None:
 
 
 def test_published_is_one_word_and_the_papers_values() -> None:
-    """DESIGN section 3: T = 1, alpha = 2, plain logits, every other weight 1."""
+    """docs/design.md, section Method: T = 1, alpha = 2, plain logits, every other weight 1."""
     published = MldrKdConfig(form="published").model_dump(exclude={"form", "relations"})
     assert published.pop("standardise") == "none"
     assert published.pop("alpha") == 2
@@ -82,6 +82,9 @@ def test_a_form_gives_way_to_the_keys_that_are_given_and_comes_back_from_its_dum
     assert (config.standardise, config.logits_weight, config.alpha) == ("sample", 3, 2)
     assert MldrKdConfig(form="standardised").logits_weight == 10
     assert MldrKdConfig.model_validate(config.model_dump()) == config
+    written_out = MldrKdConfig().model_dump()
+    with pytest.raises(ValueError, match="form = standardised and standardise = none contradict"):
+        MldrKdConfig.model_validate(written_out | {"form": "standardised"})
 
 
 def test_a_standardised_loss_is_the_textbook_dfra_of_standardised_logits(
