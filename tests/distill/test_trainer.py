@@ -111,7 +111,9 @@ def test_a_killed_run_continues_to_the_same_bits(
     assert steps == list(range(1, 11))
 
 
-@pytest.mark.parametrize("method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa"])
+@pytest.mark.parametrize(
+    "method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa", "rsd", "rsd-logits"]
+)
 @pytest.mark.parametrize(
     ("student", "teacher"),
     [
