@@ -77,6 +77,7 @@ def test_logits_equal_pytorch_at_every_batch(config: ModelConfig, tmp_path: Path
         assert largest_difference(model, tmp_path / "m.onnx", batch) < 2e-5
 
 
+@pytest.mark.slow
 def test_the_model_keeps_its_fused_attention(tmp_path: Path) -> None:
     model = student(ModelConfig(name="test_vit", patch_size=8))
     export_onnx(model, 32, tmp_path / "m.onnx", CONFIG)
@@ -92,6 +93,7 @@ def test_published_students(config: ModelConfig, tmp_path: Path) -> None:
         assert largest_difference(model, tmp_path / "m.onnx", batch) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_file_is_self_contained_deterministic_and_tells_nothing_of_the_machine(
     tmp_path: Path,
 ) -> None:

@@ -175,6 +175,7 @@ def unbundled(finished: tuple[Path, Result], tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_what_is_missing(
     unbundled: Path, command: Command, finished: tuple[Path, Result]
 ) -> None:
@@ -186,6 +187,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(
     assert mine.weights.sha256 == first.weights.sha256
 
 
+@pytest.mark.slow
 def test_a_failed_gate_is_exit_code_1_and_a_marked_bundle(
     command: Command, finished: tuple[Path, Result], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_changed_engine_is_noticed(path: Path) -> None:
     assert result.exit_code == 1 and "was changed after export" in result.stderr
 
 
+@pytest.mark.slow
 def test_export_to_rtx_adds_engines_beside_the_artifacts(
     run_folder: Any, tmp_path: Path, library: str
 ) -> None:
