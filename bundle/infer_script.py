@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from .chance import AT_CHANCE
 from .manifest import Manifest
 
 FILE = "infer.py"
@@ -24,4 +25,4 @@ def _refusal(manifest: Manifest) -> str:
     first = manifest.artifacts[0]
     if first.status == "failed":
         return f"{first.file} failed its parity gate: it is not what was trained"
-    return "the student is no better than chance" if manifest.at_chance else ""
+    return AT_CHANCE if manifest.at_chance else ""
