@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,26 @@ from typing import Any
 from .atomic import json_bytes, write_bytes
 
 SEAL = "record_sha256"
+_ENDING = re.compile(rb',\n  "record_sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
-def digest(content: Mapping[str, Any]) -> str:
-    """The SHA-256 of ``content`` (values of JSON) in its written form, hexadecimal."""
-    return hashlib.sha256(json_bytes(content)).hexdigest()
+class Altered(ValueError):
+    """A record is not what its seal says."""
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> str:
-    """Write ``content`` with its seal, in one step; the digest. Raises MldrError as `write_bytes`."""
-    seal = digest(content)
-    write_bytes(path, json_bytes({**content, SEAL: seal}))
-    return seal
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` in one step, with its seal in the place of an earlier one.
+
+    Raises MldrError where the file cannot be written.
+    """
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    write_bytes(path, json_bytes({**bare, SEAL: _sha256(json_bytes(bare))}))
 
 
 def unsealed(data: bytes) -> tuple[dict[str, Any], str | None]:
     """The content of a record's bytes, and its digest; None: an older release wrote it, unsealed.
 
-    Raises ValueError where it is no JSON object, or not to the byte what was written.
+    Raises ValueError where it is no JSON object, Altered where a byte is not as it was written.
     """
     content = json.loads(data)
     if not isinstance(content, dict):
@@ -39,6 +42,11 @@ def unsealed(data: bytes) -> tuple[dict[str, Any], str | None]:
     seal = content.pop(SEAL, None)
     if seal is None:
         return content, None
-    if seal != digest(content) or data != json_bytes({**content, SEAL: seal}):
-        raise ValueError(f"its content is not what {SEAL} says")
+    ending = _ENDING.search(data)
+    if ending is None or _sha256(data[: ending.start()] + b"\n}\n") != ending[1].decode():
+        raise Altered(f"its content is not what its {SEAL} says")
     return content, seal
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

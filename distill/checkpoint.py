@@ -44,7 +44,7 @@ class TrainingState(BaseModel):
     seconds: float = Field(default=0.0, description="Time spent training up to here.")
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="SHA-256 of every group's file by the group's name; older checkpoints have none.",
+        description="SHA-256 of each group's file, by the group's name; of older checkpoints none.",
     )
 
     @field_validator("best_epoch", "best_top1", "best_loss", mode="before")

@@ -165,7 +165,7 @@ class TeacherCache:
         return start
 
     def _recorded(self, progress: Progress) -> list[Block]:
-        """The blocks of this process's file; of an older release, without hashes, one of all rows."""
+        """The blocks that are noted; one of all rows where an older release noted no hashes."""
         try:
             record, _ = unsealed(self._progress_file.read_bytes())
             if "blocks" not in record:
