@@ -323,16 +323,18 @@ class Trainer:
                 )
 
     def _resume(self) -> None:
-        checkpoint = load_checkpoint(self.folder / "checkpoints", self.identity)
+        groups = ["student", "method", "optimizer", "best", *([] if self.ema is None else ["ema"])]
+        folder = self.folder / "checkpoints"
+        checkpoint = load_checkpoint(folder, self.identity, groups, self.progress)
         if checkpoint is None:
             return
-        self.state, groups = checkpoint
-        self.task.student.load_state_dict(groups["student"])
-        self.task.method.load_state_dict(groups["method"])
-        restore_optimizer(self.optimizer, groups["optimizer"])
-        self.best = groups["best"]
+        self.state, tensors = checkpoint
+        self.task.student.load_state_dict(tensors["student"])
+        self.task.method.load_state_dict(tensors["method"])
+        restore_optimizer(self.optimizer, tensors["optimizer"])
+        self.best = tensors["best"]
         if self.ema is not None:
-            self.ema.load_state_dict(groups["ema"])
+            self.ema.load_state_dict(tensors["ema"])
         self.progress.note(f"resuming at step {self.state.step} of {self.steps}")
 
     def _distributed(self, module: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, unwritable, write_json, write_text
+from ..bundle.atomic import atomic_folder, unwritable, write_text
 from ..bundle.card import FILE as CARD
 from ..bundle.card import model_card
 from ..bundle.chance import Chance
@@ -19,7 +19,7 @@ from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
+from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -111,7 +111,7 @@ def _fill(
     write_text(folder / SCRIPT, infer_script(manifest))
     texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
     manifest = manifest.model_copy(update=texts)
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    write_manifest(folder, manifest)
 
 
 def _quality(
