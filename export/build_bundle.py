@@ -185,6 +185,7 @@ def _artifact(context: ExportContext, key: Key, test: Split, record: QualityReco
         precision=precision,
         gate=config.gates.of(precision),
         images=context.calibration.batches(_BATCH),
+        memory=context.memory,
         progress=context.progress,
         record=record.recorder(),
     )

@@ -27,6 +27,7 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Predictor
 from ..runtimes.tensorrt_machine import fitting, this_machine
+from .answer_memory import AnswerMemory
 from .artifact_kind import Written
 from .export_config import ExportConfig
 from .kinds import KINDS
@@ -110,6 +111,7 @@ def _proven(
             precision=source.precision,
             gate=source.parity.gate,
             images=None,
+            memory=AnswerMemory(),
             progress=progress,
         )
     return proven(folder, key, written, KINDS[key], grounds)

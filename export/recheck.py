@@ -21,6 +21,7 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
+from .answer_memory import AnswerMemory
 from .artifact_kind import ArtifactKind, Written
 from .calibration import Calibration, CalibrationConfig
 from .export_config import ExportConfig
@@ -106,6 +107,7 @@ def check_bundle(
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
             findings += _validation(bundle, reference, dataset, progress)
+    memory = AnswerMemory()
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -120,7 +122,7 @@ def check_bundle(
                 (artifact.format, artifact.precision),
                 _written(artifact),
                 kind,
-                _grounds(bundle, artifact, model, dataset, progress),
+                _grounds(bundle, artifact, model, dataset, memory, progress),
             )
             findings += [*_findings(bundle, artifact, kind, proof)]
         except Unavailable as error:
@@ -278,6 +280,7 @@ def _grounds(
     artifact: Artifact,
     model: nn.Module | None,
     dataset: Dataset | None,
+    memory: AnswerMemory,
     progress: Progress,
 ) -> Grounds:
     """What this artifact can be proven on here."""
@@ -295,6 +298,7 @@ def _grounds(
         precision=artifact.precision,
         gate=artifact.parity.gate,
         images=images,
+        memory=memory,
         progress=progress,
     )
 
