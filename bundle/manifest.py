@@ -184,6 +184,14 @@ class Manifest(BaseModel):
     quality_files: list[FileEntry] = Field(
         default_factory=list, description="All of it as JSON, and pictures."
     )
+    timm_files: list[FileEntry] = Field(
+        default_factory=list,
+        description="The student as timm loads it and the Hub keeps it; bundles before it have "
+        "none.",
+    )
+    timm_refusal: str | None = Field(
+        default=None, description="Why timm cannot rebuild the student, if so."
+    )
     model: dict[str, Any] = Field(description="The student's configuration (ModelConfig).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -235,7 +243,7 @@ class Manifest(BaseModel):
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         texts = [entry for entry in (self.card, self.script) if entry is not None]
-        proofs = [self.weights, self.golden, *texts, *self.quality_files]
+        proofs = [self.weights, self.golden, *texts, *self.quality_files, *self.timm_files]
         return [*self.artifacts, *beside, *self.built, *proofs]
 
 

@@ -27,6 +27,7 @@ from .calibration import Calibration, CalibrationConfig
 from .export_config import ExportConfig
 from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
+from .timm_folder import timm_difference
 from .torch_reference import torch_reference
 from .trained_student import bundled_model, first_difference
 from .training_evidence import evidence_of, validation_answers
@@ -107,6 +108,8 @@ def check_bundle(
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
             findings += _validation(bundle, reference, dataset, progress)
+        if bundle.manifest.timm_files:
+            findings.append(_timm(bundle, model))
     memory = AnswerMemory()
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
@@ -204,6 +207,13 @@ def _validation(
     if answers is not None and manifest.quality is not None:
         findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
     return findings
+
+
+def _timm(bundle: Bundle, model: nn.Module) -> Finding:
+    """Whether timm's own loader still gives the student."""
+    difference = timm_difference(bundle.path, model, bundle.golden.inputs)
+    detail = f"the student bit for bit on {len(bundle.golden)} images"
+    return Finding("timm's student", difference is None, difference or detail)
 
 
 def _untried_temperature(manifest: Manifest) -> list[Finding]:
