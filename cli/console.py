@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..bundle.atomic import FULL, Unwritable
 from ..bundle.progress import Progress, Silent
 from ..errors import MldrError
 
@@ -35,6 +37,11 @@ def reported_failures() -> Iterator[None]:
             "set PYTHONUTF8=1 where it is this machine's encoding that is too small",
             file=sys.stderr,
         )
+        raise click.exceptions.Exit(MldrError.exit_code) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"Error: {Unwritable(Path(error.filename or 'a file'), error)}", file=sys.stderr)
         raise click.exceptions.Exit(MldrError.exit_code) from error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
