@@ -20,7 +20,7 @@ tags:
 
 
 def hub_card(manifest: Manifest) -> str:
-    """The card in Markdown; pictures, and files of the bundle, are not named: they are not there."""
+    """The card in Markdown; files of the bundle that are not there are not named."""
     return f"{_TAGS}\n{model_card(manifest.model_copy(update={'quality_files': []}), _use)}"
 
 

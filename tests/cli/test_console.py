@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from mldr_deploy.api.progress_bars import LineProgress, LiveProgress
 from mldr_deploy.bundle.progress import Progress, Silent
-from mldr_deploy.cli.console import LineProgress, LiveProgress, progress, reported_failures
+from mldr_deploy.cli.console import progress, reported_failures
 from mldr_deploy.errors import MldrError, Unavailable
 
 
@@ -105,7 +106,7 @@ def test_an_interrupted_task_is_closed(capsys: pytest.CaptureFixture[str]) -> No
 def test_long_tasks_tell_a_line_now_and_then_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mldr_deploy.cli.console._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("mldr_deploy.api.progress_bars._LINE_SECONDS", 0.0)
     out = io.StringIO()
     shown = LineProgress(Console(file=out))
     shown.start("training", 2)

@@ -68,7 +68,7 @@ def test_check_sees_other_values_in_timms_file(copied: Path) -> None:
     manifest["timm_files"] = [pinned if e["file"] == pinned["file"] else e for e in entries]
     write_json(copied / "manifest.json", manifest)
     refuted = [f for f in check_bundle(copied).findings if f.holds is False]
-    assert ["timm's student"] == [f.subject for f in refuted]
+    assert [f.subject for f in refuted] == ["timm's student"]
     assert name in refuted[0].detail
 
 
