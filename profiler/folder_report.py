@@ -10,24 +10,10 @@ from pydantic import ValidationError
 from ..bundle.atomic import require_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .markdown import markdown
 from .profile_config import ProfileConfig
 from .profiler import profile
 from .report import FILE, Report
-from .report_files import PAGE, write_report
-
-
-def profile_to(
-    bundle: Path,
-    out: Path,
-    settings: dict[str, Any],
-    *,
-    allow_failed: bool,
-    progress: Progress,
-) -> str:
-    """Profile ``bundle``, write the report into ``out`` and return its summary."""
-    report = profile_in(bundle, out, settings, allow_failed=allow_failed, progress=progress)
-    return f"{markdown(report)}\nreport: {out / PAGE}"
+from .report_files import write_report
 
 
 def profile_in(
