@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from .api.classifier import Classifier, LabelProbability, PictureClasses, load
+    from .api.loaded_bundle import Classifier, LabelProbability, PictureClasses, load
     from .api.jobs import check, compare, distill_and_export, export, profile
     from .errors import MldrError, Unavailable
 
 __version__ = "0.1.0"
 
 _OFFERED = {
-    **dict.fromkeys(("Classifier", "LabelProbability", "PictureClasses", "load"), "api.classifier"),
+    **dict.fromkeys(
+        ("Classifier", "LabelProbability", "PictureClasses", "load"), "api.loaded_bundle"
+    ),
     **dict.fromkeys(("check", "compare", "distill_and_export", "export", "profile"), "api.jobs"),
     **dict.fromkeys(("MldrError", "Unavailable"), "errors"),
 }

@@ -26,7 +26,7 @@ SILENT = {"serve", "demo", "triton-repo"}  # they end in no table
 
 
 def printed(*arguments: str, code: int = 0) -> dict[str, Any]:
-    result = CliRunner().invoke(main, [*arguments, "--json", "--quiet"])
+    result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == code, result.output
     envelope: dict[str, Any] = json.loads(result.stdout)
     assert {*envelope} == {"schema_version", "command", "passed", "result"}
