@@ -88,6 +88,7 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     elif advice is not None:
         yield f"On the machine that exported it: **{advice.headline}**: {advice.reason}."
         yield ""
+    yield from (text for doubt in manifest.doubts for text in (f"**{_cell(doubt)}.**", ""))
     scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
         f"On {reference.samples} test images that training never saw. The PyTorch student: top-1 "

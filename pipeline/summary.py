@@ -71,6 +71,7 @@ class RunSummary:
     quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
     data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
+    lesson: tuple[str, ...]  # what training did not achieve, and what to try
     warning: str  # that the student is no better than chance, and what to try; empty where it is
     advice: str  # which artifact to ship here; empty where there is no choice
     measured: str  # hash of what was measured, and where; the same again need not be
@@ -87,6 +88,8 @@ class RunSummary:
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         if self.warning:
             console.print(f"warning {self.warning}")
+        for line in self.lesson:
+            console.print(f"lesson  {line}", markup=False, soft_wrap=True)
         for line in self.quality:
             console.print(f"quality {line}", markup=False, soft_wrap=True)
         for line in self.data:
@@ -162,6 +165,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
         quality=tuple(manifest.quality.lines()) if manifest.quality else (),
         data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
+        lesson=tuple(manifest.doubts),
         warning=manifest.warning or "",
         advice=str(recommended(manifest) or ""),
         measured=measured,
