@@ -123,6 +123,8 @@ class Trainer:
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
+                        elif self.state.step.bit_count() == 1:  # 1, 2, 4, ...: at once, then less
+                            self._show(self.meter.latest())
                         if ends_epoch:
                             self._validate(epoch)
                         due = ends_epoch or self._due(self.config.checkpoint_steps)
@@ -256,12 +258,16 @@ class Trainer:
         epochs = self.state.step / self.views.steps_per_epoch
         self._write(epochs, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
+        self._show(means, **{"img/s": speed})
+
+    def _show(self, losses: dict[str, float], **figures: str) -> None:
+        """The losses beside the bar, "logits.class", "logits.sample" and the like as one figure."""
         by_head: dict[str, float] = {}
-        for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
+        for name, value in losses.items():
             head = name.partition(".")[0]
             by_head[head] = by_head.get(head, 0.0) + value
         rounded = {name: round(value, 3) for name, value in by_head.items()}
-        self.progress.advance(0, **rounded, **{"img/s": speed})
+        self.progress.advance(0, **rounded, **figures)
 
     def _write(self, epoch: float, values: dict[str, float]) -> None:
         """One line of the log; the values are of all processes, and the first one keeps it."""

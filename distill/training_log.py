@@ -66,6 +66,11 @@ class LossMeter:
         self.restart()
         return {**summary, **means}
 
+    def latest(self) -> dict[str, float]:
+        """This process's losses of the last step, and ``loss``, their sum."""
+        losses = dict(zip(self._names, self._rows[-1].tolist(), strict=True))
+        return {"loss": sum(losses.values()), **losses}
+
     def restart(self) -> None:
         """Forget what was added, and measure speed from now (after an evaluation, say)."""
         self._rows, self._images, self._began = [], 0, time.perf_counter()
