@@ -17,17 +17,20 @@ from ..errors import MldrError
 from .in_place import NEW, OLD, contents, put_in_place, recover
 
 _live: set[Path] = set()  # temporary folders that this process is writing at the moment
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for what is written
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, of a folder
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the file ``path`` by ``data`` in one step; a reader sees the old or the new one."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling of ``path`` to write; renamed over ``path`` at a clean exit.
+
+    A reader sees the old file or the new one. Raises MldrError for any OSError on the way.
+    """
     temporary = path.with_name(_temporary_name(path.name, "tmp"))
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
@@ -36,19 +39,30 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file ``path`` by ``data`` in one step; raises as `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """``write_bytes`` of ``text`` in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, obj: object) -> None:
-    """``write_text`` of ``obj`` as indented JSON, keys in the order given.
+    """``write_bytes`` of the `json_bytes` of ``obj``."""
+    write_bytes(path, json_bytes(obj))
+
+
+def json_bytes(obj: object) -> bytes:
+    """``obj`` as indented JSON, keys in the order given.
 
     Bytes of a file name that are not UTF-8 (surrogates) are escaped, and come back when read.
     Raises ValueError for NaN and infinities: they are not JSON and other readers refuse them.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def sha256(path: Path) -> str:
@@ -69,14 +83,19 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
 
     ``replaces`` names a file that an earlier ``dest`` of ours holds: a folder with other content is
     refused, so that a mistyped path costs nobody his files. Raises MldrError for that, and where
-    the folder cannot be written.
+    the folder cannot be written, whoever in the body meets it.
     """
     dest = dest.resolve()
     temporary = _begun(dest, replaces)
     replaced = temporary.with_suffix(OLD)
     _live.update((temporary, replaced))
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno in FULL or _is_within(error, temporary):
+                raise MldrError(unwritable(dest, error)) from error
+            raise
         _swap(temporary, dest, replaces)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -86,6 +105,12 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
 def require_folder(dest: Path, *, replaces: str) -> None:
     """Raises the MldrError that ``atomic_folder`` would: before long work rather than after."""
     _begun(dest.resolve(), replaces).rmdir()
+
+
+def _is_within(error: OSError, folder: Path) -> bool:
+    """Whether it is of a file in ``folder``."""
+    names = (error.filename, error.filename2)
+    return any(isinstance(name, str | Path) and Path(name).is_relative_to(folder) for name in names)
 
 
 def _begun(dest: Path, replaces: str | None) -> Path:

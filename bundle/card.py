@@ -6,7 +6,7 @@ machine, stay out of it, so that adding one changes nothing that is already ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .chance import tells_top5
@@ -21,14 +21,14 @@ _MOST_LABELS = 30
 _VERSIONS = ("mldr-deploy", "python", "torch", "timm", "onnx", "onnxruntime")
 
 
-def model_card(manifest: Manifest) -> str:
-    """The card in Markdown."""
+def model_card(manifest: Manifest, use: Callable[[Manifest], Iterator[str]] | None = None) -> str:
+    """The card in Markdown; ``use`` gives the lines of its section on how to use the student."""
     parts = (
         _head(manifest),
         _accuracy(manifest),
         _quality(manifest),
         _teaching(manifest),
-        _use(manifest),
+        (use or _use)(manifest),
         _limits(manifest),
         _origin(manifest),
     )
@@ -210,6 +210,15 @@ def _use(manifest: Manifest) -> Iterator[str]:
         f"over {manifest.temperature:.6g}."
     )
     yield ""
+    if manifest.timm_files:
+        yield (
+            '`timm.create_model("local-dir:BUNDLE/timm", pretrained=True)` gives the PyTorch '
+            "student bit for bit; that folder can be uploaded to the Hugging Face Hub as it is."
+        )
+        yield ""
+    elif manifest.timm_refusal is not None:
+        yield f"No folder for timm: {_cell(manifest.timm_refusal)}."
+        yield ""
 
 
 def _limits(manifest: Manifest) -> Iterator[str]:

@@ -16,6 +16,7 @@ from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState, detached
 from .evaluate import Evaluation, evaluate
+from .execution import Execution, ExecutionRecord
 from .finish import finish
 from .memory import make_ready
 from .methods.base import Method, Pair
@@ -23,10 +24,12 @@ from .methods.method_registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
 from .network import Network, fresh_model, preprocessing_of
 from .phase import Phase, Training
+from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teach_head import require_teachable, teach_head
 from .teacher_loading import cached_logits
 from .trainer import Trainer
+from .training_config import TrainConfig
 
 
 def train_teacher(phase: Phase, config: ModelConfig, training: Training) -> Path:
@@ -93,9 +96,14 @@ def trainer_of(
     method: Method,
     teacher: FrozenTeacher | None,
     training: Training,
+    record: ExecutionRecord,
 ) -> Trainer:
-    """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first."""
+    """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first.
+
+    What ``training`` leaves open is as ``record`` says; what is chosen later is added to it.
+    """
     make_ready(phase.accelerator.device)
+    training = training.model_copy(update={"train": record.chosen.applied(training.train)})
     train, preprocessing = training.train, network.preprocessing
     views = phase.views(training, train.teacher_views)
     smoothing = train.label_smoothing
@@ -108,9 +116,28 @@ def trainer_of(
         optimizer=training.optimizer,
         schedule=training.schedule,
         cache=cached_logits(phase, teacher, method, views, training),
+        threads=_step_threads(phase, train, views.steps_per_epoch, record),
         accelerator=phase.accelerator,
         folder=phase.folder,
         identity=phase.identity,
+        progress=phase.progress,
+    )
+
+
+def _step_threads(
+    phase: Phase, train: TrainConfig, steps_per_epoch: int, record: ExecutionRecord
+) -> StepThreads | None:
+    """Who chooses the threads of each step; None for a GPU, and for processes that share cores.
+
+    A compiled step keeps the number that it was compiled for.
+    """
+    accelerator = phase.accelerator
+    if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or train.compile:
+        return None
+    return StepThreads(
+        record,
+        configured=train.threads,
+        steps=train.epochs * steps_per_epoch,
         progress=phase.progress,
     )
 
@@ -129,10 +156,19 @@ def _fit(
     if training.train.parts == "head-first" and not resumed:
         require_teachable(network.config, training)
         teach_head(phase, network, training)
-    trainer = trainer_of(phase, network, method, teacher, training)
+    record = execution_of(phase, training)
+    trainer = trainer_of(phase, network, method, teacher, training, record)
     tensors, state = trainer.run()
-    precision = "bf16" if trainer.bf16 else "fp32"
-    return finish(phase, network, trainer.val_batches, tensors, state, precision)
+    return finish(phase, network, trainer.val_batches, tensors, state, record.chosen)
+
+
+def execution_of(phase: Phase, training: Training) -> ExecutionRecord:
+    """How this phase computes: as it began, where it is resumed."""
+    accelerator = phase.accelerator
+    writes = bool(accelerator.is_main_process)
+    record = ExecutionRecord.open(phase.folder, training.train, accelerator.device, writes=writes)
+    accelerator.wait_for_everyone()
+    return record
 
 
 def _fit_head(phase: Phase, network: Network, training: Training) -> Path:
@@ -152,7 +188,8 @@ def _fit_head(phase: Phase, network: Network, training: Training) -> Path:
         seconds=time.perf_counter() - began,
     )
     tensors = detached(network.model.state_dict())
-    return finish(phase, network, val, tensors, state, "fp32")
+    head = Execution(precision="fp32", teacher_precision="fp32")
+    return finish(phase, network, val, tensors, state, head)
 
 
 def _pair(phase: Phase, student: StagePlan, teacher: StagePlan | None, training: Training) -> Pair:

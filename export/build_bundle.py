@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, unwritable, write_json, write_text
+from ..bundle.atomic import atomic_folder, unwritable, write_text
 from ..bundle.card import FILE as CARD
 from ..bundle.card import model_card
 from ..bundle.chance import Chance
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
+from ..bundle.hub_card import FILE as HUB_CARD
+from ..bundle.hub_card import hub_card
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
 from ..bundle.lesson import lesson_of
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
+from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -40,6 +42,7 @@ from .onnx_export import INPUT, OUTPUT
 from .prove import on_split, proven
 from .quality_record import QualityRecord
 from .tensorrt.rtx_engines import rtx_engines
+from .timm_folder import timm_fields, write_timm_folder
 from .torch_reference import torch_reference
 from .trained_student import Student, load_student
 from .training_evidence import require_same_data, require_same_function
@@ -112,11 +115,20 @@ def _fill(
     manifest = manifest.model_copy(
         update={"built": built, **_quality(context, record, dataset.test, manifest.labels)}
     )
+    refusal = write_timm_folder(folder, student, golden.inputs)
+    manifest = _with_texts(folder, manifest.model_copy(update=timm_fields(folder, refusal)))
+    write_manifest(folder, manifest)
+
+
+def _with_texts(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest with what is written of it for people and for other programs."""
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
-    texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
-    manifest = manifest.model_copy(update=texts)
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    texts: dict[str, Any] = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
+    if manifest.timm_files:
+        write_text(folder / HUB_CARD, hub_card(manifest))
+        texts["timm_files"] = [*manifest.timm_files, describe(folder, HUB_CARD)]
+    return manifest.model_copy(update=texts)
 
 
 def _quality(
@@ -191,6 +203,7 @@ def _artifact(context: ExportContext, key: Key, test: Split, record: QualityReco
         precision=precision,
         gate=config.gates.of(precision),
         images=context.calibration.batches(_BATCH),
+        memory=context.memory,
         progress=context.progress,
         record=record.recorder(),
     )

@@ -1,4 +1,4 @@
-"""What an export may be told."""
+"""The settings of an export: the recipe's section ``export``."""
 
 from __future__ import annotations
 

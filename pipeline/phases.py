@@ -314,6 +314,8 @@ def _length(train: TrainConfig) -> str:
 def _matters(phase: str, key: str) -> bool:
     """Whether a recipe's key has a say in what a phase trains."""
     head, _, data_key = key.partition(".")
+    if key in ("train.threads", "teacher.train.threads"):
+        return False  # distill/execution.py keeps them
     if head == "data":
         return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"

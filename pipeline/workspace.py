@@ -38,6 +38,8 @@ _INDIFFERENT = (
     "data.check_images",
     "data.skip_share",
     "data.leak_share",
+    "train.threads",
+    "teacher.train.threads",
 )
 
 
