@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..data.balance import imbalance
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
@@ -97,7 +98,11 @@ def trainer_of(
     """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first."""
     make_ready(phase.accelerator.device)
     train, preprocessing = training.train, network.preprocessing
-    views = phase.views(training, train.teacher_views)
+    balanced = phase.balanced(training)
+    if balanced:
+        times = imbalance(phase.dataset.train.labels)
+        phase.progress.note(f"classes differ by {times:.1f} to 1: each is drawn equally often")
+    views = phase.views(training, train.teacher_views, balanced=balanced)
     smoothing = train.label_smoothing
     return Trainer(
         Task(network.model, network.plan, method, preprocessing, label_smoothing=smoothing),

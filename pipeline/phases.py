@@ -34,6 +34,7 @@ from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build_bundle import build_bundle
 from ..models.published_weights import require_published
+from .fitted import fitted
 from .meeting import meeting, peer_threads, wait_notice
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
@@ -54,6 +55,7 @@ _YOUNGER = {
     "standardise": "none",
     "class_weight": 1.0,
     "sample_weight": 1.0,
+    "balance_from": 0,
 }
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 
@@ -80,6 +82,18 @@ class Pipeline:
         self._time("data", time.perf_counter() - began)
         return loaded
 
+    @cached_property
+    def fitted(self) -> Recipe:
+        """The recipe, fitted to the number of training pictures."""
+        pictures, batch = len(self.dataset.train), self.recipe.data.batch_size
+        recipe = fitted(self.recipe, pictures, self.accelerator.num_processes)
+        if recipe.data.batch_size != batch:
+            self.progress.note(
+                f"data: {recipe.data.batch_size} images a step instead of {batch}, for "
+                f"{pictures} training pictures"
+            )
+        return recipe
+
     def teacher(self) -> Path | None:
         """The trained teacher's folder; None where the recipe names finished weights."""
         config = self.recipe.teacher
@@ -89,10 +103,13 @@ class Pipeline:
             return None
         if self.space.trained("teacher") is None:
             require_published(config.model)
-        return self._train(
-            "teacher",
-            lambda phase: training_run.train_teacher(phase, config.model, config.training),
-        )
+
+        def train(phase: Phase) -> Path:
+            teacher = self.fitted.teacher
+            assert teacher is not None
+            return training_run.train_teacher(phase, teacher.model, teacher.training)
+
+        return self._train("teacher", train)
 
     def student(self) -> Path:
         """The distilled student's folder, its teacher trained first where that is needed."""
@@ -108,7 +125,7 @@ class Pipeline:
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
             training_run.check_pair(
-                phase, recipe.student, teacher, recipe.method, recipe.training, side
+                phase, recipe.student, teacher, recipe.method, self.fitted.training, side
             )
         folder = self.teacher() if has_teacher else None
 
@@ -118,7 +135,7 @@ class Pipeline:
                 provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
                 phase = replace(phase, provenance=provenance)
             return training_run.distill(
-                phase, recipe.student, teacher, recipe.method, recipe.training
+                phase, recipe.student, teacher, recipe.method, self.fitted.training
             )
 
         return self._train("student", distill)
@@ -171,13 +188,13 @@ class Pipeline:
     def phase(self, name: str) -> Phase:
         """The training phase ``name``, teacher or student, of this run."""
         return Phase(
-            data=self.recipe.teacher_data if name == "teacher" else self.recipe.data,
+            data=self.fitted.teacher_data if name == "teacher" else self.fitted.data,
             dataset=self.dataset,
             accelerator=self.accelerator,
             folder=self.space.folder(name),
             identity=self._identity(name),
             provenance={
-                "recipe": _plain(self.recipe),
+                "recipe": _plain(self.fitted),
                 "commit": commit(),
                 DATA_REPORT: self.dataset.report.model_dump(mode="json"),
             },
@@ -188,7 +205,7 @@ class Pipeline:
     def _train(self, phase: str, work: Callable[[Phase], Path]) -> Path:
         if (finished := self.space.trained(phase)) is not None:
             return self._skip(phase, finished)
-        self.progress.note(f"{phase}: {_subject(self.recipe, phase)}")
+        self.progress.note(f"{phase}: {_subject(self.fitted, phase)}")
         self._noted.add(phase)
         return work(self.phase(phase))
 
