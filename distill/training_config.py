@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
-Auto = Literal["auto"]  # a number that follows from the training pictures: see `budget`
+Auto = Literal["auto"]  # a number that follows from the training pictures: see `pacing`
 
 
 class TrainConfig(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ..data.fitting_batch import fitting_batch
-from ..distill.budget import paced, timed
+from ..distill.pacing import paced, timed
 from .recipe import Recipe, TeacherConfig
 
 Trained = TypeVar("Trained", Recipe, TeacherConfig)

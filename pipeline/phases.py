@@ -33,6 +33,7 @@ from ..distill.training_config import TrainConfig
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build_bundle import build_bundle
+from ..models.architecture_config import ModelConfig
 from ..models.published_weights import require_published
 from .fitted import fitted
 from .meeting import meeting, peer_threads, wait_notice
@@ -116,12 +117,10 @@ class Pipeline:
         recipe = self.recipe
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
-        require_published(recipe.student)
         has_teacher = needs_teacher(recipe.method)
+        require_published(*self._beginnings(has_teacher))
         if has_teacher:
             assert recipe.teacher is not None
-            if not (recipe.teacher.is_trained_here and self.space.trained("teacher")):
-                require_published(recipe.teacher.model)
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
             training_run.check_pair(
@@ -139,6 +138,13 @@ class Pipeline:
             )
 
         return self._train("student", distill)
+
+    def _beginnings(self, has_teacher: bool) -> Iterator[ModelConfig]:
+        """The models that begin with weights: the student, and a teacher not trained yet."""
+        yield self.recipe.student
+        teacher = self.recipe.teacher if has_teacher else None
+        if teacher and not (teacher.is_trained_here and self.space.trained("teacher")):
+            yield teacher.model
 
     def bundle(self) -> Bundle:
         """The proven bundle; false when a parity gate failed."""

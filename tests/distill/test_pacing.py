@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mldr_deploy.distill.budget import paced, timed
+from mldr_deploy.distill.pacing import paced, timed
 from mldr_deploy.distill.training_config import OptimizerConfig, TrainConfig
 
 
