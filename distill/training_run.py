@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..data.balance import imbalance
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
@@ -105,7 +106,11 @@ def trainer_of(
     make_ready(phase.accelerator.device)
     training = training.model_copy(update={"train": record.chosen.applied(training.train)})
     train, preprocessing = training.train, network.preprocessing
-    views = phase.views(training, train.teacher_views)
+    balanced = phase.balanced(training)
+    if balanced:
+        times = imbalance(phase.dataset.train.labels)
+        phase.progress.note(f"classes differ by {times:.1f} to 1: each is drawn equally often")
+    views = phase.views(training, train.teacher_views, balanced=balanced)
     smoothing = train.label_smoothing
     return Trainer(
         Task(network.model, network.plan, method, preprocessing, label_smoothing=smoothing),
@@ -137,7 +142,7 @@ def _step_threads(
     return StepThreads(
         record,
         configured=train.threads,
-        steps=train.epochs * steps_per_epoch,
+        steps=train.passes * steps_per_epoch,
         progress=phase.progress,
     )
 
