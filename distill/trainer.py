@@ -95,6 +95,7 @@ class Trainer:
         )
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
+        self.saved_step: int | None = None  # of the newest whole checkpoint
         self.best: Tensors = {}
         self.meter = LossMeter(reduce=lambda rows: accelerator.reduce(rows, reduction="mean"))
         self.log: MetricsLog | None = None
@@ -344,7 +345,8 @@ class Trainer:
             }
             if self.ema is not None:
                 groups["ema"] = self.ema.state_dict()
-            save_checkpoint(self.folder / "checkpoints", self.state, groups)
+            save_checkpoint(self.folder / "checkpoints", self.state, groups, self.saved_step)
+            self.saved_step = self.state.step
         self.accelerator.wait_for_everyone()
 
     def _require_finite_weights(self) -> None:
@@ -363,6 +365,7 @@ class Trainer:
         if checkpoint is None:
             return
         self.state, tensors = checkpoint
+        self.saved_step = self.state.step
         self.task.student.load_state_dict(tensors["student"])
         self.task.method.load_state_dict(tensors["method"])
         restore_optimizer(self.optimizer, tensors["optimizer"])
