@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from .api.loaded_bundle import Classifier, LabelProbability, PictureClasses, load
     from .api.jobs import check, compare, distill_and_export, export, profile
+    from .api.loaded_bundle import Classifier, LabelProbability, PictureClasses, load
     from .errors import MldrError, Unavailable
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundle.progress import Progress
-from .progress_bars import shown
+from .progress_bars import shown_to_people
 
 if TYPE_CHECKING:
     from ..bundle.reader import Bundle
@@ -52,7 +52,7 @@ def distill_and_export(
     table = {**({} if source is None else {"data.source": source}), **(keys or {})}
     resolved = load_recipe(chosen, overrides(table))
     with (
-        shown(progress) as bar,
+        shown_to_people(progress) as bar,
         pipeline(resolved, _path(out), device=device, restart=restart, progress=bar) as opened,
     ):
         return report(opened)
@@ -78,7 +78,7 @@ def export(
     from ..pipeline.single import export_trained
 
     settings = {**settings, "precisions": tuple(precisions), "targets": tuple(targets)}
-    with shown(progress) as bar:
+    with shown_to_people(progress) as bar:
         return export_trained(
             Path(trained), Path(out), data, _path(data_root), settings, progress=bar
         )
@@ -95,7 +95,7 @@ def check(
     """The bundle proven again, as `mldr-deploy check`: false when anything was refuted."""
     from ..pipeline.single import check_exported
 
-    with shown(progress) as bar:
+    with shown_to_people(progress) as bar:
         return check_exported(
             Path(bundle), data, _path(data_root), golden_only=golden_only, progress=bar
         )
@@ -112,7 +112,7 @@ def compare(
     """Methods on equal terms, as `mldr-deploy compare`; ``failed`` of the results names runs."""
     from ..compare.comparison import compare as carried_out
 
-    with shown(progress) as bar:
+    with shown_to_people(progress) as bar:
         results, _ = carried_out(
             Path(matrix), _path(out), workers=jobs, device=device, progress=bar
         )
@@ -134,7 +134,7 @@ def profile(
     """
     from ..profiler.folder_report import profile_in
 
-    with shown(progress) as bar:
+    with shown_to_people(progress) as bar:
         return profile_in(
             Path(bundle), _path(out), settings, allow_failed=allow_failed, progress=bar
         )

@@ -1,14 +1,14 @@
-"""Progress bars on a terminal and in a notebook, lines elsewhere.
+"""Progress bars on a terminal, lines elsewhere.
 
 rich is imported inside functions: ``mldr-deploy --help`` does without it.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..bundle.progress import Progress, Silent
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Progress]:
-    """The ``Progress`` of a command: a live bar on a terminal, one line a task elsewhere.
+    """The ``Progress`` of a command: a live bar on a terminal, lines now and then elsewhere.
 
     Everything goes to standard error; standard output is for results.
     """
@@ -30,7 +30,8 @@ def bars(quiet: bool = False) -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    bar = LiveProgress(console) if _is_live(console) else LineProgress(console)
+    redrawn = console.is_terminal and not _in_notebook()  # its cells are not redrawn
+    bar = LiveProgress(console) if redrawn else LineProgress(console)
     try:
         yield bar
     finally:
@@ -38,28 +39,29 @@ def bars(quiet: bool = False) -> Iterator[Progress]:
 
 
 @contextmanager
-def shown(progress: Progress | None) -> Iterator[Progress]:
-    """``progress``; of None, bars or lines where a person is looking, and nothing elsewhere."""
+def shown_to_people(progress: Progress | None) -> Iterator[Progress]:
+    """``progress``; for None what `bars` gives in a terminal or notebook, and nothing elsewhere."""
     from rich.console import Console
 
     if progress is not None:
         yield progress
         return
-    console = Console(stderr=True)
-    with bars(quiet=not (console.is_terminal or console.is_jupyter)) as bar:
+    with bars(quiet=not (Console(stderr=True).is_terminal or _in_notebook())) as bar:
         yield bar
 
 
-def _is_live(console: Console) -> bool:
-    """Whether a bar can move there; in a notebook ipywidgets move it."""
-    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+def _in_notebook() -> bool:
+    return "JPY_PARENT_PID" in os.environ
 
 
-_LINE_SECONDS = 60.0  # between two lines of one long task
+_FIRST_SECONDS, _LINE_SECONDS = 5.0, 60.0  # until a long task's first line; between later ones
 
 
 class LineProgress:
-    """For logs and pipes: a line a minute, and one when a task is over, with its last figures."""
+    """For logs, pipes and notebooks: a line after seconds, then a minute at most between two.
+
+    And one when a task is over, with its last figures.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -69,13 +71,16 @@ class LineProgress:
         self.finish()
         self._name, self._total, self._count = name, total, 0
         self._info: dict[str, float | str] = {}
-        self._began = self._line_time = time.monotonic()
+        self._began, self._pause = time.monotonic(), _FIRST_SECONDS
+        self._due = self._began + self._pause
 
     def advance(self, n: int = 1, **info: float | str) -> None:
         self._count += n
         self._info |= info
-        if self._name is not None and time.monotonic() - self._line_time >= _LINE_SECONDS:
+        if self._name is not None and time.monotonic() >= self._due:
             self._tell()
+            self._pause = min(2 * self._pause, _LINE_SECONDS)
+            self._due = time.monotonic() + self._pause
 
     def finish(self) -> None:
         if self._name is not None:
@@ -88,14 +93,13 @@ class LineProgress:
         seconds = time.monotonic() - self._began
         line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
         self.note(line.rstrip())
-        self._line_time = time.monotonic()
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
 class LiveProgress:
-    """For terminals: one bar with count, figures by name, and the time left."""
+    """For terminals: one bar with count and the time left, and below it the figures by name."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -123,6 +127,7 @@ class LiveProgress:
 
 
 def _bar(console: Console) -> Bar:
+    from rich.console import RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -131,14 +136,23 @@ def _bar(console: Console) -> Bar:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
-    return Progress(
+    class BarAndFigures(Progress):
+        """Figures have lines of their own: beside the bar 80 columns are too few."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                if figures := task.fields["figures"]:
+                    yield Text(f"  {figures}")
+
+    return BarAndFigures(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
         console=console,
     )
 

@@ -20,7 +20,7 @@ tags:
 
 
 def hub_card(manifest: Manifest) -> str:
-    """The card in Markdown; files of the bundle that are not there are not named."""
+    """The card in Markdown. It names no pictures or files of the bundle: they are not there."""
     return f"{_TAGS}\n{model_card(manifest.model_copy(update={'quality_files': []}), _use)}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..bundle.golden import golden_limit
 from ..bundle.infer_script import infer_script
-from ..bundle.manifest import Artifact, FileEntry, Manifest
+from ..bundle.manifest import FILE, Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
@@ -21,6 +21,7 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
+from .answer_memory import AnswerMemory
 from .artifact_kind import ArtifactKind, Written
 from .calibration import Calibration, CalibrationConfig
 from .export_config import ExportConfig
@@ -88,7 +89,9 @@ def check_bundle(
     bundle = open_bundle(path, allow_failed=True)
     count = len(bundle.manifest.files)
     findings = [
+        Finding(FILE, True if bundle.manifest.record_sha256 else None, bundle.manifest.seal),
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
+        *(Finding(file, None, "not of the manifest: nothing reads it") for file in bundle.unlisted),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
     if bundle.manifest.script is not None:
@@ -107,6 +110,7 @@ def check_bundle(
             findings += _validation(bundle, reference, dataset, progress)
         if bundle.manifest.timm_files:
             findings.append(_timm(bundle, model))
+    memory = AnswerMemory()
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -121,7 +125,7 @@ def check_bundle(
                 (artifact.format, artifact.precision),
                 _written(artifact),
                 kind,
-                _grounds(bundle, artifact, model, dataset, progress),
+                _grounds(bundle, artifact, model, dataset, memory, progress),
             )
             findings += [*_findings(bundle, artifact, kind, proof)]
         except Unavailable as error:
@@ -274,6 +278,7 @@ def _grounds(
     artifact: Artifact,
     model: nn.Module | None,
     dataset: Dataset | None,
+    memory: AnswerMemory,
     progress: Progress,
 ) -> Grounds:
     """What this artifact can be proven on here."""
@@ -291,6 +296,7 @@ def _grounds(
         precision=artifact.precision,
         gate=artifact.parity.gate,
         images=images,
+        memory=memory,
         progress=progress,
     )
 
