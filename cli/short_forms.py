@@ -48,6 +48,9 @@ def _source(value: str) -> str:
     return f"{kind}:{value}" if kind in ("parquet", "csv") and path.is_file() else value
 
 
+_STUDENT = _short(
+    "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
+)
 SHORT_FORMS = (
     _short(
         "--data",
@@ -59,9 +62,7 @@ SHORT_FORMS = (
     _short(
         "--teacher", "teacher.name", metavar="MODEL", help="Short for --set teacher.name=MODEL."
     ),
-    _short(
-        "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
-    ),
+    _STUDENT,
     _short(
         "--image-size",
         "data.image_size",
@@ -77,3 +78,4 @@ SHORT_FORMS = (
         help="Short for --set train.epochs=N, of the student.",
     ),
 )
+CHOICE_FORMS = tuple(form for form in SHORT_FORMS if form is not _STUDENT)

@@ -30,6 +30,17 @@ FLOORS: dict[str, set[str]] = {
     "serve": {"bundle", "runtimes"},
     "pipeline": {"bundle", "data", "models", "runtimes", "distill", "export"},
     "compare": {"bundle", "data", "models", "runtimes", "distill", "export", "pipeline"},
+    "choose": {
+        "bundle",
+        "data",
+        "models",
+        "runtimes",
+        "distill",
+        "export",
+        "profiler",
+        "pipeline",
+        "compare",
+    },
     "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
     "cli": {
         "bundle",
@@ -42,6 +53,7 @@ FLOORS: dict[str, set[str]] = {
         "serve",
         "pipeline",
         "compare",
+        "choose",
         "demo",
     },
 }
