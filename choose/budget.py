@@ -6,8 +6,6 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..profiler.figures import figure
-
 
 class Budget(BaseModel):
     """Limits of one file in ONNX Runtime on this machine's CPU. Prints itself."""
@@ -27,11 +25,11 @@ class Budget(BaseModel):
         """Why a file of ``size`` bytes is over the budget, with the figure; None: it is not."""
         reasons = []
         if milliseconds > self.max_ms:
-            reasons.append(f"{figure(milliseconds)} ms, over {self.max_ms:g} ms")
+            reasons.append(f"{milliseconds:.4g} ms, over {self.max_ms:g} ms")
         if self.max_mb is not None and size > 1e6 * self.max_mb:
             megabytes = math.ceil(size / 1e4) / 100  # never rounded below the limit it passes
             reasons.append(f"{megabytes:.2f} MB, over {self.max_mb:g} MB")
-        return "; ".join(reasons) or None
+        return " and ".join(reasons) or None
 
     def __str__(self) -> str:
         size = "" if self.max_mb is None else f" and {self.max_mb:g} MB"

@@ -7,7 +7,7 @@ from html import escape
 
 from ..profiler.figures import figure
 from ..profiler.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Axes
-from ..profiler.page.scale import fitted
+from ..profiler.page.scale import Scale, fitted, linear_ticks
 from ..profiler.page.style import CSS
 from ..profiler.page.svg import colour, dot, line, picture
 from .choice_table import HEADER, cells, neighbours
@@ -78,7 +78,7 @@ def _picture(
     first = {score.name: score.top1 for score in choice.scores[0]}
     rows = [row for row in choice.table if row.name in first]
     x = fitted([cost(row) for row in rows], LEFT, RIGHT)
-    y = fitted([first[row.name] for row in rows], BOTTOM, TOP, least=1.0)
+    y = _per_cent([first[row.name] for row in rows])
     parts = [*Axes(x, y, unit, "validation top-1 %, first round").parts()]
     limit = choice.plan.request.budget.max_ms if unit != "MB" else choice.plan.request.budget.max_mb
     if limit is not None and x.low <= limit <= x.high:
@@ -99,6 +99,13 @@ def _picture(
         f'<div class="card"><h3>{title}</h3><p>{caption}</p>{picture(HEIGHT, parts, title)}'
         f'<div class="legend">{keys}</div></div>'
     )
+
+
+def _per_cent(values: list[float]) -> Scale:
+    """A linear scale with room around ``values``."""
+    room = max(1.0, 0.12 * (max(values) - min(values)))
+    low, high = max(0.0, min(values) - room), max(values) + room
+    return Scale(low, high, BOTTOM, TOP, False, linear_ticks(low, high))
 
 
 def _table(choice: StudentChoice) -> str:

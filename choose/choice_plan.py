@@ -16,6 +16,7 @@ from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..pipeline.recipe import Recipe, dump_recipe
 from .halving import HalvingRound
+from .measurements import machine
 from .request import ChoiceRequest
 from .untrained import UntrainedLatency
 
@@ -100,6 +101,13 @@ def stored_plan(out: Path, request: ChoiceRequest, recipe: Recipe) -> ChoicePlan
             f"{out} holds a choice with {key} = {stored[key]}, not {asked[key]}: choose another "
             "--out, or delete that folder"
         )
+    here = machine()
+    for key in ("processor", "cores", "cpu_quota"):
+        if plan.machine.get(key) != here[key]:
+            raise MldrError(
+                f"{out} holds a choice for another machine ({key} {plan.machine.get(key)}, here "
+                f"{here[key]}): choose another --out"
+            )
     if plan.recipe != dump_recipe(recipe):
         raise MldrError(
             f"{out} holds a choice by another recipe: choose another --out, or delete that folder"

@@ -7,8 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from ..pipeline.recipe import Recipe, dump_recipe
-from ..pipeline.toml_text import parse_toml
+from ..pipeline.recipe import Recipe
 from .request import student_recipe
 from .verdict import StudentChoice
 
@@ -47,4 +46,6 @@ def follow_up(choice: StudentChoice, base: Recipe, out: Path) -> str:
 
 
 def _table(recipe: Recipe) -> dict[str, Any]:
-    return parse_toml(dump_recipe(recipe).encode(), "recipe")
+    """What differs from the defaults."""
+    table = recipe.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return {key: value for key, value in table.items() if value != {}}

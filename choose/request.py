@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,7 +25,7 @@ class ChoiceRequest(BaseModel):
         default=(), description="Names or patterns of architectures; none: the list of shelf.py."
     )
     candidates: int = Field(default=12, ge=1, le=200, description="Most that are trained.")
-    image_sizes: tuple[int, ...] = Field(
+    image_sizes: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = Field(
         default=(), description="Sides of the input to choose among; none: data.image_size."
     )
     precisions: tuple[Literal["fp32", "int8"], ...] = Field(

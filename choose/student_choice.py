@@ -82,6 +82,7 @@ def _plan(
         planning = Planning(opened, request, measurements or Measurements.of_user(), progress)
         plan = planning.plan()
     save_plan(plan, out)
+    shutil.rmtree(out / "measuring")
     return plan
 
 

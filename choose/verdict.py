@@ -102,7 +102,7 @@ def verdict(
         proofs=proofs,
         table=table,
         dropped=_dropped(plan, scores, winner, refusals, failed),
-        next_faster=_next_faster(plan, scores, winner),
+        next_faster=_next_faster(plan, scores, winner, precision),
         next_more_accurate=_next_more_accurate(plan, scores, winner),
         warnings=[*_warnings(plan, winner, precision, proofs)],
     )
@@ -206,14 +206,16 @@ def _dropped(
         if entrant.name not in reasons:
             reasons[entrant.name] = f"its training failed: {'; '.join(text)}"
     for entrant in plan.outside:
-        reasons[entrant.name] = ", ".join(f"{p}: {why}" for p, why in entrant.excess.items())
+        reasons[entrant.name] = "; ".join(f"{p}: {why}" for p, why in entrant.excess.items())
     reasons |= plan.misfits
     reasons.pop(winner)
     return reasons
 
 
-def _next_faster(plan: ChoicePlan, scores: Sequence[Sequence[Score]], winner: str) -> str | None:
-    limit = plan.entrant(winner).fastest.milliseconds
+def _next_faster(
+    plan: ChoicePlan, scores: Sequence[Sequence[Score]], winner: str, precision: str
+) -> str | None:
+    limit = plan.entrant(winner).latencies[precision].milliseconds
     for score, number in furthest(scores):
         if score.name != winner and score.milliseconds < limit:
             return (
