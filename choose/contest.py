@@ -21,7 +21,7 @@ from ..errors import MldrError
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import Recipe
 from .choice_plan import ChoicePlan, Entrant
-from .halving import Score, ranking
+from .halving import RoundScore, ranking
 from .request import student_recipe
 from .untrained import UntrainedLatency, time_files
 
@@ -53,7 +53,7 @@ class Contest:
         )
         self.failed: dict[str, str] = {}  # by name: why its training failed
 
-    def rounds(self, device: str, progress: Progress) -> list[list[Score]]:
+    def rounds(self, device: str, progress: Progress) -> list[list[RoundScore]]:
         """Carry out every round; the scores of each, best first.
 
         Raises MldrError when the teacher has nothing to teach, or every training of a round failed.
@@ -70,7 +70,7 @@ class Contest:
             entrants = [self.plan.entrant(score.name) for score in standing]
         return scores
 
-    def prove(self, standing: list[Score], device: str, progress: Progress) -> list[Unit]:
+    def prove(self, standing: list[RoundScore], device: str, progress: Progress) -> list[Unit]:
         """Export and prove each of the last round; the finished units, in the same order."""
         number = len(self.plan.rounds) - 1
         units = [self._proof(self.plan.entrant(score.name), number) for score in standing]
@@ -135,7 +135,7 @@ def proven_files(unit: Unit) -> dict[str, ProvenFile]:
     return {name: ProvenFile(**entry) for name, entry in unit.outcome.items()}
 
 
-def _score(entrant: Entrant, unit: Unit) -> Score:
+def _score(entrant: Entrant, unit: Unit) -> RoundScore:
     top1 = unit.outcome.get("val_top1")
     if top1 is None:
         raise MldrError(
@@ -143,4 +143,4 @@ def _score(entrant: Entrant, unit: Unit) -> Score:
             "(data.val_fraction is 0): set data.val_fraction=0.1"
         )
     fastest = entrant.fastest
-    return Score(entrant.name, float(top1), fastest.milliseconds, fastest.bytes)
+    return RoundScore(entrant.name, float(top1), fastest.milliseconds, fastest.bytes)

@@ -30,7 +30,7 @@ class HalvingRound(BaseModel):
 
 
 @dataclass(frozen=True)
-class Score:
+class RoundScore:
     """What decides among the contenders of a round. Every figure is on record."""
 
     name: str
@@ -76,6 +76,6 @@ def plan(costs: Sequence[float], fixed: float, seconds: float, most: int) -> lis
     ]
 
 
-def ranking(scores: Sequence[Score]) -> list[Score]:
+def ranking(scores: Sequence[RoundScore]) -> list[RoundScore]:
     """Best first: the more accurate; of equals the faster, then the smaller, then by name."""
     return sorted(scores, key=lambda s: (-s.top1, s.milliseconds, s.bytes, s.name))

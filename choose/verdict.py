@@ -11,7 +11,7 @@ from ..errors import MldrError
 from ..profiler.figures import figure
 from .choice_plan import ChoicePlan, Entrant
 from .contest import ProvenFile
-from .halving import Score
+from .halving import RoundScore
 from .untrained import NOISY
 
 
@@ -38,7 +38,7 @@ class StudentChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: ChoicePlan = Field(description="What was settled before training.")
-    scores: list[list[Score]] = Field(description="Of every round, best first.")
+    scores: list[list[RoundScore]] = Field(description="Of every round, best first.")
     winner: str = Field(description="The chosen student.")
     precision: str = Field(description="The precision to ship.")
     proofs: dict[str, dict[str, ProvenFile]] = Field(description="Finalists' files.")
@@ -77,7 +77,7 @@ Proofs = dict[str, dict[str, ProvenFile]]  # by student and precision
 
 
 def verdict(
-    plan: ChoicePlan, scores: list[list[Score]], proofs: Proofs, failed: dict[str, str]
+    plan: ChoicePlan, scores: list[list[RoundScore]], proofs: Proofs, failed: dict[str, str]
 ) -> StudentChoice:
     """The first of the last round's ranking of which a file within the budget may be shipped.
 
@@ -128,7 +128,7 @@ def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple
 
 
 def table_rows(
-    plan: ChoicePlan, scores: Sequence[Sequence[Score]], proofs: Proofs
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], proofs: Proofs
 ) -> list[TableRow]:
     """A row a file, by the rounds that its student reached, then by accuracy."""
     rows = []
@@ -153,9 +153,9 @@ def table_rows(
     return rows
 
 
-def furthest(scores: Sequence[Sequence[Score]]) -> list[tuple[Score, int]]:
+def furthest(scores: Sequence[Sequence[RoundScore]]) -> list[tuple[RoundScore, int]]:
     """Each student's score in its last round, with that round's number; the best first."""
-    last: dict[str, tuple[Score, int]] = {}
+    last: dict[str, tuple[RoundScore, int]] = {}
     for number, standing in enumerate(scores):
         for score in standing:
             last[score.name] = score, number
@@ -164,9 +164,9 @@ def furthest(scores: Sequence[Sequence[Score]]) -> list[tuple[Score, int]]:
 
 
 def _dominated(
-    scores: Sequence[Sequence[Score]],
+    scores: Sequence[Sequence[RoundScore]],
     plan: ChoicePlan,
-    score: Score,
+    score: RoundScore,
     number: int,
     precision: str,
 ) -> bool:
@@ -186,7 +186,7 @@ def _dominated(
 
 def _dropped(
     plan: ChoicePlan,
-    scores: Sequence[Sequence[Score]],
+    scores: Sequence[Sequence[RoundScore]],
     winner: str,
     refusals: dict[str, str],
     failed: dict[str, str],
@@ -213,7 +213,7 @@ def _dropped(
 
 
 def _next_faster(
-    plan: ChoicePlan, scores: Sequence[Sequence[Score]], winner: str, precision: str
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], winner: str, precision: str
 ) -> str | None:
     limit = plan.entrant(winner).latencies[precision].milliseconds
     for score, number in furthest(scores):
@@ -226,7 +226,7 @@ def _next_faster(
 
 
 def _next_more_accurate(
-    plan: ChoicePlan, scores: Sequence[Sequence[Score]], winner: str
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], winner: str
 ) -> str | None:
     """A more accurate finalist that may not be shipped, else who is least over the budget."""
     best = scores[-1][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mldr_deploy.choose.halving import Score, plan, ranking, sizes
+from mldr_deploy.choose.halving import RoundScore, plan, ranking, sizes
 from mldr_deploy.errors import MldrError
 
 
@@ -50,11 +50,11 @@ def test_too_few_hours_say_how_many_are_needed() -> None:
 
 def test_of_equals_the_faster_then_the_smaller_then_by_name() -> None:
     scores = [
-        Score("d", 50.0, 1.0, 10),
-        Score("c", 60.0, 2.0, 10),
-        Score("b", 60.0, 1.0, 11),
-        Score("a", 60.0, 1.0, 10),
-        Score("A", 60.0, 1.0, 10),
+        RoundScore("d", 50.0, 1.0, 10),
+        RoundScore("c", 60.0, 2.0, 10),
+        RoundScore("b", 60.0, 1.0, 11),
+        RoundScore("a", 60.0, 1.0, 10),
+        RoundScore("A", 60.0, 1.0, 10),
     ]
     for turned in (scores, scores[::-1]):
         assert [score.name for score in ranking(turned)] == ["A", "a", "b", "c", "d"]

@@ -13,7 +13,7 @@ from mldr_deploy.choose.choice_plan import ChoicePlan, Entrant, save_plan, store
 from mldr_deploy.choose.choice_table import choice_table
 from mldr_deploy.choose.contest import ProvenFile
 from mldr_deploy.choose.follow_up import follow_up
-from mldr_deploy.choose.halving import HalvingRound, Score
+from mldr_deploy.choose.halving import HalvingRound, RoundScore
 from mldr_deploy.choose.measurements import machine
 from mldr_deploy.choose.request import ChoiceRequest, base_recipe
 from mldr_deploy.choose.untrained import UntrainedLatency
@@ -56,11 +56,12 @@ SLOW = entrant("slow", (4.5, 3_000_000), (4.4, 900_000))
 OVER = entrant("over", (9.0, 8_000_000), (8.0, 2_000_000))
 
 
-def scores(**top1: float) -> list[Score]:
+def scores(**top1: float) -> list[RoundScore]:
     by_name = {e.name: e for e in (LARGE, SMALL, SLOW)}
     pairs = sorted(top1.items(), key=lambda pair: -pair[1])
     return [
-        Score(n, t, by_name[n].fastest.milliseconds, by_name[n].fastest.bytes) for n, t in pairs
+        RoundScore(n, t, by_name[n].fastest.milliseconds, by_name[n].fastest.bytes)
+        for n, t in pairs
     ]
 
 
