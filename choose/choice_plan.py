@@ -95,18 +95,18 @@ def stored_plan(out: Path, request: ChoiceRequest, recipe: Recipe) -> ChoicePlan
     except (OSError, ValueError, TypeError, ValidationError):
         raise MldrError(f"{path} is damaged: choose another --out, or delete that folder") from None
     if plan.request != request:
-        asked, stored = request.model_dump(mode="json"), plan.request.model_dump(mode="json")
-        key = next(key for key in asked if asked[key] != stored[key])
+        requested, stored = request.model_dump(mode="json"), plan.request.model_dump(mode="json")
+        key = next(key for key in requested if requested[key] != stored[key])
         raise MldrError(
-            f"{out} holds a choice with {key} = {stored[key]}, not {asked[key]}: choose another "
-            "--out, or delete that folder"
+            f"{out} holds a choice with {key} = {stored[key]}, not {requested[key]}: choose "
+            "another --out, or delete that folder"
         )
-    here = machine()
+    facts = machine()
     for key in ("processor", "cores", "cpu_quota"):
-        if plan.machine.get(key) != here[key]:
+        if plan.machine.get(key) != facts[key]:
             raise MldrError(
                 f"{out} holds a choice for another machine ({key} {plan.machine.get(key)}, here "
-                f"{here[key]}): choose another --out"
+                f"{facts[key]}): choose another --out"
             )
     if plan.recipe != dump_recipe(recipe):
         raise MldrError(

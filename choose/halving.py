@@ -47,11 +47,11 @@ def sizes(contenders: int) -> list[int]:
     return rounds
 
 
-def plan(costs: Sequence[float], fixed: float, seconds: float, most: int) -> list[HalvingRound]:
+def plan(costs: Sequence[float], fixed: float, seconds: float, limit: int) -> list[HalvingRound]:
     """The rounds for contenders with these ``costs``, seconds an epoch, within ``seconds``.
 
     ``fixed`` seconds go before. The epochs are the most with which every round is in time even
-    where the most expensive contenders go on, and at most ``most`` in the last round. Where that
+    where the most expensive contenders go on, and at most ``limit`` in the last round. Where that
     is less than an epoch, the last rounds are left out. Raises MldrError with the hours that one
     round takes, where there is no time for it.
     """
@@ -70,7 +70,7 @@ def plan(costs: Sequence[float], fixed: float, seconds: float, most: int) -> lis
                 "(--candidates)"
             )
         counts.pop()
-    epochs = min(epochs, max(1, most // FACTOR ** (len(counts) - 1)))
+    epochs = min(epochs, max(1, limit // FACTOR ** (len(counts) - 1)))
     return [
         HalvingRound(contenders=count, epochs=epochs * FACTOR**k) for k, count in enumerate(counts)
     ]

@@ -27,15 +27,15 @@ def near_budget(contenders: Sequence[Contender], count: int, fits: Fits) -> list
     if len(contenders) <= count:
         return [member for members in families.values() for member in members if fits(member)]
     waiting = [members[: _fitting(members, fits)] for members in families.values()]
-    taken: list[Contender] = []
-    while any(waiting) and len(taken) < count:
+    selected: list[Contender] = []
+    while any(waiting) and len(selected) < count:
         for members in waiting:
-            while members and len(taken) < count:
+            while members and len(selected) < count:
                 contender = members.pop()
                 if fits(contender):
-                    taken.append(contender)
+                    selected.append(contender)
                     break
-    return taken
+    return selected
 
 
 def _fitting(members: Sequence[Contender], fits: Fits) -> int:

@@ -24,7 +24,13 @@ from .measurements import Measurements, machine
 from .near_budget import near_budget
 from .request import ChoiceRequest
 from .shelf import Contender, Misfit, shelf
-from .untrained import Latencies, UntrainedLatency, measure_untrained
+from .untrained import (
+    Latencies,
+    UntrainedLatency,
+    is_noisy,
+    measure_untrained,
+    over_budget,
+)
 
 _IMAGES = 16  # real inputs that latencies are measured on
 _FORWARD = 1 / 3  # of a training step: an answer of the teacher
@@ -51,10 +57,10 @@ class Planning:
         entrants = [self._entrants[contender.name] for contender in selected]
         outside = [e for e in self._entrants.values() if not e.precisions]
         if not entrants:
-            raise MldrError(self._nothing(outside))
+            raise MldrError(self._out_of_reach(outside))
         entrants = [costed for e in entrants if (costed := self._costed(e)) is not None]
         if not entrants:
-            raise MldrError(self._nothing([]))
+            raise MldrError(self._out_of_reach([]))
         fixed = self._teacher_seconds(len({e.image_size for e in entrants}))
         recipe = self.pipeline.recipe
         costs = [e.seconds_per_epoch or 0.0 for e in entrants]
@@ -107,7 +113,7 @@ class Planning:
         excess = {
             precision: reason
             for precision, latency in latencies.items()
-            if (reason := budget.excess(latency.milliseconds, latency.bytes))
+            if (reason := over_budget(latency, budget))
         }
         return Entrant(
             name=contender.name,
@@ -135,14 +141,16 @@ class Planning:
             "rules": request.rules.model_dump(mode="json"),
         }
         stored = self.measurements.read("latency", subject)
-        if stored is None:
-            images = self._images(contender.image_size)
-            measured = measure_untrained(
-                contender, budget, request.precisions, images, self._classes, request.rules
-            )
-            stored = {name: latency.model_dump() for name, latency in measured.items()}
-            self.measurements.write("latency", subject, stored)
-        return {name: UntrainedLatency(**latency) for name, latency in stored.items()}
+        if stored is not None:
+            return {name: UntrainedLatency(**latency) for name, latency in stored.items()}
+        images = self._images(contender.image_size)
+        measured = measure_untrained(
+            contender, budget, request.precisions, images, self._classes, request.rules
+        )
+        if not is_noisy(measured):  # else the next choice may find a quieter machine
+            entries = {name: latency.model_dump() for name, latency in measured.items()}
+            self.measurements.write("latency", subject, entries)
+        return measured
 
     def _images(self, side: int) -> Floats:
         """Real inputs [N, 3, side, side]."""
@@ -196,7 +204,7 @@ class Planning:
             self.measurements.write("epoch", subject, stored)
         return float(stored)
 
-    def _nothing(self, outside: list[Entrant]) -> str:
+    def _out_of_reach(self, outside: list[Entrant]) -> str:
         budget = self.request.budget
         if not outside:
             name, reason = next(iter(self._misfits.items()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from .budget import Budget
 from .shelf import Contender
 
 PRECISIONS = ("fp32", "int8")
+_ATTEMPTS = 3  # series of rounds
 NOISY = 1.25  # slowest round over fastest: beyond it shipping calls a machine too noisy, too
 
 
@@ -68,6 +69,18 @@ class UntrainedLatency(BaseModel):
 Latencies = dict[str, UntrainedLatency]  # by precision
 
 
+def over_budget(latency: UntrainedLatency, budget: Budget) -> str | None:
+    """Why a file is over ``budget``, and whether noise leaves that open; None: it is not over.
+
+    The median decides all the same.
+    """
+    reason = budget.excess(latency.milliseconds, latency.bytes)
+    fastest, slowest = min(latency.rounds), max(latency.rounds)
+    if reason is None or budget.excess(fastest, latency.bytes) is not None:
+        return reason
+    return f"{reason} (rounds of {fastest:.4g} to {slowest:.4g} ms: too noisy to tell)"
+
+
 def measure_untrained(
     contender: Contender,
     budget: Budget,
@@ -83,7 +96,26 @@ def measure_untrained(
     """
     with tempfile.TemporaryDirectory(prefix="mldr-choose-") as name:
         files = _files(contender, precisions, images, classes, Path(name))
-        return time_files(files, budget, images, rules)
+        return steadiest(lambda: time_files(files, budget, images, rules))
+
+
+def steadiest(series: Callable[[], Latencies]) -> Latencies:
+    """Measure by ``series`` until its rounds agree, three times at most; the steadiest counts."""
+    best = series()
+    for _ in range(_ATTEMPTS - 1):
+        if not is_noisy(best):
+            break
+        best = min(best, series(), key=_spread)
+    return best
+
+
+def is_noisy(latencies: Latencies) -> bool:
+    """Whether the rounds of a file contradict each other."""
+    return any(latency.noisy for latency in latencies.values())
+
+
+def _spread(latencies: Latencies) -> float:
+    return max(latency.spread for latency in latencies.values())
 
 
 def time_files(

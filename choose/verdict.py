@@ -174,12 +174,14 @@ def _dominated(
 
     In round ``number`` both students had the same training; int8 counts with fp32's accuracy.
     """
-    own = plan.entrant(score.name).latencies[precision]
-    merits = (score.top1, -own.milliseconds, -own.bytes)
+    file = plan.entrant(score.name).latencies[precision]
+    merits = (score.top1, -file.milliseconds, -file.bytes)
     for rival in scores[number]:
         for latency in plan.entrant(rival.name).latencies.values():
-            theirs = (rival.top1, -latency.milliseconds, -latency.bytes)
-            if theirs != merits and all(a >= b for a, b in zip(theirs, merits, strict=True)):
+            rival_merits = (rival.top1, -latency.milliseconds, -latency.bytes)
+            if rival_merits != merits and all(
+                a >= b for a, b in zip(rival_merits, merits, strict=True)
+            ):
                 return True
     return False
 
@@ -206,7 +208,7 @@ def _dropped(
         if entrant.name not in reasons:
             reasons[entrant.name] = f"its training failed: {'; '.join(text)}"
     for entrant in plan.outside:
-        reasons[entrant.name] = "; ".join(f"{p}: {why}" for p, why in entrant.excess.items())
+        reasons[entrant.name] = "; ".join(f"{p}: {reason}" for p, reason in entrant.excess.items())
     reasons |= plan.misfits
     reasons.pop(winner)
     return reasons

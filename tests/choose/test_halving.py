@@ -19,7 +19,7 @@ def test_a_third_goes_on_and_two_at_least(contenders: int, rounds: list[int]) ->
 @pytest.mark.parametrize("seconds", [300.0, 1000.0, 5000.0, 100_000.0])
 def test_the_rounds_are_in_time_whoever_goes_on(seconds: float) -> None:
     costs = [float(k) for k in range(1, 13)]
-    rounds = plan(costs, 100.0, seconds, most=10**6)
+    rounds = plan(costs, 100.0, seconds, limit=10**6)
     dearest = sorted(costs, reverse=True)
 
     def lasts(more: int) -> float:
@@ -33,19 +33,19 @@ def test_the_rounds_are_in_time_whoever_goes_on(seconds: float) -> None:
 
 
 def test_no_more_epochs_than_the_recipe_has() -> None:
-    rounds = plan([1.0] * 12, 0.0, 1e9, most=20)
+    rounds = plan([1.0] * 12, 0.0, 1e9, limit=20)
     assert [(r.contenders, r.epochs) for r in rounds] == [(12, 2), (4, 6), (2, 18)]
 
 
 def test_the_last_rounds_are_left_out_where_time_is_short() -> None:
     # One round takes 100 s; the second would take another 3 x 20 s.
-    assert len(plan([10.0] * 5 + [10.0] * 5, 0.0, 150.0, most=100)) == 1
+    assert len(plan([10.0] * 5 + [10.0] * 5, 0.0, 150.0, limit=100)) == 1
 
 
 def test_too_few_hours_say_how_many_are_needed() -> None:
     with pytest.raises(MldrError, match=r"--hours 0\.16 or more"):  # 50 + 500 s = 0.1528 h
-        plan([100.0] * 5, 50.0, 540.0, most=100)
-    assert plan([100.0] * 5, 50.0, 0.16 * 3600, most=100)[0].epochs == 1
+        plan([100.0] * 5, 50.0, 540.0, limit=100)
+    assert plan([100.0] * 5, 50.0, 0.16 * 3600, limit=100)[0].epochs == 1
 
 
 def test_of_equals_the_faster_then_the_smaller_then_by_name() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.choose.budget import Budget
 from mldr_deploy.choose.measurements import Measurements
-from mldr_deploy.choose.untrained import UntrainedLatency, time_files
+from mldr_deploy.choose.untrained import UntrainedLatency, over_budget, steadiest, time_files
 from mldr_deploy.profiler.profile_config import ProfileConfig
 
 RULES = ProfileConfig(rounds=2, seconds=0.02, iterations=4, warm_up_seconds=0.1)
@@ -56,3 +56,27 @@ def test_what_was_measured_is_found_again_by_its_subject_alone(
     assert measurements.read("epoch", {"a": 1, "b": 2}) is None
     monkeypatch.setattr("mldr_deploy.choose.measurements.processor", lambda: "another")
     assert measurements.read("latency", {"a": 1, "b": 2}) is None
+
+
+def test_noisy_series_are_repeated_and_the_steadiest_counts() -> None:
+    def latencies(*rounds: float) -> dict[str, UntrainedLatency]:
+        return {"fp32": UntrainedLatency(rounds=[*rounds], bytes=1)}
+
+    noisy, noisier, steady = latencies(1, 2), latencies(1, 3), latencies(1, 1.1)
+    for series, best, calls in [
+        ([steady, noisy], steady, 1),
+        ([noisy, steady, noisier], steady, 2),
+        ([noisier, noisy, noisier, steady], noisy, 3),
+    ]:
+        waiting = iter(series)
+        assert steadiest(lambda: next(waiting)) == best  # noqa: B023
+        assert len([*waiting]) == len(series) - calls
+
+
+def test_over_the_budget_by_the_median_says_where_noise_leaves_it_open() -> None:
+    budget = Budget(max_ms=5)
+    restless = UntrainedLatency(rounds=[2.05, 5.87, 10.55], bytes=1)
+    text = "5.87 ms, over 5 ms (rounds of 2.05 to 10.55 ms: too noisy to tell)"
+    assert over_budget(restless, budget) == text
+    assert over_budget(UntrainedLatency(rounds=[2, 4, 9], bytes=1), budget) is None
+    assert over_budget(UntrainedLatency(rounds=[6, 7, 9], bytes=1), budget) == "7 ms, over 5 ms"
