@@ -5,6 +5,7 @@ rich is imported inside functions: ``mldr-deploy --help`` does without it.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def reported_failures() -> Iterator[None]:
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Progress]:
-    """The ``Progress`` of a command: a live bar on a terminal, one line a task elsewhere.
+    """The ``Progress`` of a command: a live bar on a terminal, lines now and then elsewhere.
 
     Everything goes to standard error; standard output is for results.
     """
@@ -53,18 +54,22 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    bar = LiveProgress(console) if console.is_terminal else LineProgress(console)
+    redrawn = console.is_terminal and "JPY_PARENT_PID" not in os.environ  # a notebook's cell
+    bar = LiveProgress(console) if redrawn else LineProgress(console)
     try:
         yield bar
     finally:
         bar.finish()
 
 
-_LINE_SECONDS = 60.0  # between two lines of one long task
+_FIRST_SECONDS, _LINE_SECONDS = 5.0, 60.0  # until a long task's first line; between later ones
 
 
 class LineProgress:
-    """For logs and pipes: a line a minute, and one when a task is over, with its last figures."""
+    """For logs, pipes and notebooks: a line after seconds, then a minute at most between two.
+
+    And one when a task is over, with its last figures.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -74,13 +79,16 @@ class LineProgress:
         self.finish()
         self._name, self._total, self._count = name, total, 0
         self._info: dict[str, float | str] = {}
-        self._began = self._line_time = time.monotonic()
+        self._began, self._pause = time.monotonic(), _FIRST_SECONDS
+        self._due = self._began + self._pause
 
     def advance(self, n: int = 1, **info: float | str) -> None:
         self._count += n
         self._info |= info
-        if self._name is not None and time.monotonic() - self._line_time >= _LINE_SECONDS:
+        if self._name is not None and time.monotonic() >= self._due:
             self._tell()
+            self._pause = min(2 * self._pause, _LINE_SECONDS)
+            self._due = time.monotonic() + self._pause
 
     def finish(self) -> None:
         if self._name is not None:
@@ -93,14 +101,13 @@ class LineProgress:
         seconds = time.monotonic() - self._began
         line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
         self.note(line.rstrip())
-        self._line_time = time.monotonic()
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
 class LiveProgress:
-    """For terminals: one bar with count, figures by name, and the time left."""
+    """For terminals: one bar with count and the time left, and below it the figures by name."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -128,6 +135,7 @@ class LiveProgress:
 
 
 def _bar(console: Console) -> Bar:
+    from rich.console import RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -136,14 +144,23 @@ def _bar(console: Console) -> Bar:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
-    return Progress(
+    class BarAndFigures(Progress):
+        """Figures have lines of their own: beside the bar 80 columns are too few."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                if figures := task.fields["figures"]:
+                    yield Text(f"  {figures}")
+
+    return BarAndFigures(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
         console=console,
     )
 

@@ -103,6 +103,8 @@ def command(
         print(artifact_table(bundle.manifest))
     if bundle.manifest.quality is not None:
         print(*bundle.manifest.quality.lines(), sep="\n")
+    for line in bundle.manifest.doubts:
+        print(line)
     print(f"bundle: {bundle.path}")
     if bundle.manifest.warning is not None:
         print(bundle.manifest.warning)
