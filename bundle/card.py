@@ -14,6 +14,7 @@ from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
 from .manifest import Artifact, Manifest
 from .shipping import recommended
+from .wording import counted
 
 FILE = "MODEL_CARD.md"
 _MOST_LABELS = 30
@@ -88,6 +89,7 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     elif advice is not None:
         yield f"On the machine that exported it: **{advice.headline}**: {advice.reason}."
         yield ""
+    yield from (text for doubt in manifest.doubts for text in (f"**{_cell(doubt)}.**", ""))
     scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
         f"On {reference.samples} test images that training never saw. The PyTorch student: top-1 "
@@ -103,7 +105,7 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
         heads.append("ms, batch 1")
     yield from _table(heads, [_row(artifact, timed is not None, top5) for artifact in artifacts])
     if timed is not None:
-        yield f"Times on {timed.machine}, {timed.threads} threads, medians."
+        yield f"Times on {timed.machine}, {counted(timed.threads, 'thread')}, medians."
         yield ""
     for artifact in artifacts:
         for failure in artifact.parity.failures:

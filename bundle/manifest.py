@@ -12,6 +12,7 @@ from .chance import Chance
 from .engine import EngineRecord, RtxRecord
 from .evidence import Evidence
 from .latency import Latency
+from .lesson import Lesson
 from .parity import Fault, ParityResult
 from .precisions import COMPUTED
 from .preprocess import Preprocessing
@@ -204,6 +205,11 @@ class Manifest(BaseModel):
         description="The student on the test split against always naming the largest class; "
         "bundles before it have none.",
     )
+    lesson: Lesson | None = Field(
+        default=None,
+        description="The student against its teacher, labels alone and its own first loss; bundles "
+        "before it have none.",
+    )
     evidence: Evidence | None = Field(
         default=None,
         description="What training measured of these weights on validation, found again at export.",
@@ -237,6 +243,16 @@ class Manifest(BaseModel):
     def warning(self) -> str | None:
         """That the student learned nothing, and what to try; None unless it is at chance."""
         return self.chance.warning if self.chance is not None and self.at_chance else None
+
+    @property
+    def doubts(self) -> list[str]:
+        """What training did not achieve, and what to try, a line each; none where all is well.
+
+        Of a student at chance, `warning` says more.
+        """
+        if self.lesson is None or self.at_chance:
+            return []
+        return self.lesson.lines()
 
     @property
     def seal(self) -> str:

@@ -36,7 +36,7 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
     """Train a teacher; its accuracy on test."""
     config = pipeline.recipe.teacher
     assert config is not None
-    teacher = pipeline.worthy_teacher(pipeline.teacher())
+    teacher, _ = pipeline.worthy_teacher(pipeline.teacher())
     predictions = _predictions(pipeline, teacher.model, teacher.preprocessing)
     return {
         **_scores(predictions, pipeline.dataset.test.labels),

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..bundle.atomic import write_bytes, writing
+from ..bundle.lesson import FIRST_LOSS, LAST_LOSS
 from ..errors import MldrError
 
 # Columns of metrics.jsonl that are no parts of the loss.
@@ -67,6 +68,11 @@ class LossMeter:
         summary = {"loss": sum(means.values()), "images_per_second": self._images / seconds}
         self.restart()
         return {**summary, **means}
+
+    def latest(self) -> dict[str, float]:
+        """This process's losses of the last step, and ``loss``, their sum."""
+        losses = dict(zip(self._names, self._rows[-1].tolist(), strict=True))
+        return {"loss": sum(losses.values()), **losses}
 
     def restart(self) -> None:
         """Forget what was added, and measure speed from now (after an evaluation, say)."""
@@ -120,6 +126,18 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         with contextlib.suppress(ValueError):
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "epoch" in line]
+
+
+def first_and_last_loss(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The training loss of the first line and the mean of the last tenth; {} of a single line.
+
+    That of the labels where the run has one: a method may raise its own weights as it goes.
+    """
+    losses = [line.get("labels", line["loss"]) for line in lines if "loss" in line]
+    if len(losses) < 2:
+        return {}
+    last = losses[-max(1, len(losses) // 10) :]
+    return {FIRST_LOSS: losses[0], LAST_LOSS: sum(last) / len(last)}
 
 
 def draw_curves(folder: Path, title: str) -> Path:

@@ -20,6 +20,7 @@ from ..bundle.hub_card import FILE as HUB_CARD
 from ..bundle.hub_card import hub_card
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
+from ..bundle.lesson import lesson_of
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
 from ..bundle.preprocess import Floats
@@ -35,6 +36,7 @@ from .calibration import Calibration
 from .export_config import ExportConfig
 from .keep import keep, remaining
 from .kinds import KINDS, Key
+from .labels_alone import labels_alone
 from .measure_latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import on_split, proven
@@ -76,7 +78,10 @@ def build_bundle(
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     require_same_data(student, dataset, trained)
-    record = QualityRecord(require_same_function(student, dataset, trained, progress))
+    labels = labels_alone(student.record, config)
+    lesson = lesson_of(student.record, config.teacher_distance, labels)
+    validation = require_same_function(student, dataset, trained, progress)
+    record = QualityRecord(validation, lesson)
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
             context = _context(student, folder, config, dataset, progress)
@@ -129,10 +134,11 @@ def _with_texts(folder: Path, manifest: Manifest) -> Manifest:
 def _quality(
     context: ExportContext, record: QualityRecord, test: Split, labels: list[str]
 ) -> dict[str, Any]:
-    """What the manifest says of the student's quality and of its temperature."""
+    """What the manifest says of the student's quality, its temperature and its lesson."""
     quality, files = record.written(context, test, labels)
     return {
         "temperature": record.answers.temperature,
+        "lesson": record.lesson,
         "quality": quality,
         "quality_files": [describe(context.folder, file) for file in files],
     }
