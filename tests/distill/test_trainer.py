@@ -111,6 +111,25 @@ def test_a_killed_run_continues_to_the_same_bits(
     assert steps == list(range(1, 11))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["student", "optimizer", "best"])
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(
+    rig: Any, file: str, tmp_path: Path
+) -> None:
+    busy = replace(rig, train=BUSY, augment=RANDOM)
+    expected, _ = replace(busy, folder=tmp_path / "whole").build().run()
+    with pytest.raises(Killed):
+        busy.build(Kill(7)).run()
+    checkpoints = busy.folder / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["step-00000005", "step-00000006"]
+    path = checkpoints / "step-00000006" / f"{file}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    torch.testing.assert_close(busy.build().run()[0], expected, rtol=0, atol=0)
+    assert untimed(busy.folder) == untimed(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     "method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa", "rsd", "rsd-logits"]
 )
