@@ -22,6 +22,14 @@ from .console import progress
     help="Measure nothing; tell real changes between two reports from noise.",
 )
 @click.option(
+    "--against",
+    metavar="BUNDLE",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Another bundle, measured side by side with BUNDLE, a request of each in turn; no report "
+    "is written. Needs 3 --rounds.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     default=Path("latency"),
@@ -101,6 +109,7 @@ from .console import progress
 def command(
     bundle: Path | None,
     compare: tuple[Path, Path] | None,
+    against: Path | None,
     out: Path,
     no_layers: bool,
     allow_failed: bool,
@@ -116,7 +125,8 @@ def command(
     (Poisson) with the queueing counted. Every latency stands beside the accuracy of the same file.
 
     With --compare, two reports are compared instead; rounds and samples are resampled to judge
-    whether a difference is more than noise.
+    whether a difference is more than noise. With --against, two bundles are measured side by side:
+    what the machine does meanwhile touches both, and a stage is timed apart from what came before.
 
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.
@@ -128,9 +138,18 @@ def command(
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
-    from ..profiler.folder_report import profile_to
+    from ..profiler.folder_report import profile_config, profile_to
 
     with progress(quiet) as bar:
+        if against is not None:
+            from ..profiler.side_by_side import compare_bundles
+
+            config = profile_config(settings)
+            comparison = compare_bundles(
+                bundle, against, config, allow_failed=allow_failed, progress=bar
+            )
+            print(comparison)
+            return
         summary = profile_to(
             bundle,
             out,

@@ -26,13 +26,18 @@ def profile_to(
     progress: Progress,
 ) -> str:
     """Profile ``bundle``, write the report into ``out`` and return its summary."""
-    try:
-        config = ProfileConfig(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(str(part) for part in first["loc"])
-        raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None
+    config = profile_config(settings)
     require_folder(out, replaces=FILE)
     report = profile(bundle, config, allow_failed=allow_failed, progress=progress)
     write_report(report, out)
     return f"{markdown(report)}\nreport: {out / PAGE}"
+
+
+def profile_config(settings: dict[str, Any]) -> ProfileConfig:
+    """The options of a profile. Raises MldrError for a value that is none."""
+    try:
+        return ProfileConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = ".".join(str(part) for part in first["loc"])
+        raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None
