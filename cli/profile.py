@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
 from .console import progress
+
+if TYPE_CHECKING:
+    from ..profiler.two_reports import ReportComparison
 
 
 @click.command(name="profile")
@@ -105,6 +108,7 @@ from .console import progress
     is_flag=True,
     help="Measure artifacts that failed parity, or a student at chance, to look into them.",
 )
+@options.as_json
 @options.quiet
 def command(
     bundle: Path | None,
@@ -113,6 +117,7 @@ def command(
     out: Path,
     no_layers: bool,
     allow_failed: bool,
+    as_json: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -131,30 +136,44 @@ def command(
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.
     """
+    from ..api.json_form import json_form
+
     if compare is not None:
         from ..profiler.two_reports import compare_files
 
-        print(compare_files(*compare))
+        comparison = compare_files(*compare)
+        print(json_form("profile", comparison, passed=True) if as_json else comparison)
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
-    from ..profiler.folder_report import profile_config, profile_to
+    if against is not None:
+        comparison = _side_by_side(bundle, against, settings, allow_failed, quiet)
+        print(json_form("profile", comparison, passed=True) if as_json else comparison)
+        return
+    from ..profiler.folder_report import profile_in
+    from ..profiler.markdown import markdown
+    from ..profiler.report_files import PAGE
 
     with progress(quiet) as bar:
-        if against is not None:
-            from ..profiler.side_by_side import compare_bundles
-
-            config = profile_config(settings)
-            comparison = compare_bundles(
-                bundle, against, config, allow_failed=allow_failed, progress=bar
-            )
-            print(comparison)
-            return
-        summary = profile_to(
+        report = profile_in(
             bundle,
             out,
             {**settings, "layers": not no_layers},
             allow_failed=allow_failed,
             progress=bar,
         )
-    print(summary)
+    if as_json:
+        print(json_form("profile", report, passed=True))
+    else:
+        print(f"{markdown(report)}\nreport: {out / PAGE}")
+
+
+def _side_by_side(
+    before: Path, after: Path, settings: dict[str, Any], allow_failed: bool, quiet: bool
+) -> ReportComparison:
+    from ..profiler.folder_report import profile_config
+    from ..profiler.side_by_side import compare_bundles
+
+    config = profile_config(settings)
+    with progress(quiet) as bar:
+        return compare_bundles(before, after, config, allow_failed=allow_failed, progress=bar)
