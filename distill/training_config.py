@@ -61,14 +61,24 @@ class TrainConfig(BaseModel):
     )
     precision: Precision = Field(
         default="auto",
-        description="`bf16`: autocast; weights and losses stay in float32. `auto`: bf16 where the "
+        description="`bf16`: autocast; weights and losses stay in float32, and so do depthwise "
+        "convolutions on a CPU, which has no quick bf16 kernels of them. `auto`: bf16 where the "
         "device has instructions for it (NVIDIA from Ampere, CPUs with AVX512-BF16, AMX or Arm's "
-        "BF16), else fp32, since emulating bf16 is far slower.",
+        "BF16), else fp32, since emulating bf16 is far slower. A resumed run stays as it began.",
     )
     teacher_precision: Precision = Field(
         default="auto",
-        description="The same for the teacher's answers. On CPUs bf16 often helps a ResNet and "
-        "slows depthwise convolutions, so the two are separate.",
+        description="The same for the teacher's answers.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Threads of a training step on a CPU. 0: a run of 500 steps or more measures "
+        "steps with one, half of the process's and all of them, at its start and again where a "
+        "step takes three times the median; a shorter one takes all. A number may decide the last "
+        "bits: what is chosen is recorded, and a resumed run keeps it unless this key says "
+        "otherwise.",
     )
     teacher_views: int = Field(
         default=0,

@@ -129,10 +129,11 @@ class Pipeline:
         folder = self.teacher() if has_teacher else None
 
         def distill(phase: Phase) -> Path:
-            teacher = self.worthy_teacher(folder) if has_teacher else None
-            if folder is not None:
-                provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
-                phase = replace(phase, provenance=provenance)
+            teacher = None
+            if has_teacher:
+                teacher, top1 = self.worthy_teacher(folder)
+                record = _teacher_record(folder) if folder else self._foreign_teacher(teacher, top1)
+                phase = replace(phase, provenance={**phase.provenance, "teacher": record})
             return training_run.distill(
                 phase, recipe.student, teacher, recipe.method, self.fitted.training
             )
@@ -171,6 +172,12 @@ class Pipeline:
         score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
         return f"{phase}: {record.model['name']}{score}, {trained}"
 
+    def outcome(self, trained: Path | None) -> dict[str, Any]:
+        """A finished training phase for programs; without a folder where nothing was trained."""
+        if trained is None:
+            return {"folder": None, "record": None}
+        return {"folder": str(trained), "record": load_trained(trained)[0].model_dump(mode="json")}
+
     def load_teacher(self, trained: Path | None) -> FrozenTeacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
         assert self.recipe.teacher is not None
@@ -179,8 +186,10 @@ class Pipeline:
             model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
         return load_teacher(model, self.phase("teacher"), order)
 
-    def worthy_teacher(self, trained: Path | None) -> FrozenTeacher:
+    def worthy_teacher(self, trained: Path | None) -> tuple[FrozenTeacher, float | None]:
         """The teacher, checked: it is better than chance and means the data's classes.
+
+        With its top-1 on validation, per cent; None where too few images are held out.
 
         Raises MldrError, with the remedy, where it is not.
         """
@@ -188,8 +197,18 @@ class Pipeline:
         assert config is not None
         teacher = self.load_teacher(trained)
         description = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
-        require_worth(teacher, description, trained, self.phase("teacher"))
-        return teacher
+        return teacher, require_worth(teacher, description, trained, self.phase("teacher"))
+
+    def _foreign_teacher(self, teacher: FrozenTeacher, top1: float | None) -> dict[str, Any]:
+        """What identifies a teacher whose weights came from elsewhere."""
+        config = self.recipe.teacher
+        assert config is not None
+        return {
+            "name": config.name,
+            "weights": config.weights,
+            "parameters": sum(p.numel() for p in teacher.model.parameters()),
+            "metrics": {} if top1 is None else {"val_top1": top1},
+        }
 
     def phase(self, name: str) -> Phase:
         """The training phase ``name``, teacher or student, of this run."""
@@ -324,6 +343,8 @@ def _length(train: TrainConfig) -> str:
 def _matters(phase: str, key: str) -> bool:
     """Whether a recipe's key has a say in what a phase trains."""
     head, _, data_key = key.partition(".")
+    if key in ("train.threads", "teacher.train.threads"):
+        return False  # distill/execution.py keeps them
     if head == "data":
         return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"

@@ -31,6 +31,7 @@ FLOORS: dict[str, set[str]] = {
     "pipeline": {"bundle", "data", "models", "runtimes", "distill", "export"},
     "compare": {"bundle", "data", "models", "runtimes", "distill", "export", "pipeline"},
     "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
+    "api": {"bundle", "runtimes", "export", "profiler", "pipeline", "compare"},
     "cli": {
         "bundle",
         "data",
@@ -43,6 +44,7 @@ FLOORS: dict[str, set[str]] = {
         "pipeline",
         "compare",
         "demo",
+        "api",
     },
 }
 NOT_PACKAGE = {"tests", "benchmarks", "docs", "scripts"}
