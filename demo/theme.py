@@ -35,8 +35,8 @@ overflow-wrap:normal}
 .gradio-container .md-report table{display:table;border:0!important;margin:0!important}
 .gradio-container .md-report :is(th,td){border:0!important;padding:7px 9px!important;
 text-align:right!important;border-bottom:1px solid var(--line)!important}
-.gradio-container .md-report :is(:is(th,td):first-child,.words td,.names :is(th,td):nth-child(-n+4)){
-text-align:left!important}
+.gradio-container .md-report
+:is(:is(th,td):first-child,.words td,.names :is(th,td):nth-child(-n+4)){text-align:left!important}
 .gradio-container .md-report tr:last-child td{border-bottom:0!important}
 .gradio-container .md-report h3{margin:0 0 2px}
 #md-latency{min-height:110px}#md-rows *{font-family:inherit}
