@@ -21,20 +21,32 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for what is
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, of a folder
 
 
+class Unwritable(MldrError):
+    """``path`` cannot be written, and what the system said to it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        reason = error.strerror or error
+        super().__init__(f"{path} cannot be written ({reason}): free space or choose another")
+        self.path, self.error = path, error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary sibling of ``path`` to write; renamed over ``path`` at a clean exit.
 
-    A reader sees the old file or the new one. Raises MldrError for any OSError on the way.
+    A reader sees the old file or the new one. Raises Unwritable for any OSError on the way.
     """
     temporary = path.with_name(_temporary_name(path.name, "tmp"))
     try:
+        temporary.open("xb").close()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # a library may have put a file there that only its owner reads
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        raise MldrError(unwritable(path, error)) from error
+        raise Unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -82,8 +94,8 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
     content entry by entry, the file ``replaces`` last.
 
     ``replaces`` names a file that an earlier ``dest`` of ours holds: a folder with other content is
-    refused, so that a mistyped path costs nobody his files. Raises MldrError for that, and where
-    the folder cannot be written, whoever in the body meets it.
+    refused, so that a mistyped path costs nobody his files. Raises MldrError for that, Unwritable
+    where the folder cannot be written, whoever in the body meets it.
     """
     dest = dest.resolve()
     temporary = _begun(dest, replaces)
@@ -94,8 +106,12 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
             yield temporary
         except OSError as error:
             if error.errno in FULL or _is_within(error, temporary):
-                raise MldrError(unwritable(dest, error)) from error
+                raise Unwritable(dest, error) from error
             raise
+        except Unwritable as failure:
+            if not failure.path.is_relative_to(temporary):
+                raise
+            raise Unwritable(dest / failure.path.relative_to(temporary), failure.error) from failure
         _swap(temporary, dest, replaces)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -123,7 +139,7 @@ def _begun(dest: Path, replaces: str | None) -> Path:
         temporary = home / _temporary_name(dest.name, "tmp")
         temporary.mkdir()
     except OSError as error:
-        raise MldrError(unwritable(dest, error)) from error
+        raise Unwritable(dest, error) from error
     return temporary
 
 
@@ -149,7 +165,7 @@ def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
             _copy_into(dest, temporary, replaces)
         _fsync(temporary.parent)
     except OSError as error:
-        raise MldrError(unwritable(dest, error)) from error
+        raise Unwritable(dest, error) from error
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -189,11 +205,6 @@ def _require_ours(dest: Path, replaces: str | None) -> None:
             f"{dest} holds other files (there is no {replaces} in it) and would be replaced: name "
             "a new or empty folder"
         )
-
-
-def unwritable(path: Path, error: OSError) -> str:
-    """What to say when ``path`` cannot be written."""
-    return f"{path} cannot be written ({error.strerror or error}): free space or choose another"
 
 
 def _temporary_name(name: str, kind: str) -> str:

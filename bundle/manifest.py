@@ -255,6 +255,16 @@ class Manifest(BaseModel):
         return self.lesson.lines()
 
     @property
+    def seal(self) -> str:
+        """Its digest for people; of an older bundle that it has none, and what mends that."""
+        if self.record_sha256 is not None:
+            return f"as written, SHA-256 {self.record_sha256}"
+        return (
+            f"schema version {self.schema_version} has no digest of the manifest, so a figure "
+            "changed in it goes unnoticed: export the bundle again"
+        )
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]

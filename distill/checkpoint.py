@@ -53,9 +53,18 @@ class TrainingState(BaseModel):
         return None if value == -1 else value
 
 
-def save_checkpoint(folder: Path, state: TrainingState, groups: dict[str, Tensors]) -> None:
-    """Write ``step-N`` under ``folder``; of the others only the one before it stays."""
-    target = folder / f"step-{state.step:08d}"
+def save_checkpoint(
+    folder: Path, state: TrainingState, groups: dict[str, Tensors], before: int | None
+) -> None:
+    """Write ``step-N`` under ``folder``; beside it stays the whole one of step ``before``.
+
+    The others go first, so that there is never need of room for three. Raises MldrError where it
+    cannot be written.
+    """
+    target = _checkpoint(folder, state.step)
+    staying = {target} if before is None else {target, _checkpoint(folder, before)}
+    for path in {*checkpoints(folder)} - staying:
+        shutil.rmtree(path, ignore_errors=True)
     with atomic_folder(target) as temporary:
         files = {}
         for name, tensors in groups.items():
@@ -63,9 +72,10 @@ def save_checkpoint(folder: Path, state: TrainingState, groups: dict[str, Tensor
             write_tensors(path, {key: tensor.numpy() for key, tensor in detached(tensors).items()})
             files[name] = sha256(path)
         write_sealed(temporary / STATE, state.model_copy(update={"files": files}).model_dump())
-    earlier = [path for path in checkpoints(folder) if path.name < target.name]
-    for path in {*checkpoints(folder)} - {target, *earlier[-1:]}:
-        shutil.rmtree(path, ignore_errors=True)
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def checkpoints(folder: Path) -> list[Path]:

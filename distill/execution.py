@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..bundle.atomic import write_json
 from ..errors import MldrError
 from .precision import uses_bf16
-from .training_config import Precision, TrainConfig
+from .training_config import TrainConfig
 
 _FILE = "execution.json"
 ComputedIn = Literal["bf16", "fp32"]
@@ -63,19 +63,18 @@ class ExecutionRecord:
         What ``train`` says by name is not chosen. Raises MldrError for a damaged record.
         """
         before = _read(folder / _FILE)
-        precision, teacher = (
-            _computed_in(setting, device) if before is None or setting != "auto" else recorded
-            for setting, recorded in (
-                (train.precision, before and before.precision),
-                (train.teacher_precision, before and before.teacher_precision),
-            )
-        )
-        update = {"precision": precision, "teacher_precision": teacher}
-        record = cls(
-            folder,
-            Execution(**{**(before.model_dump() if before else {}), **update}),
-            writes=writes,
-        )
+        precision: ComputedIn = "bf16" if uses_bf16(train.precision, device) else "fp32"
+        teacher: ComputedIn = "bf16" if uses_bf16(train.teacher_precision, device) else "fp32"
+        if before is None:
+            chosen = Execution(precision=precision, teacher_precision=teacher)
+            if any((folder / "checkpoints").glob("step-*")):  # older than such a record
+                chosen = chosen.model_copy(update={"teacher_runtime": "PyTorch"})
+        else:
+            by_name = {"precision": precision} if train.precision != "auto" else {}
+            if train.teacher_precision != "auto":
+                by_name["teacher_precision"] = teacher
+            chosen = before.model_copy(update=by_name)
+        record = cls(folder, chosen, writes=writes)
         record.choose()
         return record
 
@@ -104,7 +103,3 @@ def _read(path: Path) -> Execution | None:
             f"{path} is damaged ({type(error).__name__}): delete it to choose precision and "
             "threads anew, which may end with other bits, or give --restart"
         ) from error
-
-
-def _computed_in(precision: Precision, device: torch.device) -> ComputedIn:
-    return "bf16" if uses_bf16(precision, device) else "fp32"

@@ -6,9 +6,6 @@ PyTorch goes on alone.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +16,9 @@ from ..bundle.progress import Progress
 from ..models.stages import forward_stages
 from .small_grids import small_grids
 from .task import FrozenTeacher
+from .traced import disagreement, traced
 
 _WORTH = 2000  # images from which tracing takes less time than it saves
-_TOLERANCE = 1e-3  # largest difference from PyTorch, as a part of the largest feature
 
 Pooled = Callable[[Tensor], Tensor]  # network inputs [b, 3, S, S] -> features [b, F]
 
@@ -41,15 +38,14 @@ def fastest(frozen: FrozenTeacher, images: int, device: torch.device, progress: 
     if device.type != "cpu" or images < _WORTH:
         return by_torch
     try:
-        by_onnx = _traced(frozen)
+        by_onnx = traced(_Pooled(frozen.model), frozen.side)
     except Exception as error:  # any failure of a converter: PyTorch gives the same features
         progress.note(f"features by PyTorch: {type(error).__name__} while tracing for ONNX Runtime")
         return by_torch
     noise = torch.Generator().manual_seed(0)
     probe = torch.randn(4, 3, frozen.side, frozen.side, generator=noise)
-    expected = by_torch(probe)
-    deviation = float((by_onnx(probe) - expected).detach().abs().max())
-    if not deviation <= _TOLERANCE * float(expected.abs().max()):
+    deviation = disagreement(by_onnx(probe), by_torch(probe))
+    if deviation is not None:
         progress.note(f"features by PyTorch: ONNX Runtime's differ by up to {deviation:.3g}")
         return by_torch
     return by_onnx
@@ -66,31 +62,3 @@ class _Pooled(nn.Module):
         last = self.model.forward_features(inputs)
         pooled: Tensor = self.model.forward_head(last, pre_logits=True)
         return pooled.flatten(1)
-
-
-def _traced(frozen: FrozenTeacher) -> Pooled:
-    import onnxruntime
-
-    example = torch.zeros(2, 3, frozen.side, frozen.side)  # a batch of 1 would be specialised
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Pooled(frozen.model).eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
-            verbose=False,
-        )
-    assert program is not None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-
-    def by_onnx(inputs: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
-
-    return by_onnx

@@ -71,8 +71,8 @@ def conv2d(
     output: Tensor
     if _stays_fp32(input, weight, groups):
         with torch.autocast("cpu", enabled=False):
-            single = (None if t is None else t.float() for t in (input, weight, bias))
-            return conv2d(*single, stride, padding, dilation, groups)  # type: ignore[arg-type]
+            bias = None if bias is None else bias.float()
+            return conv2d(input.float(), weight.float(), bias, stride, padding, dilation, groups)
     if not applies(input, weight, stride, padding, dilation):
         if input.device.type == "cpu" and not isinstance(padding, str):
             input, stride, padding = _one_column(input, weight, stride, padding, dilation)

@@ -180,8 +180,7 @@ class TeacherCache:
 
     def _hash(self, start: int, end: int) -> str:
         """The SHA-256 of this process's part of the rows from ``start`` to before ``end``."""
-        part = np.ascontiguousarray(self._logits[start:end, self._columns])
-        return hashlib.sha256(part.view(np.uint8)).hexdigest()
+        return hashlib.sha256(self._logits[start:end, self._columns].tobytes()).hexdigest()
 
     def _note(self, rows: int) -> None:
         """Record that ``rows`` rows are filled, once they are on the disk."""

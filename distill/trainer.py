@@ -79,7 +79,7 @@ class Trainer:
         identity: str,
         progress: Progress,
     ) -> None:
-        self.config, self.schedule, self.peak = train, schedule, optimizer.lr
+        self.config, self.schedule, self.peak = train, schedule, optimizer.peak
         self.accelerator, self.progress = accelerator, progress
         self.device = accelerator.device
         self.views, self.val_batches, self.cache = views, val_batches, cache
@@ -95,6 +95,7 @@ class Trainer:
         )
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
+        self.saved_step: int | None = None  # of the newest whole checkpoint
         self.best: Tensors = {}
         self.meter = LossMeter(reduce=lambda rows: accelerator.reduce(rows, reduction="mean"))
         self.log: MetricsLog | None = None
@@ -102,7 +103,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.epochs * self.views.steps_per_epoch
+        return self.config.passes * self.views.steps_per_epoch
 
     def run(self) -> tuple[Tensors, TrainingState]:
         """Train to the end, from the newest checkpoint if there is one.
@@ -119,7 +120,7 @@ class Trainer:
         began = time.perf_counter() - self.state.seconds
         try:
             with interruption() as interrupt, self._thread_choice():
-                for epoch in range(self._epoch, self.config.epochs):
+                for epoch in range(self._epoch, self.config.passes):
                     if self._stalled(epoch):
                         break
                     for batch in self._remaining(epoch):
@@ -178,7 +179,7 @@ class Trainer:
         if not self.config.patience or best is None or epochs - best < self.config.patience:
             return False
         since = epochs - best
-        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
+        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.passes} done")
         return True
 
     def _due(self, every: int) -> bool:
@@ -304,7 +305,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""
-        number, last = epoch + 1, epoch + 1 == self.config.epochs
+        number, last = epoch + 1, epoch + 1 == self.config.passes
         if number % self.config.evaluate_every and not last:
             return
         model = self.task.student if self.ema is None else self.ema.module
@@ -344,7 +345,8 @@ class Trainer:
             }
             if self.ema is not None:
                 groups["ema"] = self.ema.state_dict()
-            save_checkpoint(self.folder / "checkpoints", self.state, groups)
+            save_checkpoint(self.folder / "checkpoints", self.state, groups, self.saved_step)
+            self.saved_step = self.state.step
         self.accelerator.wait_for_everyone()
 
     def _require_finite_weights(self) -> None:
@@ -363,6 +365,7 @@ class Trainer:
         if checkpoint is None:
             return
         self.state, tensors = checkpoint
+        self.saved_step = self.state.step
         self.task.student.load_state_dict(tensors["student"])
         self.task.method.load_state_dict(tensors["method"])
         restore_optimizer(self.optimizer, tensors["optimizer"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..data.balance import imbalance
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
@@ -28,8 +29,10 @@ from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teach_head import require_teachable, teach_head
 from .teacher_loading import cached_logits
+from .teacher_runtime import LEAST_IMAGES, choose_runtime
 from .trainer import Trainer
 from .training_config import TrainConfig
+from .views import Views
 
 
 def train_teacher(phase: Phase, config: ModelConfig, training: Training) -> Path:
@@ -103,9 +106,15 @@ def trainer_of(
     What ``training`` leaves open is as ``record`` says; what is chosen later is added to it.
     """
     make_ready(phase.accelerator.device)
+    balanced = phase.balanced(training)
+    if balanced:
+        times = imbalance(phase.dataset.train.labels)
+        phase.progress.note(f"classes differ by {times:.1f} to 1: each is drawn equally often")
+    views = phase.views(training, training.train.teacher_views, balanced=balanced)
+    if teacher is not None and training.train.teacher_precision != "bf16":
+        _choose_teacher_runtime(phase, method, teacher, views, training.train, record)
     training = training.model_copy(update={"train": record.chosen.applied(training.train)})
     train, preprocessing = training.train, network.preprocessing
-    views = phase.views(training, train.teacher_views)
     smoothing = train.label_smoothing
     return Trainer(
         Task(network.model, network.plan, method, preprocessing, label_smoothing=smoothing),
@@ -124,6 +133,28 @@ def trainer_of(
     )
 
 
+def _choose_teacher_runtime(
+    phase: Phase,
+    method: Method,
+    teacher: FrozenTeacher,
+    views: Views,
+    train: TrainConfig,
+    record: ExecutionRecord,
+) -> None:
+    """Let ``teacher`` answer by the quickest runtime, where logits are asked on a CPU."""
+    accelerator = phase.accelerator
+    asks_more = method.needs_teacher_stages or method.needs_features
+    if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or asks_more:
+        return
+    epochs = min(views.count, train.passes) if views.count else train.passes
+    batches = epochs * views.steps_per_epoch
+    if batches * phase.data.batch_size < LEAST_IMAGES:
+        return
+    pixels = next(iter(views.epoch(0, sides=(teacher.side,)))).images
+    ready = teacher.to(accelerator.device, record.chosen.applied(train))
+    choose_runtime(ready, pixels, batches, record, phase.progress)
+
+
 def _step_threads(
     phase: Phase, train: TrainConfig, steps_per_epoch: int, record: ExecutionRecord
 ) -> StepThreads | None:
@@ -137,7 +168,7 @@ def _step_threads(
     return StepThreads(
         record,
         configured=train.threads,
-        steps=train.epochs * steps_per_epoch,
+        steps=train.passes * steps_per_epoch,
         progress=phase.progress,
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, unwritable, write_text
+from ..bundle.atomic import Unwritable, atomic_folder, write_text
 from ..bundle.card import FILE as CARD
 from ..bundle.card import model_card
 from ..bundle.chance import Chance
@@ -87,7 +87,7 @@ def build_bundle(
             context = _context(student, folder, config, dataset, progress)
             _fill(context, record, out, dataset, provenance or {})
         except OSError as error:
-            raise MldrError(unwritable(out, error)) from error
+            raise Unwritable(out, error) from error
     return open_bundle(out, allow_failed=True)
 
 

@@ -89,7 +89,7 @@ def check_bundle(
     bundle = open_bundle(path, allow_failed=True)
     count = len(bundle.manifest.files)
     findings = [
-        _seal(bundle.manifest),
+        Finding(FILE, True if bundle.manifest.record_sha256 else None, bundle.manifest.seal),
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
         *(Finding(file, None, "not of the manifest: nothing reads it") for file in bundle.unlisted),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
@@ -140,18 +140,6 @@ def check_bundle(
             faults[artifact.file] = proof.fault
     findings += [Finding(engine.file, None, engine.status) for engine in bundle.manifest.built]
     return CheckResult(tuple(findings), parity, faults)
-
-
-def _seal(manifest: Manifest) -> Finding:
-    """The manifest's digest, which opening the bundle has verified."""
-    if manifest.record_sha256 is None:
-        return Finding(
-            FILE,
-            None,
-            f"schema version {manifest.schema_version} has no digest, so a figure that was changed "
-            "in it would go unnoticed: export the bundle again",
-        )
-    return Finding(FILE, True, f"as written, SHA-256 {manifest.record_sha256}")
 
 
 def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:

@@ -69,6 +69,11 @@ def test_the_weights_are_ordinary_safetensors(folder: Path) -> None:
     assert read["bn.num_batches_tracked"].shape == ()
 
 
+def test_whoever_reads_the_record_reads_the_weights(folder: Path) -> None:
+    modes = {name: (folder / name).stat().st_mode for name in ("weights.safetensors", "model.json")}
+    assert modes["weights.safetensors"] == modes["model.json"]
+
+
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
     with pytest.raises(MldrError, match=r"holds no trained model \(model\.json is missing\)"):
         load_trained(tmp_path)

@@ -37,8 +37,9 @@ class Notes(Silent):
         self.lines.append(text)
 
 
-def save(folder: Path, step: int) -> None:
-    save_checkpoint(folder, TrainingState(identity="mine", step=step, metrics_bytes=7), GROUPS)
+def save(folder: Path, step: int, before: int | None = None) -> None:
+    state = TrainingState(identity="mine", step=step, metrics_bytes=7)
+    save_checkpoint(folder, state, GROUPS, before)
 
 
 def load(
@@ -48,8 +49,8 @@ def load(
 
 
 def test_the_newest_comes_back_and_the_one_before_it_stays(tmp_path: Path) -> None:
-    for step in (3, 6, 12):
-        save(tmp_path, step)
+    for before, step in ((None, 3), (3, 6), (6, 12)):
+        save(tmp_path, step, before)
     found = load(tmp_path)
     assert found is not None
     state, groups = found
@@ -90,7 +91,7 @@ def test_what_a_killed_writer_left_is_not_a_checkpoint(
 
     monkeypatch.setattr("mldr_deploy.distill.checkpoint.write_sealed", killed)
     with pytest.raises(KeyboardInterrupt):
-        save(tmp_path, 6)
+        save(tmp_path, 6, before=3)
     found = load(tmp_path)
     assert found is not None and found[0].step == 3
 
@@ -105,7 +106,7 @@ def flips(content: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("name", ["student.safetensors", "method.safetensors", "state.json"])
 def test_one_flipped_bit_anywhere_and_the_one_before_it_is_used(tmp_path: Path, name: str) -> None:
     save(tmp_path, 3)
-    save(tmp_path, 12)
+    save(tmp_path, 12, before=3)
     file, notes = tmp_path / "step-00000012" / name, Notes()
     content = file.read_bytes()
     for damaged in flips(content):
@@ -122,7 +123,7 @@ def test_one_flipped_bit_anywhere_and_the_one_before_it_is_used(tmp_path: Path, 
 @pytest.mark.parametrize("name", ["student.safetensors", "state.json"])
 def test_a_missing_file_is_damage(tmp_path: Path, name: str) -> None:
     save(tmp_path, 3)
-    save(tmp_path, 12)
+    save(tmp_path, 12, before=3)
     (tmp_path / "step-00000012" / name).unlink()
     notes = Notes()
     found = load(tmp_path, notes=notes)
@@ -143,11 +144,27 @@ def test_where_none_is_whole_the_remedy_is_told(tmp_path: Path, file: str, conte
 
 def test_a_damaged_one_goes_once_the_run_has_come_further(tmp_path: Path) -> None:
     save(tmp_path, 3)
-    save(tmp_path, 12)
+    save(tmp_path, 12, before=3)
     (tmp_path / "step-00000012" / "state.json").unlink()
-    save(tmp_path, 9)  # the run went on from step 3
+    save(tmp_path, 15, before=3)  # the run went on from step 3
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["step-00000003", "step-00000009"]
+    assert names == ["step-00000003", "step-00000015"]
+
+
+def test_there_is_never_need_of_room_for_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for before, step in ((None, 3), (3, 6)):
+        save(tmp_path, step, before)
+    present: list[list[str]] = []
+
+    def record(*_: object) -> str:
+        present.append(sorted(path.name for path in tmp_path.glob("step-*")))
+        return ""
+
+    monkeypatch.setattr("mldr_deploy.distill.checkpoint.sha256", record)
+    save(tmp_path, 9, before=6)
+    assert present == [["step-00000006"]] * len(GROUPS)
 
 
 def test_another_run_s_is_refused(tmp_path: Path) -> None:
@@ -179,7 +196,7 @@ def test_a_restored_optimiser_takes_the_same_next_step(
     model, optimizer = start()
     step(model, optimizer)
     groups = {"student": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
-    save_checkpoint(tmp_path, TrainingState(identity="mine", step=1), groups)
+    save_checkpoint(tmp_path, TrainingState(identity="mine", step=1), groups, None)
     step(model, optimizer)
 
     resumed, its_optimizer = start()

@@ -309,17 +309,17 @@ def test_onnx_runtime_is_taken_for_many_images_and_gives_the_same(
 def test_where_onnx_runtime_fails_or_differs_pytorch_answers(
     phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    def traced(frozen: Any) -> Any:
+    def traced(pooled: Any, side: int) -> Any:
         if fault == "raises":
             raise RuntimeError("no")
-        return lambda inputs: frozen.model.forward_features(inputs).mean((2, 3)) + 0.1
+        return lambda inputs: pooled(inputs) + 0.1
 
     class Notes(Silent):
         def note(self, text: str) -> None:
             told.append(text)
 
     told: list[str] = []
-    monkeypatch.setattr(fast_features, "_traced", traced)
+    monkeypatch.setattr(fast_features, "traced", traced)
     frozen = load_teacher(pretrained, phase)
     way = fast_features.fastest(frozen, 10**6, torch.device("cpu"), Notes())
     assert way.__name__ == "by_torch"

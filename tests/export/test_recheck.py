@@ -39,6 +39,7 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     result = check_bundle(exported.path, dataset=run.dataset)
     assert result
     assert holds(result) == {
+        "manifest.json": True,
         "files": True,
         "golden inputs": True,
         "infer.py": True,
@@ -54,6 +55,18 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     }
     assert result.parity["student.onnx"].samples == len(run.dataset.test)
     assert str(result).endswith("the bundle holds")
+    assert f"as written, SHA-256 {exported.manifest.record_sha256}\n" in str(result)
+
+
+def test_what_a_bundle_lacks_and_what_it_has_too_many_of_is_told(copied: Path) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    del content["record_sha256"]
+    (copied / "manifest.json").write_text(json.dumps(content | {"schema_version": 2}))
+    (copied / "old.plan").touch()
+    lines = str(check_bundle(copied)).splitlines()
+    assert "skipped manifest.json: schema version 2 has no digest of the manifest, so a" in lines[0]
+    assert "skipped old.plan: not of the manifest: nothing reads it" in lines
+    assert lines[-1] == "the bundle holds"
 
 
 def test_a_temperature_that_validation_does_not_give_is_refuted(run: Any, copied: Path) -> None:

@@ -13,10 +13,10 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from mldr_deploy.bundle.atomic import write_json
 from mldr_deploy.bundle.manifest import describe
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.tensors import read_tensors, write_tensors
 from mldr_deploy.bundle.trained import TrainedModel
 from mldr_deploy.export.recheck import check_bundle
@@ -66,9 +66,9 @@ def test_check_sees_other_values_in_timms_file(copied: Path) -> None:
     pinned = describe(copied, "timm/model.safetensors").model_dump()
     entries = manifest["timm_files"]
     manifest["timm_files"] = [pinned if e["file"] == pinned["file"] else e for e in entries]
-    write_json(copied / "manifest.json", manifest)
+    write_sealed(copied / "manifest.json", manifest)
     refuted = [f for f in check_bundle(copied).findings if f.holds is False]
-    assert ["timm's student"] == [f.subject for f in refuted]
+    assert [f.subject for f in refuted] == ["timm's student"]
     assert name in refuted[0].detail
 
 

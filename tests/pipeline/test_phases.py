@@ -437,6 +437,7 @@ def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
     ("change", "key"),
     [
         ("data.crop_fraction=0.9", "data.crop_fraction"),
+        ("train.balance_from=3", "train.balance_from"),
         ("optimizer.decay_everything=true", "optimizer.decay_everything"),
         ("method.mldr_kd.form=standardised", "method.mldr_kd.form"),
         ("method.mldr_kd.class_weight=0", "method.mldr_kd.class_weight"),
