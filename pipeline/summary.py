@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import statistics
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from ..bundle.processor import cpu_quota, processor
 from ..bundle.reader import Bundle
 from ..bundle.shipping import recommended
 from ..bundle.timing import in_turns
-from ..bundle.trained import WEIGHTS
+from ..bundle.trained import WEIGHTS, read_trained
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
+from ..distill.execution import Execution
 from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import identity_of
 from ..distill.task import FrozenTeacher
@@ -36,6 +38,7 @@ from ..export.torch_reference import torch_reference
 from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
 from .phases import Pipeline
+from .workspace import Workspace
 
 FILE = "summary.json"
 _EVAL_BATCH = 250
@@ -66,6 +69,7 @@ class RunSummary:
     images: int  # of the test split
     classes: int
     seconds: dict[str, float]
+    steps: tuple[str, ...]  # how each training computed: precision and threads
     places: dict[str, str]
     machine: str
     quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
@@ -84,6 +88,8 @@ class RunSummary:
         console.print(self._table())
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
         console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
+        if self.steps:
+            console.print(f"steps   {'; '.join(self.steps)}")
         console.print(f"on      {self.machine}; accuracy on {self.images} test images")
         if self.warning:
             console.print(f"warning {self.warning}")
@@ -153,6 +159,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
         images=manifest.artifacts[0].parity.samples,
         classes=len(manifest.labels),
         seconds=space.times(),
+        steps=tuple(_steps(space)),
         places={
             "bundle": str(bundle.path),
             "curves": str(space.folder("student") / "curves.png"),
@@ -168,6 +175,19 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
     )
     write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
     return summary
+
+
+def _steps(space: Workspace) -> Iterator[str]:
+    """What was chosen for the trainings of this run, as their records say."""
+    for phase in ("teacher", "student"):
+        if (finished := space.trained(phase)) is not None:
+            provenance = read_trained(finished).provenance
+            if "execution" in provenance:  # a younger part of the record
+                execution = Execution(**provenance["execution"])
+                counts = [*execution.threads.values()] or [provenance["threads"]]
+                numbers = ", then ".join(f"{count}" for count in counts)
+                word = "thread" if counts[-1] == 1 else "threads"
+                yield f"{phase} in {execution.precision} with {numbers} {word}"
 
 
 def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[SummaryRow, ...]:

@@ -91,6 +91,11 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     recorded = data_report_of(bundle.manifest)
     assert (recorded.leaked, recorded.test_images, recorded.omissions) == (0, 359, [])
     assert summary["data"] == []
+    records = {p: load_trained(out / p / "trained")[0].provenance for p in ("teacher", "student")}
+    assert summary["steps"] == [
+        f"{phase} in {told['precision']} with {told['threads']} thread{'s' * (told['threads'] > 1)}"
+        for phase, told in records.items()
+    ]
     assert {"teacher", "student", "export and parity"} <= set(summary["seconds"])
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
 
