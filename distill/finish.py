@@ -21,7 +21,7 @@ from .execution import Execution
 from .network import Network
 from .phase import Phase
 from .trained_folder import TRAINED
-from .training_log import draw_curves
+from .training_log import draw_curves, first_and_last_loss, read_metrics
 
 
 def finish(
@@ -45,7 +45,7 @@ def finish(
             parameters=sum(p.numel() for p in network.model.parameters()),
             data=phase.data.model_dump(mode="json"),
             data_fingerprint=phase.dataset.fingerprint,
-            metrics=_metrics(state),
+            metrics={**_metrics(state), **first_and_last_loss(read_metrics(phase.folder))},
             evidence=_evidence(state, val_batches),
             provenance={
                 **phase.provenance,

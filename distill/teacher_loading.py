@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -56,6 +57,7 @@ def cached_logits(
     ready = teacher.to(accelerator.device, train)
     share = phase.share
     shape = (views.count * views.steps_per_epoch, phase.data.batch_size, len(phase.dataset.classes))
+    order: dict[str, Any] = {"balanced": True} if phase.balanced(training) else {}
     identity = cache_identity(
         teacher,
         data=phase.dataset.fingerprint,
@@ -64,9 +66,10 @@ def cached_logits(
         seed=train.seed,
         shape=shape,
         processes=share.world,
+        **order,
     )
     folder = (phase.logits or phase.folder / "logits") / identity[:16]
-    rows = min(views.count, train.epochs) * views.steps_per_epoch
+    rows = min(views.count, train.passes) * views.steps_per_epoch
     megabytes = math.prod(shape) * 2 / 1e6
     phase.progress.note(f"teacher's logits for {rows} steps: {megabytes:.1f} MB in {folder}")
     with locked(folder, share.rank, phase.progress):

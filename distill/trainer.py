@@ -79,7 +79,7 @@ class Trainer:
         identity: str,
         progress: Progress,
     ) -> None:
-        self.config, self.schedule, self.peak = train, schedule, optimizer.lr
+        self.config, self.schedule, self.peak = train, schedule, optimizer.peak
         self.accelerator, self.progress = accelerator, progress
         self.device = accelerator.device
         self.views, self.val_batches, self.cache = views, val_batches, cache
@@ -95,6 +95,7 @@ class Trainer:
         )
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
+        self.saved_step: int | None = None  # of the newest whole checkpoint
         self.best: Tensors = {}
         self.meter = LossMeter(reduce=lambda rows: accelerator.reduce(rows, reduction="mean"))
         self.log: MetricsLog | None = None
@@ -102,7 +103,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.epochs * self.views.steps_per_epoch
+        return self.config.passes * self.views.steps_per_epoch
 
     def run(self) -> tuple[Tensors, TrainingState]:
         """Train to the end, from the newest checkpoint if there is one.
@@ -119,7 +120,7 @@ class Trainer:
         began = time.perf_counter() - self.state.seconds
         try:
             with interruption() as interrupt, self._thread_choice():
-                for epoch in range(self._epoch, self.config.epochs):
+                for epoch in range(self._epoch, self.config.passes):
                     if self._stalled(epoch):
                         break
                     for batch in self._remaining(epoch):
@@ -127,6 +128,8 @@ class Trainer:
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
+                        elif self.state.step.bit_count() == 1:  # 1, 2, 4, ...: at once, then less
+                            self._show(self.meter.latest())
                         if ends_epoch:
                             self._validate(epoch)
                         due = ends_epoch or self._due(self.config.checkpoint_steps)
@@ -176,7 +179,7 @@ class Trainer:
         if not self.config.patience or best is None or epochs - best < self.config.patience:
             return False
         since = epochs - best
-        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
+        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.passes} done")
         return True
 
     def _due(self, every: int) -> bool:
@@ -284,12 +287,16 @@ class Trainer:
         epochs = self.state.step / self.views.steps_per_epoch
         self._write(epochs, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
+        self._show(means, **{"img/s": speed})
+
+    def _show(self, losses: dict[str, float], **figures: str) -> None:
+        """The losses beside the bar, "logits.class", "logits.sample" and the like as one figure."""
         by_head: dict[str, float] = {}
-        for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
+        for name, value in losses.items():
             head = name.partition(".")[0]
             by_head[head] = by_head.get(head, 0.0) + value
         rounded = {name: round(value, 3) for name, value in by_head.items()}
-        self.progress.advance(0, **rounded, **{"img/s": speed})
+        self.progress.advance(0, **rounded, **figures)
 
     def _write(self, epoch: float, values: dict[str, float]) -> None:
         """One line of the log; the values are of all processes, and the first one keeps it."""
@@ -298,7 +305,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""
-        number, last = epoch + 1, epoch + 1 == self.config.epochs
+        number, last = epoch + 1, epoch + 1 == self.config.passes
         if number % self.config.evaluate_every and not last:
             return
         model = self.task.student if self.ema is None else self.ema.module
@@ -338,7 +345,8 @@ class Trainer:
             }
             if self.ema is not None:
                 groups["ema"] = self.ema.state_dict()
-            save_checkpoint(self.folder / "checkpoints", self.state, groups)
+            save_checkpoint(self.folder / "checkpoints", self.state, groups, self.saved_step)
+            self.saved_step = self.state.step
         self.accelerator.wait_for_everyone()
 
     def _require_finite_weights(self) -> None:
@@ -351,16 +359,19 @@ class Trainer:
                 )
 
     def _resume(self) -> None:
-        checkpoint = load_checkpoint(self.folder / "checkpoints", self.identity)
+        groups = ["student", "method", "optimizer", "best", *([] if self.ema is None else ["ema"])]
+        folder = self.folder / "checkpoints"
+        checkpoint = load_checkpoint(folder, self.identity, groups, self.progress)
         if checkpoint is None:
             return
-        self.state, groups = checkpoint
-        self.task.student.load_state_dict(groups["student"])
-        self.task.method.load_state_dict(groups["method"])
-        restore_optimizer(self.optimizer, groups["optimizer"])
-        self.best = groups["best"]
+        self.state, tensors = checkpoint
+        self.saved_step = self.state.step
+        self.task.student.load_state_dict(tensors["student"])
+        self.task.method.load_state_dict(tensors["method"])
+        restore_optimizer(self.optimizer, tensors["optimizer"])
+        self.best = tensors["best"]
         if self.ema is not None:
-            self.ema.load_state_dict(groups["ema"])
+            self.ema.load_state_dict(tensors["ema"])
         self.progress.note(f"resuming at step {self.state.step} of {self.steps}")
 
     def _distributed(self, module: nn.Module) -> nn.Module:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
+Auto = Literal["auto"]  # a number that follows from the training pictures: see `pacing`
 
 
 class TrainConfig(BaseModel):
@@ -14,7 +15,11 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
+    epochs: Annotated[int, Field(ge=1)] | Auto = Field(
+        default=10,
+        description="Passes over the training images. `auto`: 340 / sqrt(number of training "
+        "images), at least 2 and at most 40.",
+    )
     parts: Literal["all", "head", "head-first"] = Field(
         default="all",
         description="What is trained. `head`: the classifier alone, by logistic regression on the "
@@ -32,6 +37,13 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Epochs without a better validation top-1 after which training ends; 0: none "
         "is too many.",
+    )
+    balance_from: float = Field(
+        default=0,
+        ge=0,
+        description="Where the largest class has more than this many times the pictures of the "
+        "smallest, every class is drawn equally often; 0: never. A head that is taught alone sees "
+        "every picture equally often: its classes weigh alike where they differ by more than 3.",
     )
     head_views: int = Field(
         default=4,
@@ -116,6 +128,12 @@ class TrainConfig(BaseModel):
         description="Steps between checkpoints within an epoch; 0: only at its end.",
     )
 
+    @property
+    def passes(self) -> int:
+        """`epochs` as a number, once `auto` has become one."""
+        assert self.epochs != "auto"
+        return self.epochs
+
 
 class OptimizerConfig(BaseModel):
     """The optimiser."""
@@ -125,7 +143,11 @@ class OptimizerConfig(BaseModel):
     name: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
     )
-    lr: float = Field(default=0.05, gt=0, description="Learning rate after the warm-up.")
+    lr: Annotated[float, Field(gt=0)] | Auto = Field(
+        default=0.05,
+        description="Learning rate after the warm-up. `auto`: 1e-3 * sqrt(batch / 50) of `adamw`, "
+        "0.05 * batch / 128 of `sgd`.",
+    )
     below_head: float = Field(
         default=1.0,
         gt=0,
@@ -143,6 +165,12 @@ class OptimizerConfig(BaseModel):
         description="Decay every parameter, as the published CNN students were trained; else not "
         "biases, norms' weights and what a model exempts itself.",
     )
+
+    @property
+    def peak(self) -> float:
+        """`lr` as a number, once `auto` has become one."""
+        assert self.lr != "auto"
+        return self.lr
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..data.balance import imbalance
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
@@ -105,7 +106,11 @@ def trainer_of(
     What ``training`` leaves open is as ``record`` says; what is chosen later is added to it.
     """
     make_ready(phase.accelerator.device)
-    views = phase.views(training, training.train.teacher_views)
+    balanced = phase.balanced(training)
+    if balanced:
+        times = imbalance(phase.dataset.train.labels)
+        phase.progress.note(f"classes differ by {times:.1f} to 1: each is drawn equally often")
+    views = phase.views(training, training.train.teacher_views, balanced=balanced)
     if teacher is not None and training.train.teacher_precision != "bf16":
         _choose_teacher_runtime(phase, method, teacher, views, training.train, record)
     training = training.model_copy(update={"train": record.chosen.applied(training.train)})
@@ -141,7 +146,7 @@ def _choose_teacher_runtime(
     asks_more = method.needs_teacher_stages or method.needs_features
     if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or asks_more:
         return
-    epochs = min(views.count, train.epochs) if views.count else train.epochs
+    epochs = min(views.count, train.passes) if views.count else train.passes
     batches = epochs * views.steps_per_epoch
     if batches * phase.data.batch_size < LEAST_IMAGES:
         return
@@ -163,7 +168,7 @@ def _step_threads(
     return StepThreads(
         record,
         configured=train.threads,
-        steps=train.epochs * steps_per_epoch,
+        steps=train.passes * steps_per_epoch,
         progress=phase.progress,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..bundle.golden import golden_limit
 from ..bundle.infer_script import infer_script
-from ..bundle.manifest import Artifact, FileEntry, Manifest
+from ..bundle.manifest import FILE, Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
@@ -27,6 +27,7 @@ from .calibration import Calibration, CalibrationConfig
 from .export_config import ExportConfig
 from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
+from .timm_folder import timm_difference
 from .torch_reference import torch_reference
 from .trained_student import bundled_model, first_difference
 from .training_evidence import evidence_of, validation_answers
@@ -88,7 +89,9 @@ def check_bundle(
     bundle = open_bundle(path, allow_failed=True)
     count = len(bundle.manifest.files)
     findings = [
+        Finding(FILE, True if bundle.manifest.record_sha256 else None, bundle.manifest.seal),
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
+        *(Finding(file, None, "not of the manifest: nothing reads it") for file in bundle.unlisted),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
     if bundle.manifest.script is not None:
@@ -105,6 +108,8 @@ def check_bundle(
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
             findings += _validation(bundle, reference, dataset, progress)
+        if bundle.manifest.timm_files:
+            findings.append(_timm(bundle, model))
     memory = AnswerMemory()
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
@@ -190,6 +195,13 @@ def _validation(
     if answers is not None and manifest.quality is not None:
         findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
     return findings
+
+
+def _timm(bundle: Bundle, model: nn.Module) -> Finding:
+    """Whether timm's own loader still gives the student."""
+    difference = timm_difference(bundle.path, model, bundle.golden.inputs)
+    detail = f"the student bit for bit on {len(bundle.golden)} images"
+    return Finding("timm's student", difference is None, difference or detail)
 
 
 def _untried_temperature(manifest: Manifest) -> list[Finding]:

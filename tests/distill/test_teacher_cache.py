@@ -227,9 +227,11 @@ def test_another_seed_or_teacher_has_a_cache_of_its_own(
             lambda f: (f / "cache.json").write_text(json.dumps({"identity": "x"})),
             "another teacher, data, augmentation or seed",
         ),
-        (lambda f: (f / "rows-0.json").write_text("[]"), "rows-0.json is damaged"),
         (
-            lambda f: np.save(f / "logits.npy", np.ones((10, 8, 4), np.float16)),
+            lambda f: (
+                np.save(f / "logits.npy", np.ones((10, 8, 4), np.float16)),
+                (f / "rows-0.json").write_text('{"rows": 10}'),  # an older release's, unhashed
+            ),
             "the teacher now differs by up to",
         ),
     ],
@@ -242,6 +244,48 @@ def test_a_stale_or_damaged_cache_is_refused(
     break_it(folder)
     with pytest.raises(MldrError, match=f"not usable: .*{said}.*; delete that folder"):
         distil(replace(taught_phase, folder=tmp_path / "second"))
+
+
+def flip_bit(file: Path, byte: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "asked_rows", "said"),
+    [
+        (
+            lambda f: flip_bit(f / "logits.npy", -1),
+            4,
+            "logits.npy is damaged after row 6: the rows",
+        ),
+        (lambda f: flip_bit(f / "logits.npy", -320), 10, "logits.npy is damaged after row 0: the "),
+        (lambda f: flip_bit(f / "rows-0.json", 13), 10, "rows-0.json is damaged (its content is"),
+        (lambda f: (f / "rows-0.json").write_text("[]"), 10, "rows-0.json is damaged (it is no "),
+        (lambda f: (f / "rows-0.json").write_text('{"rows": 10}'), 0, ""),
+    ],
+)
+def test_damaged_rows_are_asked_again_and_those_before_them_are_kept(
+    rig: Any,
+    damage: Callable[[Path], Any],
+    asked_rows: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """320 bytes before the end, of 10 rows of 64, is the middle of the first block of six."""
+    monkeypatch.setattr("mldr_deploy.distill.teacher_cache._EVERY", 6)
+    taught = replace(rig, teacher="test_resnet", train=TWICE, augment=RANDOM)
+    undamaged = np.array(cache_for(taught, tmp_path)._logits)
+    damage(tmp_path)
+    asked, notes = list[int](), list[str]()
+    monkeypatch.setattr(Silent, "note", lambda _, text: notes.append(text))
+    mended = cache_for(taught, tmp_path, asked)
+    np.testing.assert_array_equal(mended._logits, undamaged)
+    spot_check = asked_rows < 10
+    assert len(asked) == asked_rows + spot_check
+    assert len(notes) == bool(said) and all(said in note for note in notes)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(
