@@ -39,10 +39,12 @@ class ChoiceRequest(BaseModel):
 
 
 def choice_method(method: MethodConfig) -> MethodConfig:
-    """``method`` where a teacher's kept logits are all that it needs, else plain kd."""
+    """``method`` where a teacher's kept logits are all that it needs, else kd with its keys."""
     kind = METHODS[method.name]
     asks_more = kind.needs_teacher_stages is not False or kind.needs_features is not False
-    return MethodConfig(name="kd") if asks_more or not needs_teacher(method) else method
+    if asks_more or not needs_teacher(method):
+        return method.model_copy(update={"name": "kd"})
+    return method
 
 
 def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:

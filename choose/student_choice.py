@@ -12,7 +12,6 @@ from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..compare.recent_data import RecentData
-from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
 from ..pipeline.phases import pipeline
 from ..pipeline.recipe import Recipe
@@ -49,7 +48,7 @@ def choose_student(
         raise MldrError(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
-    if needs_teacher(recipe.method) and base.method != recipe.method:
+    if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
     plan = _plan(request, base, out, device, data, progress, measurements)
     contest = Contest(plan, base, out, data)
