@@ -44,7 +44,7 @@ def write_timm_folder(folder: Path, student: Student, inputs: Floats) -> str | N
 
     settings = {"label_names": student.record.classes, "pretrained_cfg": _data_config(student)}
     try:
-        save_for_hf(student.model, folder / FOLDER, settings, safe_serialization=True)
+        save_for_hf(student.model, str(folder / FOLDER), settings, safe_serialization=True)
         _drop_published(folder / CONFIG)
         reason = timm_difference(folder, student.model, inputs)
     except SafetensorError as error:  # a full disk

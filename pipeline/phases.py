@@ -172,6 +172,12 @@ class Pipeline:
         score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
         return f"{phase}: {record.model['name']}{score}, {trained}"
 
+    def outcome(self, trained: Path | None) -> dict[str, Any]:
+        """A finished training phase for programs; without a folder where nothing was trained."""
+        if trained is None:
+            return {"folder": None, "record": None}
+        return {"folder": str(trained), "record": load_trained(trained)[0].model_dump(mode="json")}
+
     def load_teacher(self, trained: Path | None) -> FrozenTeacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
         assert self.recipe.teacher is not None

@@ -42,6 +42,7 @@ FLOORS: dict[str, set[str]] = {
         "compare",
     },
     "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
+    "api": {"bundle", "runtimes", "export", "profiler", "pipeline", "compare"},
     "cli": {
         "bundle",
         "data",
@@ -55,6 +56,7 @@ FLOORS: dict[str, set[str]] = {
         "compare",
         "choose",
         "demo",
+        "api",
     },
 }
 NOT_PACKAGE = {"tests", "benchmarks", "docs", "scripts"}

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from mldr_deploy.api.progress_bars import LineProgress, LiveProgress
 from mldr_deploy.bundle.progress import Progress, Silent
-from mldr_deploy.cli.console import LineProgress, LiveProgress, progress, reported_failures
+from mldr_deploy.cli.console import progress, reported_failures
 from mldr_deploy.errors import MldrError, Unavailable
 
 
@@ -106,7 +107,7 @@ def test_long_tasks_tell_a_line_now_and_then_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("mldr_deploy.cli.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("mldr_deploy.api.progress_bars.time.monotonic", lambda: now[0])
     out = io.StringIO()
     shown = LineProgress(Console(file=out))
     shown.start("training", 1000)
