@@ -43,7 +43,8 @@ def choice_method(method: MethodConfig) -> MethodConfig:
     kind = METHODS[method.name]
     asks_more = kind.needs_teacher_stages is not False or kind.needs_features is not False
     if asks_more or not needs_teacher(method):
-        return method.model_copy(update={"name": "kd"})
+        replaced: MethodConfig = method.model_copy(update={"name": "kd"})
+        return replaced
     return method
 
 
@@ -68,8 +69,11 @@ def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:
 def student_recipe(
     base: Recipe, name: str, model: ModelConfig, image_size: int, epochs: int
 ) -> Recipe:
-    """The recipe of one training; the warm-up is the same part of it as of the recipe's own."""
-    warmup = base.schedule.warmup_epochs * epochs / base.train.epochs
+    """The recipe of one training, from a fitted ``base``.
+
+    The warm-up is the same part of it as of the recipe's own.
+    """
+    warmup = base.schedule.warmup_epochs * epochs / base.train.passes
     return base.model_copy(
         update={
             "name": name,
