@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from ..bundle.preprocess import Preprocessing
 from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
+from ..distill.fast_features import Frozen, fastest
 from ..export.measure_latency import milliseconds_per_image
 from ..export.trained_student import load_student
 from ..pipeline.phases import Pipeline
@@ -33,7 +33,10 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
     config = pipeline.recipe.teacher
     assert config is not None
     teacher = pipeline.worthy_teacher(pipeline.teacher())
-    predictions = _predictions(pipeline, teacher.model, teacher.preprocessing)
+    device, images = pipeline.accelerator.device, len(pipeline.dataset.test)
+    teacher.model.to(device)
+    logits = fastest(teacher, images, device, pipeline.progress, "logits")
+    predictions = _predictions(pipeline, logits, teacher.preprocessing)
     return {
         **_scores(predictions, pipeline.dataset.test.labels),
         "parameters": sum(p.numel() for p in teacher.model.parameters()),
@@ -45,7 +48,8 @@ def student_outcome(pipeline: Pipeline) -> Outcome:
     """Train a student and write its predictions; its accuracy on test."""
     student = load_student(pipeline.student())
     record = student.record
-    predictions = _predictions(pipeline, student.model, record.preprocessing)
+    model = student.model.to(pipeline.accelerator.device).eval()
+    predictions = _predictions(pipeline, model, record.preprocessing)
     tensors = {"best_classes": predictions.astype(np.int32)}
     write_tensors(pipeline.space.out / _PREDICTIONS, tensors)
     return {
@@ -81,13 +85,13 @@ def read_predictions(folder: Path) -> NDArray[np.int32]:
 
 
 def _predictions(
-    pipeline: Pipeline, model: nn.Module, preprocessing: Preprocessing
+    pipeline: Pipeline, frozen: Frozen, preprocessing: Preprocessing
 ) -> NDArray[np.int64]:
     test, device = pipeline.dataset.test, pipeline.accelerator.device
     threads = pipeline.recipe.data.workers
     batches = EvalBatches(test, preprocessing, _EVAL_BATCH, device, threads=threads)
     pipeline.progress.start("testing", len(test))
-    best = best_classes(model.to(device), batches, k=_TOP, progress=pipeline.progress)
+    best = best_classes(frozen, batches, _TOP, pipeline.progress)
     pipeline.progress.finish()
     predictions: NDArray[np.int64] = best.numpy()
     return predictions

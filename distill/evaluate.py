@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..bundle.progress import Progress, Silent
+from .fast_features import Frozen
 
 
 @dataclass(frozen=True)
@@ -91,22 +92,15 @@ def _counts(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def best_classes(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    k: int = 5,
-    progress: Progress | None = None,
+    frozen: Frozen, batches: Iterable[tuple[Tensor, Tensor]], k: int, progress: Progress
 ) -> Tensor:
     """The ``k`` most likely classes of every image, best first: int64 [N, min(k, C)], on the CPU.
 
-    In eval mode and float32; the model's own mode comes back afterwards.
+    ``frozen`` gives the logits [b, C].
     """
-    progress, training = progress or Silent(), model.training
-    model.eval()
     batch_classes = []
     for inputs, labels in batches:
-        logits = model(inputs).float()
+        logits = frozen(inputs).float()
         batch_classes.append(logits.topk(min(k, logits.shape[1]), dim=1).indices)
         progress.advance(len(labels))
-    model.train(training)
     return torch.cat(batch_classes).cpu() if batch_classes else torch.empty(0, k, dtype=torch.int64)

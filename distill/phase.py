@@ -65,13 +65,14 @@ class Phase:
     def views(self, training: Training, count: int) -> Views:
         """This process's share of what is seen in training, ``count`` distinct epochs of it."""
         train, augment = training.train, training.augment
+        seed = train.seed if train.view_seed is None else train.view_seed
         return Views(
             TrainBatches(
-                self.dataset.train, self.data, seed=train.seed, augment=augment, **self._place()
+                self.dataset.train, self.data, seed=seed, augment=augment, **self._place()
             ),
             Mix(augment),
             classes=len(self.dataset.classes),
-            seed=train.seed,
+            seed=seed,
             rank=self.accelerator.process_index,
             count=count,
         )

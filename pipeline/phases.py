@@ -54,6 +54,7 @@ _YOUNGER = {
     "standardise": "none",
     "class_weight": 1.0,
     "sample_weight": 1.0,
+    "view_seed": None,
 }
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 
