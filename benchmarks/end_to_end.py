@@ -46,7 +46,6 @@ PARTS = (  # part, module, name; the same part may have several functions
     ("export: latencies", "export.build_bundle", "_timed"),
     ("export: the rest", "pipeline.phases", "build_bundle"),
     ("table: teacher on test", "pipeline.summary", "evaluate"),
-    ("table: latencies", "pipeline.summary", "_speed"),
     ("table: latencies", "pipeline.summary", "in_turns"),
 )
 Clocks = tuple[float, float]  # wall, processor

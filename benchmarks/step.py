@@ -191,7 +191,8 @@ def ready(phase: Phase, recipe: Recipe, name: str, *, views: int) -> Trainer:
     training = recipe.training.model_copy(update={"train": train})
     spec = preprocessing_of(recipe.student, task.student, phase)
     network = Network(recipe.student, task.student, task._plan, spec)
-    trainer = training_run.trainer_of(phase, network, task.method, teacher, training)
+    record = training_run.execution_of(phase, training)
+    trainer = training_run.trainer_of(phase, network, task.method, teacher, training, record)
     trainer.task.train()
     return trainer
 

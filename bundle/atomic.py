@@ -17,23 +17,44 @@ from ..errors import MldrError
 from .in_place import NEW, OLD, contents, put_in_place, recover
 
 _live: set[Path] = set()  # temporary folders that this process is writing at the moment
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for what is written
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, of a folder
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the file ``path`` by ``data`` in one step; a reader sees the old or the new one."""
+class Unwritable(MldrError):
+    """``path`` cannot be written, and what the system said to it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        reason = error.strerror or error
+        super().__init__(f"{path} cannot be written ({reason}): free space or choose another")
+        self.path, self.error = path, error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling of ``path`` to write; renamed over ``path`` at a clean exit.
+
+    A reader sees the old file or the new one. Raises Unwritable for any OSError on the way.
+    """
     temporary = path.with_name(_temporary_name(path.name, "tmp"))
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.open("xb").close()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # a library may have put a file there that only its owner reads
+        _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        raise MldrError(unwritable(path, error)) from error
+        raise Unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file ``path`` by ``data`` in one step; raises as `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,13 +63,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, obj: object) -> None:
-    """``write_text`` of ``obj`` as indented JSON, keys in the order given.
+    """``write_bytes`` of the `json_bytes` of ``obj``."""
+    write_bytes(path, json_bytes(obj))
+
+
+def json_bytes(obj: object) -> bytes:
+    """``obj`` as indented JSON, keys in the order given.
 
     Bytes of a file name that are not UTF-8 (surrogates) are escaped, and come back when read.
     Raises ValueError for NaN and infinities: they are not JSON and other readers refuse them.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def sha256(path: Path) -> str:
@@ -68,15 +94,24 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
     content entry by entry, the file ``replaces`` last.
 
     ``replaces`` names a file that an earlier ``dest`` of ours holds: a folder with other content is
-    refused, so that a mistyped path costs nobody his files. Raises MldrError for that, and where
-    the folder cannot be written.
+    refused, so that a mistyped path costs nobody his files. Raises MldrError for that, Unwritable
+    where the folder cannot be written, whoever in the body meets it.
     """
     dest = dest.resolve()
     temporary = _begun(dest, replaces)
     replaced = temporary.with_suffix(OLD)
     _live.update((temporary, replaced))
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno in FULL or _is_within(error, temporary):
+                raise Unwritable(dest, error) from error
+            raise
+        except Unwritable as failure:
+            if not failure.path.is_relative_to(temporary):
+                raise
+            raise Unwritable(dest / failure.path.relative_to(temporary), failure.error) from failure
         _swap(temporary, dest, replaces)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -86,6 +121,12 @@ def atomic_folder(dest: Path, *, replaces: str | None = None) -> Iterator[Path]:
 def require_folder(dest: Path, *, replaces: str) -> None:
     """Raises the MldrError that ``atomic_folder`` would: before long work rather than after."""
     _begun(dest.resolve(), replaces).rmdir()
+
+
+def _is_within(error: OSError, folder: Path) -> bool:
+    """Whether it is of a file in ``folder``."""
+    names = (error.filename, error.filename2)
+    return any(isinstance(name, str | Path) and Path(name).is_relative_to(folder) for name in names)
 
 
 def _begun(dest: Path, replaces: str | None) -> Path:
@@ -98,7 +139,7 @@ def _begun(dest: Path, replaces: str | None) -> Path:
         temporary = home / _temporary_name(dest.name, "tmp")
         temporary.mkdir()
     except OSError as error:
-        raise MldrError(unwritable(dest, error)) from error
+        raise Unwritable(dest, error) from error
     return temporary
 
 
@@ -124,7 +165,7 @@ def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
             _copy_into(dest, temporary, replaces)
         _fsync(temporary.parent)
     except OSError as error:
-        raise MldrError(unwritable(dest, error)) from error
+        raise Unwritable(dest, error) from error
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -164,11 +205,6 @@ def _require_ours(dest: Path, replaces: str | None) -> None:
             f"{dest} holds other files (there is no {replaces} in it) and would be replaced: name "
             "a new or empty folder"
         )
-
-
-def unwritable(path: Path, error: OSError) -> str:
-    """What to say when ``path`` cannot be written."""
-    return f"{path} cannot be written ({error.strerror or error}): free space or choose another"
 
 
 def _temporary_name(name: str, kind: str) -> str:

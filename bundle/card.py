@@ -6,7 +6,7 @@ machine, stay out of it, so that adding one changes nothing that is already ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .chance import tells_top5
@@ -14,20 +14,21 @@ from .data_report import data_report_of
 from .engine import FORMAT as ENGINE
 from .manifest import Artifact, Manifest
 from .shipping import recommended
+from .wording import counted
 
 FILE = "MODEL_CARD.md"
 _MOST_LABELS = 30
 _VERSIONS = ("mldr-deploy", "python", "torch", "timm", "onnx", "onnxruntime")
 
 
-def model_card(manifest: Manifest) -> str:
-    """The card in Markdown."""
+def model_card(manifest: Manifest, use: Callable[[Manifest], Iterator[str]] | None = None) -> str:
+    """The card in Markdown; ``use`` gives the lines of its section on how to use the student."""
     parts = (
         _head(manifest),
         _accuracy(manifest),
         _quality(manifest),
         _teaching(manifest),
-        _use(manifest),
+        (use or _use)(manifest),
         _limits(manifest),
         _origin(manifest),
     )
@@ -88,6 +89,7 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     elif advice is not None:
         yield f"On the machine that exported it: **{advice.headline}**: {advice.reason}."
         yield ""
+    yield from (text for doubt in manifest.doubts for text in (f"**{_cell(doubt)}.**", ""))
     scored = f", top-5 {reference.reference.top5:.2f} %" if top5 else ""
     yield (
         f"On {reference.samples} test images that training never saw. The PyTorch student: top-1 "
@@ -103,7 +105,7 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
         heads.append("ms, batch 1")
     yield from _table(heads, [_row(artifact, timed is not None, top5) for artifact in artifacts])
     if timed is not None:
-        yield f"Times on {timed.machine}, {timed.threads} threads, medians."
+        yield f"Times on {timed.machine}, {counted(timed.threads, 'thread')}, medians."
         yield ""
     for artifact in artifacts:
         for failure in artifact.parity.failures:
@@ -208,6 +210,15 @@ def _use(manifest: Manifest) -> Iterator[str]:
         f"over {manifest.temperature:.6g}."
     )
     yield ""
+    if manifest.timm_files:
+        yield (
+            '`timm.create_model("local-dir:BUNDLE/timm", pretrained=True)` gives the PyTorch '
+            "student bit for bit; that folder can be uploaded to the Hugging Face Hub as it is."
+        )
+        yield ""
+    elif manifest.timm_refusal is not None:
+        yield f"No folder for timm: {_cell(manifest.timm_refusal)}."
+        yield ""
 
 
 def _limits(manifest: Manifest) -> Iterator[str]:

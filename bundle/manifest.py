@@ -12,14 +12,18 @@ from .chance import Chance
 from .engine import EngineRecord, RtxRecord
 from .evidence import Evidence
 from .latency import Latency
+from .lesson import Lesson
 from .parity import Fault, ParityResult
 from .precisions import COMPUTED
 from .preprocess import Preprocessing
 from .quality import Quality
 from .quantization import Quantization
+from .schema import read_record
+from .sealed import write_sealed
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_SCHEMA = 2  # a 1 (never released) has fewer proofs: no class names, no evidence
+SEALED_SCHEMA = 3  # the first with record_sha256; a 2 is read, and `check` says what it lacks
 FILE = "manifest.json"
 _RECORD = ConfigDict(frozen=True, extra="forbid")
 
@@ -181,6 +185,14 @@ class Manifest(BaseModel):
     quality_files: list[FileEntry] = Field(
         default_factory=list, description="All of it as JSON, and pictures."
     )
+    timm_files: list[FileEntry] = Field(
+        default_factory=list,
+        description="The student as timm loads it and the Hub keeps it; bundles before it have "
+        "none.",
+    )
+    timm_refusal: str | None = Field(
+        default=None, description="Why timm cannot rebuild the student, if so."
+    )
     model: dict[str, Any] = Field(description="The student's configuration (ModelConfig).")
     image_size: int = Field(ge=1, description="Side of the square input, pixels.")
     family: str = Field(description="cnn, transformer, mlp or mamba.")
@@ -193,12 +205,22 @@ class Manifest(BaseModel):
         description="The student on the test split against always naming the largest class; "
         "bundles before it have none.",
     )
+    lesson: Lesson | None = Field(
+        default=None,
+        description="The student against its teacher, labels alone and its own first loss; bundles "
+        "before it have none.",
+    )
     evidence: Evidence | None = Field(
         default=None,
         description="What training measured of these weights on validation, found again at export.",
     )
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, teacher, seeds, versions, commit, time."
+    )
+    record_sha256: Digest | None = Field(
+        default=None,
+        description="SHA-256 of the manifest as it would be without this key; written with it. "
+        "Bundles of schema version 2 have none.",
     )
 
     @model_validator(mode="after")
@@ -223,12 +245,52 @@ class Manifest(BaseModel):
         return self.chance.warning if self.chance is not None and self.at_chance else None
 
     @property
+    def doubts(self) -> list[str]:
+        """What training did not achieve, and what to try, a line each; none where all is well.
+
+        Of a student at chance, `warning` says more.
+        """
+        if self.lesson is None or self.at_chance:
+            return []
+        return self.lesson.lines()
+
+    @property
+    def seal(self) -> str:
+        """Its digest for people; of an older bundle that it has none, and what mends that."""
+        if self.record_sha256 is not None:
+            return f"as written, SHA-256 {self.record_sha256}"
+        return (
+            f"schema version {self.schema_version} has no digest of the manifest, so a figure "
+            "changed in it goes unnoticed: export the bundle again"
+        )
+
+    @property
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
         texts = [entry for entry in (self.card, self.script) if entry is not None]
-        proofs = [self.weights, self.golden, *texts, *self.quality_files]
+        proofs = [self.weights, self.golden, *texts, *self.quality_files, *self.timm_files]
         return [*self.artifacts, *beside, *self.built, *proofs]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in ``folder``.
+
+    Raises MldrError when it is missing, damaged, changed or of another version.
+    """
+    return read_record(
+        folder / FILE,
+        Manifest,
+        newest=SCHEMA_VERSION,
+        oldest=OLDEST_SCHEMA,
+        sealed_from=SEALED_SCHEMA,
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write it with its digest, in one step. Raises MldrError where it cannot be written."""
+    current = manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
+    write_sealed(folder / FILE, current.model_dump(mode="json"))
 
 
 def describe(folder: Path, file: str) -> FileEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import sha256
+from .debris import lies_in_debris
 from .golden import Golden, load_golden, verify_classes, verify_preprocessing
-from .manifest import FILE, OLDEST_SCHEMA, SCHEMA_VERSION, Artifact, FileEntry, Manifest
-from .schema import read_record
+from .manifest import FILE, Artifact, FileEntry, Manifest, read_manifest
 from .tensors import read_tensors
 
 
@@ -47,6 +48,14 @@ class Bundle:
         """The golden images."""
         return load_golden(self.file(self.manifest.golden))
 
+    @property
+    def unlisted(self) -> list[str]:
+        """Files in the folder that its manifest does not list and no system left, by path."""
+        listed = {FILE, *(entry.file for entry in self.manifest.files)}
+        paths = (Path(root, name) for root, _, names in os.walk(self.path) for name in names)
+        present = {path.relative_to(self.path).as_posix() for path in paths}
+        return sorted(file for file in present - listed if not lies_in_debris(file))
+
     def weights(self) -> dict[str, NDArray[Any]]:
         """The trained tensors by name."""
         return read_tensors(self.file(self.manifest.weights))
@@ -76,8 +85,10 @@ def _opened(path: Path, verify: bool, allow_failed: bool) -> Bundle:
             f"{path} is not a bundle ({FILE} is missing): give the folder that "
             "`mldr-deploy export` wrote"
         )
-    manifest = read_record(path / FILE, Manifest, newest=SCHEMA_VERSION, oldest=OLDEST_SCHEMA)
+    manifest = read_manifest(path)
     bundle = Bundle(path, manifest, allow_failed)
+    for file in (FILE, *(entry.file for entry in manifest.files)):
+        _require_inside(path, file)
     if verify:
         for entry in manifest.files:
             _verify_file(bundle.file(entry), entry)
@@ -95,6 +106,15 @@ def require_better_than_chance(bundle: Bundle) -> None:
     """Raise MldrError, with advice, for a bundle whose student learned nothing."""
     if (warning := bundle.manifest.warning) is not None:
         raise MldrError(f"{bundle.path}: {warning}; allow failed artifacts to look into it")
+
+
+def _require_inside(folder: Path, file: str) -> None:
+    """Raise MldrError where ``file`` is, or lies behind, a link that leads out of ``folder``."""
+    target = (folder / file).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise MldrError(
+            f"{folder / file} is a link out of the bundle, to {target}: put the file itself there"
+        )
 
 
 def _verify_file(path: Path, entry: FileEntry) -> None:

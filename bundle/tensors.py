@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MldrError
-from .atomic import write_bytes
+from .atomic import atomic_file
 
 
 def write_tensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
-    """Write the arrays under their names, in sorted order, in one step."""
-    from safetensors.numpy import save
+    """Write the arrays under their names, in sorted order, in one step.
+
+    Raises MldrError where the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
 
     contiguous = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # ascontiguousarray makes a scalar (BatchNorm's counter) one-dimensional: give it its shape back
     shaped = {name: array.reshape(tensors[name].shape) for name, array in contiguous.items()}
-    write_bytes(path, save(shaped))
+    with atomic_file(path) as temporary:
+        try:
+            save_file(shaped, temporary)
+        except SafetensorError as error:
+            raise _os_error(error) from error
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -33,3 +43,9 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise MldrError(f"{path} is missing: write the folder again") from None
     except (OSError, SafetensorError) as error:
         raise MldrError(f"{path} is damaged ({error}): write the folder again") from None
+
+
+def _os_error(error: Exception) -> OSError:
+    """What the system said, which safetensors tells in words: ``... (os error 28)``."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))

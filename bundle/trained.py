@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import MldrError
-from .atomic import atomic_folder, sha256, write_json
+from .atomic import atomic_folder, sha256
 from .evidence import Evidence
 from .preprocess import Preprocessing
 from .schema import read_record
+from .sealed import write_sealed
 from .tensors import read_tensors, write_tensors
 
-SCHEMA_VERSION = 2  # 2: evidence, weights_sha256; a 1 is read as one without them
+# 2: evidence, weights_sha256; a 1 is read as one without them. 3: record_sha256.
+SCHEMA_VERSION = 3
 RECORD = "model.json"
 WEIGHTS = "weights.safetensors"
 
@@ -48,6 +50,7 @@ class TrainedModel(BaseModel):
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, teacher, seeds, versions, commit."
     )
+    record_sha256: str | None = Field(default=None, description="Of the record; written with it.")
 
     @model_validator(mode="after")
     def _classes_match(self) -> TrainedModel:
@@ -64,7 +67,7 @@ def save_trained(folder: Path, record: TrainedModel, tensors: dict[str, NDArray[
     with atomic_folder(folder, replaces=RECORD) as temporary:
         write_tensors(temporary / WEIGHTS, tensors)
         complete = record.model_copy(update={"weights_sha256": sha256(temporary / WEIGHTS)})
-        write_json(temporary / RECORD, complete.model_dump(mode="json"))
+        write_sealed(temporary / RECORD, complete.model_dump(mode="json"))
 
 
 def read_trained(folder: Path) -> TrainedModel:
@@ -77,7 +80,7 @@ def read_trained(folder: Path) -> TrainedModel:
             f"{folder} holds no trained model ({RECORD} is missing): give the folder that "
             "`mldr-deploy distill` or `train-teacher` wrote"
         )
-    return read_record(folder / RECORD, TrainedModel, newest=SCHEMA_VERSION)
+    return read_record(folder / RECORD, TrainedModel, newest=SCHEMA_VERSION, sealed_from=3)
 
 
 def load_trained(folder: Path) -> tuple[TrainedModel, dict[str, NDArray[Any]]]:

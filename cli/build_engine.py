@@ -67,6 +67,7 @@ from .console import progress
 )
 @options.data_source("Images whose test split parity is proven on; they need the same classes")
 @options.data_root
+@options.as_json
 @options.quiet
 def command(
     bundle: Path,
@@ -80,6 +81,7 @@ def command(
     golden_only: bool,
     source: str | None,
     data_root: Path | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Build TensorRT engines for this machine's GPU into a bundle, and prove them.
@@ -96,6 +98,7 @@ def command(
     Exit code 1 when a gate fails: the engine is kept, marked failed, and nothing will serve it.
     Exit code 2 when this machine has no TensorRT or no NVIDIA GPU.
     """
+    from ..api.json_form import json_form
     from ..errors import MldrError
     from ..pipeline.engines import build_engines, build_rtx_engines
 
@@ -113,14 +116,19 @@ def command(
         if rtx:
             if golden_only or source or data_root:
                 raise MldrError("--rtx proves no parity: leave out --golden-only and --data")
-            for built in build_rtx_engines(bundle, precisions, settings, progress=bar):
-                print(built)
+            unrun = build_rtx_engines(bundle, precisions, settings, progress=bar)
+            lines = "\n".join(map(str, unrun))
+            print(json_form("build-engine", unrun, passed=True) if as_json else lines)
             return
         engines = build_engines(
             bundle, precisions, settings, source, data_root, golden_only=golden_only, progress=bar
         )
-    for engine in engines:
-        print(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
-        print(engine.parity)
-    if not all(engine.parity for engine in engines):
+    passed = all(engine.parity for engine in engines)
+    if as_json:
+        print(json_form("build-engine", engines, passed=passed))
+    else:
+        for engine in engines:
+            print(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
+            print(engine.parity)
+    if not passed:
         raise click.exceptions.Exit(1)

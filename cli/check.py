@@ -19,9 +19,15 @@ from .console import progress
     is_flag=True,
     help="Verify hashes and golden images only; do not run the whole test split.",
 )
+@options.as_json
 @options.quiet
 def command(
-    bundle: Path, source: str | None, data_root: Path | None, golden_only: bool, quiet: bool
+    bundle: Path,
+    source: str | None,
+    data_root: Path | None,
+    golden_only: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Prove a bundle again: hashes, golden images, then parity on the whole test split.
 
@@ -35,10 +41,11 @@ def command(
     Exit code 1 when anything is missing or changed or a gate fails; 2 when the data set is not on
     this machine.
     """
+    from ..api.json_form import json_form
     from ..pipeline.single import check_exported
 
     with progress(quiet) as bar:
         result = check_exported(bundle, source, data_root, golden_only=golden_only, progress=bar)
-    print(result)
+    print(json_form("check", result, passed=bool(result)) if as_json else result)
     if not result:
         raise click.exceptions.Exit(1)

@@ -35,6 +35,7 @@ from .console import progress
     "--worker", is_flag=True, hidden=True, help="Train only: how --jobs starts its processes."
 )
 @options.device
+@options.as_json
 @options.quiet
 def command(
     matrix: Path,
@@ -43,6 +44,7 @@ def command(
     report_only: bool,
     worker: bool,
     device: str,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Compare methods on equal terms: a matrix of pairs x methods x seeds from one TOML file.
@@ -68,8 +70,10 @@ def command(
             results, failed = MethodComparison.open(matrix, out).report(bar), None
         else:
             results, failed = compare(matrix, out, workers=jobs, device=device, progress=bar)
+    from ..api.json_form import json_form
     from ..compare.table import markdown
 
-    print(markdown(results))
+    passed = not results.failed
+    print(json_form("compare", results, passed=passed) if as_json else markdown(results))
     if failed is not None:
         raise failed

@@ -1,24 +1,17 @@
-"""Progress bars on the command line, and failures as one line.
-
-rich is imported inside functions: ``mldr-deploy --help`` does without it.
-"""
+"""Failures of a command as one line, and its progress."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
-from ..bundle.progress import Progress, Silent
+from ..api.progress_bars import bars as progress
 from ..errors import MldrError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+__all__ = ["progress", "reported_failures"]
 
 
 @contextmanager
@@ -39,118 +32,3 @@ def reported_failures() -> Iterator[None]:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         raise click.exceptions.Exit(130) from None
-
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator[Progress]:
-    """The ``Progress`` of a command: a live bar on a terminal, one line a task elsewhere.
-
-    Everything goes to standard error; standard output is for results.
-    """
-    if quiet:
-        yield Silent()
-        return
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    bar = LiveProgress(console) if console.is_terminal else LineProgress(console)
-    try:
-        yield bar
-    finally:
-        bar.finish()
-
-
-_LINE_SECONDS = 60.0  # between two lines of one long task
-
-
-class LineProgress:
-    """For logs and pipes: a line a minute, and one when a task is over, with its last figures."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._name: str | None = None
-
-    def start(self, name: str, total: int | None) -> None:
-        self.finish()
-        self._name, self._total, self._count = name, total, 0
-        self._info: dict[str, float | str] = {}
-        self._began = self._line_time = time.monotonic()
-
-    def advance(self, n: int = 1, **info: float | str) -> None:
-        self._count += n
-        self._info |= info
-        if self._name is not None and time.monotonic() - self._line_time >= _LINE_SECONDS:
-            self._tell()
-
-    def finish(self) -> None:
-        if self._name is not None:
-            self._tell()
-        self._name = None
-
-    def _tell(self) -> None:
-        of = "" if self._total in (None, self._count) else f"/{self._total}"
-        count = f"{self._count}{of} in " if self._count or of else ""
-        seconds = time.monotonic() - self._began
-        line = f"{self._name}: {count}{seconds:.1f} s  {_figures(self._info)}"
-        self.note(line.rstrip())
-        self._line_time = time.monotonic()
-
-    def note(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
-
-
-class LiveProgress:
-    """For terminals: one bar with count, figures by name, and the time left."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Bar | None = None
-
-    def start(self, name: str, total: int | None) -> None:
-        self.finish()
-        self._info: dict[str, float | str] = {}
-        self._bar = _bar(self._console)
-        self._task = self._bar.add_task(name, total=total, figures="")
-        self._bar.start()
-
-    def advance(self, n: int = 1, **info: float | str) -> None:
-        if self._bar is not None:
-            self._info |= info
-            self._bar.update(self._task, advance=n, figures=_figures(self._info))
-
-    def finish(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def note(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
-
-
-def _bar(console: Console) -> Bar:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        console=console,
-    )
-
-
-def _figures(info: dict[str, float | str]) -> str:
-    """``loss 1.234  img/s 812``: figures by name, four significant digits."""
-    return "  ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in info.items()
-    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(name="distill")
 @options.carries_out
-def command(pipeline: Pipeline) -> None:
+def command(pipeline: Pipeline, as_json: bool) -> None:
     """Distill the recipe's student; train its teacher first where it has no weights.
 
     Leaves OUT/student/trained (what `mldr-deploy export` takes), metrics.jsonl, TensorBoard events
@@ -22,4 +22,10 @@ def command(pipeline: Pipeline) -> None:
     only, `--set method.name=kd` by Hinton's distillation: what a gain is measured against; give
     each its own --out, and `--set teacher.weights=OUT/teacher/trained` to share one teacher.
     """
-    print(pipeline.line("student", pipeline.student()))
+    trained = pipeline.student()
+    if as_json:
+        from ..api.json_form import json_form
+
+        print(json_form("distill", pipeline.outcome(trained), passed=True))
+    else:
+        print(pipeline.line("student", trained))

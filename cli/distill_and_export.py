@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(name="distill-and-export")
 @options.carries_out
-def command(pipeline: Pipeline) -> None:
+def command(pipeline: Pipeline, as_json: bool) -> None:
     """The whole job: train the teacher, distill the student, export it, prove parity.
 
     Without arguments: the recipe `digits`, on images that come with the package. Each stage is
@@ -35,6 +35,11 @@ def command(pipeline: Pipeline) -> None:
     summary = report(pipeline)
     if summary is None:  # not the first of several processes
         return
-    print(summary)
+    if as_json:
+        from ..api.json_form import json_form
+
+        print(json_form("distill-and-export", summary, passed=bool(summary)))
+    else:
+        print(summary)
     if not summary:
         raise click.exceptions.Exit(1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from . import options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@options.as_json
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """Show what this machine offers: versions, devices, optional packages, data sets.
@@ -23,11 +24,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
     For every optional group of packages that is incomplete, the command that installs it is shown.
     Exit code 2 when something is missing that every run needs.
     """
+    from ..api.json_form import json_form
     from ..pipeline.environment import inspect_environment
 
     environment = inspect_environment()
     if as_json:
-        print(json.dumps(environment.as_dict(), indent=2))
+        print(json_form("doctor", environment, passed=not environment.problems))
     else:
         _show(environment)
     for problem in environment.problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from ..bundle.precisions import listed
 from ..errors import Unavailable
 from . import options
 from .console import progress
+
+if TYPE_CHECKING:
+    from ..bundle.reader import Bundle
 
 
 @click.command(name="export")
@@ -53,6 +57,7 @@ from .console import progress
     show_default=True,
     help="Largest batch the artifact takes, images; parity is proven at it.",
 )
+@options.as_json
 @options.quiet
 def command(
     trained: Path,
@@ -63,6 +68,7 @@ def command(
     targets: tuple[str, ...],
     opset: int,
     max_batch: int,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Export a trained model to an ONNX bundle and prove parity on the whole test split.
@@ -82,7 +88,7 @@ def command(
     table also has their latency on this machine and says which one to ship. `export TRAINED --out
     BUNDLE --precision int8` adds int8 to a bundle of the same student.
     """
-    from ..pipeline.artifact_table import artifact_table
+    from ..api.json_form import json_form
     from ..pipeline.single import export_trained
 
     settings = {
@@ -93,6 +99,19 @@ def command(
     }
     with progress(quiet) as bar:
         bundle = export_trained(trained, out, source, data_root, settings, progress=bar)
+    if as_json:
+        print(json_form("export", bundle, passed=bool(bundle)))
+    else:
+        _show(bundle)
+    if not bundle:
+        raise click.exceptions.Exit(1)
+    if bundle.manifest.unavailable:
+        raise Unavailable("; ".join(bundle.manifest.unavailable))
+
+
+def _show(bundle: Bundle) -> None:
+    from ..pipeline.artifact_table import artifact_table
+
     for artifact in bundle.manifest.artifacts:
         print(artifact.parity)
         if artifact.fault is not None:
@@ -103,10 +122,8 @@ def command(
         print(artifact_table(bundle.manifest))
     if bundle.manifest.quality is not None:
         print(*bundle.manifest.quality.lines(), sep="\n")
+    for line in bundle.manifest.doubts:
+        print(line)
     print(f"bundle: {bundle.path}")
     if bundle.manifest.warning is not None:
         print(bundle.manifest.warning)
-    if not bundle:
-        raise click.exceptions.Exit(1)
-    if bundle.manifest.unavailable:
-        raise Unavailable("; ".join(bundle.manifest.unavailable))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ COMMANDS = {
     "train-teacher": "train_teacher",
     "distill": "distill",
     "compare": "compare",
+    "choose": "choose",
     "export": "export",
     "check": "check",
     "build-engine": "build_engine",
@@ -45,6 +47,15 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f".{file}", __package__).command
         assert isinstance(command, click.Command), f"cli/{file}.py must define `command`"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; a name that there is not is answered with the nearest ones."""
+        near = difflib.get_close_matches(args[0].lower(), COMMANDS, n=3, cutoff=0.5)
+        if near and args[0] not in COMMANDS and args[0].isprintable() and args[0][:1] != "-":
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(near)}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The whole first sentence of every command; click itself would cut it off."""

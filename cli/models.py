@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from . import options
 from .console import progress
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Stop after this many; 0 shows all (about 0.1 s a model).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+@options.as_json
 def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None:
     """List models that can be teacher or student: name, family, parameters, image size.
 
@@ -38,6 +37,7 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
     weights. Encoders that take no number of classes are left out. Models whose stages cannot be
     tapped can only teach, and are marked so.
     """
+    from ..api.json_form import json_form
     from ..models.catalogue import catalogue, matching
 
     names = matching(pattern)
@@ -51,7 +51,7 @@ def command(pattern: str, family: str | None, limit: int, as_json: bool) -> None
             if len(listings) == limit:
                 break
     if as_json:
-        print(json.dumps([asdict(listing) for listing in listings], indent=2))
+        print(json_form("models", listings, passed=True))
     else:
         _show(listings, len(names), limit, family)
 

@@ -2,7 +2,7 @@
 
 @click.command(name="distill")
 @carries_out
-def command(pipeline: Pipeline) -> None: ...
+def command(pipeline: Pipeline, as_json: bool) -> None: ...
 """
 
 from __future__ import annotations
@@ -86,6 +86,12 @@ device = click.option(
 quiet = click.option(
     "--quiet", "-q", is_flag=True, help="No progress bars and notes; results and errors only."
 )
+as_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object (docs/json.md); bars and notes stay on standard error.",
+)
 restart = click.option(
     "--restart",
     is_flag=True,
@@ -94,8 +100,22 @@ restart = click.option(
 )
 
 
-def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
-    """Give a command the options of (part of) a recipe's run; it gets the opened pipeline."""
+def forms(short: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """The short forms ``short``, in their order."""
+
+    def decorated(command: F) -> F:
+        for option in reversed(short):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def carries_out(command: Callable[[Pipeline, bool], None]) -> Callable[..., None]:
+    """Give a command the options of (part of) a recipe's run.
+
+    It gets the opened pipeline, and whether to print JSON.
+    """
 
     @functools.wraps(command)
     def opened(
@@ -104,6 +124,7 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
         out: Path | None,
         device: str,
         restart: bool,
+        as_json: bool,
         quiet: bool,
     ) -> None:
         from ..pipeline.meeting import wait_notice
@@ -117,10 +138,10 @@ def carries_out(command: Callable[[Pipeline], None]) -> Callable[..., None]:
                 opened_pipeline = stack.enter_context(
                     pipeline(resolved, out, device=device, restart=restart, progress=bar)
                 )
-            command(opened_pipeline)
+            command(opened_pipeline, as_json)
 
     wrapped: Callable[..., None] = opened
-    for option in (quiet, restart, device, out, overrides, *reversed(SHORT_FORMS), recipe):
+    for option in (quiet, as_json, restart, device, out, overrides, *reversed(SHORT_FORMS), recipe):
         wrapped = option(wrapped)
     return wrapped
 

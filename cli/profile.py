@@ -97,6 +97,7 @@ from .console import progress
     is_flag=True,
     help="Measure artifacts that failed parity, or a student at chance, to look into them.",
 )
+@options.as_json
 @options.quiet
 def command(
     bundle: Path | None,
@@ -104,6 +105,7 @@ def command(
     out: Path,
     no_layers: bool,
     allow_failed: bool,
+    as_json: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -121,21 +123,29 @@ def command(
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.
     """
+    from ..api.json_form import json_form
+
     if compare is not None:
         from ..profiler.two_reports import compare_files
 
-        print(compare_files(*compare))
+        comparison = compare_files(*compare)
+        print(json_form("profile", comparison, passed=True) if as_json else comparison)
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
-    from ..profiler.folder_report import profile_to
+    from ..profiler.folder_report import profile_in
+    from ..profiler.markdown import markdown
+    from ..profiler.report_files import PAGE
 
     with progress(quiet) as bar:
-        summary = profile_to(
+        report = profile_in(
             bundle,
             out,
             {**settings, "layers": not no_layers},
             allow_failed=allow_failed,
             progress=bar,
         )
-    print(summary)
+    if as_json:
+        print(json_form("profile", report, passed=True))
+    else:
+        print(f"{markdown(report)}\nreport: {out / PAGE}")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from ..pipeline.choices import default_recipe, source_of
+
 _VALUES = "mldr_deploy.short_forms"  # of click's meta: key -> value
-_SOURCES = ("folder:", "parquet:", "csv:")
 
 
 def recipe_chosen(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     """``--recipe`` as given; else `photos` for pictures of the user's own, else `digits`."""
     if value is not None:
         return value
-    return "photos" if _key_values(ctx).get("data.source", "").startswith(_SOURCES) else "digits"
+    return default_recipe(_key_values(ctx).get("data.source"))
 
 
 def overrides_completed(
@@ -33,21 +33,15 @@ def _key_values(ctx: click.Context) -> dict[str, str]:
 def _short(name: str, key: str, **settings: Any) -> Any:
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            _key_values(ctx)[key] = _source(str(value)) if key == "data.source" else str(value)
+            _key_values(ctx)[key] = source_of(str(value)) if key == "data.source" else str(value)
 
     # Eager: before --recipe and --set, which ask what was given.
     return click.option(name, expose_value=False, is_eager=True, callback=keep, **settings)
 
 
-def _source(value: str) -> str:
-    """A path by itself is a folder of pictures or a table of them; everything else as it is."""
-    path = Path(value)
-    if path.is_dir() and not value.startswith(_SOURCES):
-        return f"folder:{value}"
-    kind = path.suffix.lower().removeprefix(".")
-    return f"{kind}:{value}" if kind in ("parquet", "csv") and path.is_file() else value
-
-
+_STUDENT = _short(
+    "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
+)
 SHORT_FORMS = (
     _short(
         "--data",
@@ -59,9 +53,7 @@ SHORT_FORMS = (
     _short(
         "--teacher", "teacher.name", metavar="MODEL", help="Short for --set teacher.name=MODEL."
     ),
-    _short(
-        "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
-    ),
+    _STUDENT,
     _short(
         "--image-size",
         "data.image_size",
@@ -77,3 +69,4 @@ SHORT_FORMS = (
         help="Short for --set train.epochs=N, of the student.",
     ),
 )
+CHOICE_FORMS = tuple(form for form in SHORT_FORMS if form is not _STUDENT)

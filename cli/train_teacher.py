@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(name="train-teacher")
 @options.carries_out
-def command(pipeline: Pipeline) -> None:
+def command(pipeline: Pipeline, as_json: bool) -> None:
     """Train the recipe's teacher on labels, where no finished weights are at hand.
 
     Leaves OUT/teacher/trained, which `--set teacher.weights=` of another run takes. The keys
@@ -22,4 +22,10 @@ def command(pipeline: Pipeline) -> None:
     teacher.weights and teacher.fresh_head=true a pretrained model is fine-tuned. Continues where it
     was interrupted.
     """
-    print(pipeline.line("teacher", pipeline.teacher()))
+    trained = pipeline.teacher()
+    if as_json:
+        from ..api.json_form import json_form
+
+        print(json_form("train-teacher", pipeline.outcome(trained), passed=True))
+    else:
+        print(pipeline.line("teacher", trained))

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+from ..bundle.atomic import sha256
 from ..bundle.preprocess import Preprocessing
+from ..bundle.sealed import unsealed
 from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
-from ..distill.fast_features import Frozen, fastest
+from ..errors import MldrError
 from ..export.measure_latency import milliseconds_per_image
 from ..export.trained_student import load_student
 from ..pipeline.phases import Pipeline
@@ -21,7 +24,8 @@ from ..pipeline.summary import machine
 from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
-_PREDICTIONS = "test.safetensors"
+_PREDICTIONS, _PREDICTIONS_HASH = "test.safetensors", "predictions_sha256"
+_AGAIN = "delete {}, and the same command carries that run out again"
 _EVAL_BATCH = 250
 _TOP = 5
 
@@ -32,11 +36,8 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
     """Train a teacher; its accuracy on test."""
     config = pipeline.recipe.teacher
     assert config is not None
-    teacher = pipeline.worthy_teacher(pipeline.teacher())
-    device, images = pipeline.accelerator.device, len(pipeline.dataset.test)
-    teacher.model.to(device)
-    logits = fastest(teacher, images, device, pipeline.progress, "logits")
-    predictions = _predictions(pipeline, logits, teacher.preprocessing)
+    teacher, _ = pipeline.worthy_teacher(pipeline.teacher())
+    predictions = _predictions(pipeline, teacher.model, teacher.preprocessing)
     return {
         **_scores(predictions, pipeline.dataset.test.labels),
         "parameters": sum(p.numel() for p in teacher.model.parameters()),
@@ -48,11 +49,12 @@ def student_outcome(pipeline: Pipeline) -> Outcome:
     """Train a student and write its predictions; its accuracy on test."""
     student = load_student(pipeline.student())
     record = student.record
-    model = student.model.to(pipeline.accelerator.device).eval()
-    predictions = _predictions(pipeline, model, record.preprocessing)
+    predictions = _predictions(pipeline, student.model, record.preprocessing)
     tensors = {"best_classes": predictions.astype(np.int32)}
-    write_tensors(pipeline.space.out / _PREDICTIONS, tensors)
+    file = pipeline.space.out / _PREDICTIONS
+    write_tensors(file, tensors)
     return {
+        _PREDICTIONS_HASH: sha256(file),
         **_scores(predictions, pipeline.dataset.test.labels),
         "parameters": record.parameters,
         "family": record.family,
@@ -78,20 +80,34 @@ def export_outcome(pipeline: Pipeline) -> Outcome:
     }
 
 
-def read_predictions(folder: Path) -> NDArray[np.int32]:
-    """The five best classes of each test image, best first: [N, 5]; ``folder``: the student's."""
-    predictions: NDArray[np.int32] = read_tensors(folder / _PREDICTIONS)["best_classes"]
+def read_outcome(file: Path) -> Outcome:
+    """The outcome of finished work. Raises MldrError where the file is not as it was written."""
+    try:
+        return unsealed(file.read_bytes())[0]
+    except (OSError, ValueError) as error:
+        raise MldrError(f"{file} is damaged ({error}): {_AGAIN.format(file.name)}") from None
+
+
+def read_predictions(folder: Path, outcome: Outcome) -> NDArray[np.int32]:
+    """The five best classes of each test image, best first: [N, 5]; ``folder``: the student's.
+
+    Raises MldrError where they are not those of its ``outcome``.
+    """
+    file = folder / _PREDICTIONS
+    predictions: NDArray[np.int32] = read_tensors(file)["best_classes"]
+    if outcome.get(_PREDICTIONS_HASH, sha256(file)) != sha256(file):  # older outcomes have none
+        raise MldrError(f"{file} is not what was written: {_AGAIN.format('result.json beside it')}")
     return predictions
 
 
 def _predictions(
-    pipeline: Pipeline, frozen: Frozen, preprocessing: Preprocessing
+    pipeline: Pipeline, model: nn.Module, preprocessing: Preprocessing
 ) -> NDArray[np.int64]:
     test, device = pipeline.dataset.test, pipeline.accelerator.device
     threads = pipeline.recipe.data.workers
     batches = EvalBatches(test, preprocessing, _EVAL_BATCH, device, threads=threads)
     pipeline.progress.start("testing", len(test))
-    best = best_classes(frozen, batches, _TOP, pipeline.progress)
+    best = best_classes(model.to(device), batches, k=_TOP, progress=pipeline.progress)
     pipeline.progress.finish()
     predictions: NDArray[np.int64] = best.numpy()
     return predictions

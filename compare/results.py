@@ -143,7 +143,8 @@ def collect(
         if pair_runs:
             labels = truth[pair_runs[0].recipe.data]
             hits = {
-                (r.method, r.seed): read_predictions(r.folder)[:, 0] == labels for r in pair_runs
+                (r.method, r.seed): read_predictions(r.folder, r.outcome)[:, 0] == labels
+                for r in pair_runs
             }
             pairs.append(_pair(matrix, pair, pair_runs, hits, teachers, milliseconds.get(pair)))
     return Results(

@@ -8,20 +8,26 @@ OUT/tuning/PAIR/METHOD/N/       a tuning run and its result.json
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..bundle.atomic import write_json
 from ..bundle.progress import Progress
+from ..bundle.sealed import write_sealed
 from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline, pipeline
 from ..pipeline.recipe import Recipe
 from ..pipeline.workspace import Workspace
 from .matrix import Matrix
-from .outcomes import Outcome, export_outcome, student_outcome, teacher_outcome, tuning_outcome
+from .outcomes import (
+    Outcome,
+    export_outcome,
+    read_outcome,
+    student_outcome,
+    teacher_outcome,
+    tuning_outcome,
+)
 from .recent_data import RecentData
 
 
@@ -57,8 +63,7 @@ class Unit:
     @property
     def outcome(self) -> Outcome:
         """The outcome of the finished work."""
-        outcome: Outcome = json.loads((self.folder / self.file).read_text(encoding="utf-8"))
-        return outcome
+        return read_outcome(self.folder / self.file)
 
     def carry_out(self, device: str, data: RecentData, progress: Progress) -> None:
         """Carry out what is missing of this run. Raises Busy when another process has it."""
@@ -72,7 +77,7 @@ class Unit:
             load=data.load,
         ) as opened:
             if not self.finished:
-                write_json(self.folder / self.file, self.work(opened))
+                write_sealed(self.folder / self.file, self.work(opened))
 
     def require_same(self) -> None:
         """Raises MldrError when the folder holds a run of another recipe."""

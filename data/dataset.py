@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..bundle.data_report import DataReport
 from ..bundle.progress import Progress, Silent
-from ..errors import MldrError
 from .data_config import DataConfig
 from .omissions import omissions, refuse_loss
 from .raw import RawDataset, RawSplit, check
@@ -56,8 +55,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     """The data set that ``config`` names, read, checked and split.
 
     Raises MldrError, in one line, for a missing path, no classes or one, classes that differ
-    between splits, unreadable images, labels out of range and fewer pictures than a batch;
-    Unavailable when the set is not on this machine and cannot be fetched.
+    between splits, unreadable images and labels out of range; Unavailable when the set is not on
+    this machine and cannot be fetched.
     """
     progress = progress or Silent()
     raw = SOURCES[config.source.partition(":")[0]](config, progress)
@@ -74,11 +73,6 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     if val is None:
         train_rows, val_rows = stratified(train.labels, config.val_fraction, config.split_seed)
         train, val = train.subset(train_rows), train.subset(val_rows)
-    if len(train) < config.batch_size:
-        raise MldrError(
-            f"data.batch_size is {config.batch_size} but {config.source} has only {len(train)} "
-            "training pictures: choose a batch of that size or less"
-        )
     return Dataset(
         config.source, raw.classes, train, val, splits["test"], _fingerprint(raw), report
     )

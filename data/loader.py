@@ -19,6 +19,7 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
 from ..errors import MldrError
 from .augment import Augment
+from .balance import balanced_order
 from .crops import cut_out
 from .data_config import AugmentConfig, DataConfig
 from .parallel import ordered_map
@@ -44,11 +45,11 @@ class TrainBatch:
 class TrainBatches:
     """Shuffled, equally sized batches; the last, smaller one of an epoch is dropped.
 
-    The order of an epoch is a function of (seed, epoch) alone. Global batch k is
-    ``order[k*G : (k+1)*G]`` with G = ``config.batch_size``; process ``rank`` of ``world`` takes
-    its contiguous share. Resident splits live on ``device`` and come out in their own size;
-    streamed ones are decoded on threads and brought to S x S, each picture as a function of
-    (seed, epoch, index).
+    The order of an epoch is a function of (seed, epoch) alone; with ``balanced``, every class
+    comes equally often in it. Global batch k is ``order[k*G : (k+1)*G]`` with G =
+    ``config.batch_size``; process ``rank`` of ``world`` takes its contiguous share. Resident splits
+    live on ``device`` and come out in their own size; streamed ones are decoded on threads and
+    brought to S x S, each picture as a function of (seed, epoch, index).
 
     ``augment`` is what is still to be done to a batch: for streamed pictures the threads have
     already taken the random resized crop, which needs the whole picture.
@@ -64,6 +65,7 @@ class TrainBatches:
         rank: int = 0,
         world: int = 1,
         augment: AugmentConfig,
+        balanced: bool = False,
     ) -> None:
         if config.batch_size % world:
             raise MldrError(
@@ -76,6 +78,7 @@ class TrainBatches:
             )
         self._split, self._config, self._augment_config = split, config, augment
         self._seed, self._rank, self._world = seed, rank, world
+        self._balanced = balanced
         self.image_size = config.image_size
         self.device = torch.device(device)
         self.steps_per_epoch = len(split) // config.batch_size
@@ -101,7 +104,11 @@ class TrainBatches:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Positions that all processes together take, [steps, G]."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split))
+        rng = np.random.default_rng([self._seed, epoch])
+        if self._balanced:
+            order = balanced_order(self._split.labels, rng)
+        else:
+            order = rng.permutation(len(self._split))
         return order[: self.steps_per_epoch * self._config.batch_size].reshape(
             self.steps_per_epoch, -1
         )

@@ -30,6 +30,8 @@ def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
         state = chip(f"parity FAILED: {len(failed)} of {total}", "bad")
     else:
         state = chip(f"parity passed: {total} of {total}", "good")
+    if manifest.doubts:
+        state += chip("lesson in doubt: see Proof", "warn")
     source = str(manifest.data.get("source", ""))
     return (
         f'<div class="md-head"><div><h1>{escape(student_name(manifest))}</h1>'

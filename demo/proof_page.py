@@ -65,6 +65,7 @@ def proof_page(student: LoadedStudent) -> str:
     return "".join(
         (
             _headline(manifest),
+            *(notice(f"{doubt}.", "warn") for doubt in manifest.doubts),
             '<div class="md-grid">',
             *(_card(artifact, student) for artifact in manifest.artifacts),
             "</div>",

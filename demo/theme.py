@@ -50,6 +50,7 @@ font-weight:680;color:var(--ink);overflow-wrap:anywhere}
 .md-chip{display:inline-block;border-radius:999px;padding:3px 11px;font-size:12.5px;font-weight:600;
 background:var(--line);color:var(--ink);white-space:nowrap}
 .md-chip.md-good{background:var(--pick);color:var(--good);box-shadow:inset 0 0 0 1px currentColor}
+.md-chip.md-warn{background:var(--warn);box-shadow:inset 0 0 0 1px var(--warnline)}
 .md-chip.md-bad{background:var(--badground);color:var(--bad);
 box-shadow:inset 0 0 0 1px currentColor}
 .gradio-container button.md-theme{width:36px;height:36px;border-radius:999px;padding:0;margin:0;

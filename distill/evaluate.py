@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..bundle.progress import Progress, Silent
-from .fast_features import Frozen
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,22 @@ def _counts(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def best_classes(
-    frozen: Frozen, batches: Iterable[tuple[Tensor, Tensor]], k: int, progress: Progress
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    k: int = 5,
+    progress: Progress | None = None,
 ) -> Tensor:
     """The ``k`` most likely classes of every image, best first: int64 [N, min(k, C)], on the CPU.
 
-    ``frozen`` gives the logits [b, C].
+    In eval mode and float32; the model's own mode comes back afterwards.
     """
+    progress, training = progress or Silent(), model.training
+    model.eval()
     batch_classes = []
     for inputs, labels in batches:
-        logits = frozen(inputs).float()
+        logits = model(inputs).float()
         batch_classes.append(logits.topk(min(k, logits.shape[1]), dim=1).indices)
         progress.advance(len(labels))
+    model.train(training)
     return torch.cat(batch_classes).cpu() if batch_classes else torch.empty(0, k, dtype=torch.int64)

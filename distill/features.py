@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import MldrError
 from ..models.evaluation import evaluating
 from ..models.stages import StagePlan, forward_stages
-from .fast_features import Frozen
+from .fast_features import Pooled
 from .teacher_cache import TeacherCache
 
 _BLOCK = 4096  # views whose features are in memory, in float32, at a time
@@ -68,7 +68,7 @@ def classifier_of(model: nn.Module, plan: StagePlan, name: str, side: int) -> tu
 
 
 def features_of(
-    pooled: Frozen, batches: Iterable[tuple[Tensor, Tensor]]
+    pooled: Pooled, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor] | None:
     """(features float32 [V, F], labels int64 [V]) of a split in order; None where it is empty."""
     pairs = [(pooled(inputs).cpu(), labels.cpu()) for inputs, labels in batches]

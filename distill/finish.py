@@ -17,10 +17,11 @@ from ..bundle.trained import TrainedModel, save_trained
 from ..data.loader import EvalBatches
 from ..models.family import family
 from .checkpoint import Tensors, TrainingState
+from .execution import Execution
 from .network import Network
 from .phase import Phase
 from .trained_folder import TRAINED
-from .training_log import draw_curves
+from .training_log import draw_curves, first_and_last_loss, read_metrics
 
 
 def finish(
@@ -29,7 +30,7 @@ def finish(
     val_batches: EvalBatches,
     tensors: Tensors,
     state: TrainingState,
-    precision: str,
+    execution: Execution,
 ) -> Path:
     """Write the folder `TRAINED` with ``tensors``; remove what only an unfinished phase needs."""
     accelerator, trained = phase.accelerator, phase.folder / TRAINED
@@ -44,13 +45,13 @@ def finish(
             parameters=sum(p.numel() for p in network.model.parameters()),
             data=phase.data.model_dump(mode="json"),
             data_fingerprint=phase.dataset.fingerprint,
-            metrics=_metrics(state),
+            metrics={**_metrics(state), **first_and_last_loss(read_metrics(phase.folder))},
             evidence=_evidence(state, val_batches),
             provenance={
                 **phase.provenance,
                 "identity": phase.identity,
-                "precision": precision,
-                **_environment(accelerator),
+                "precision": execution.precision,
+                **_environment(accelerator, execution),
             },
         )
         # The curves first: a phase is finished once `trained` is there.
@@ -83,7 +84,8 @@ def _evidence(state: TrainingState, evaluated: EvalBatches) -> Evidence | None:
     )
 
 
-def _environment(accelerator: Accelerator) -> dict[str, Any]:
+def _environment(accelerator: Accelerator, execution: Execution) -> dict[str, Any]:
+    threads = execution.threads
     return {
         "versions": {
             "mldr-deploy": __version__,
@@ -92,5 +94,6 @@ def _environment(accelerator: Accelerator) -> dict[str, Any]:
         },
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
+        "threads": threads[max(threads)] if threads else torch.get_num_threads(),
+        "execution": execution.model_dump(mode="json"),
     }

@@ -37,9 +37,9 @@ def create_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         if parameters
     ]
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        return torch.optim.AdamW(groups, lr=config.peak, betas=config.betas, fused=True)
     return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+        groups, lr=config.peak, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..bundle.preprocess import Preprocessing
 from ..bundle.progress import Progress
 from ..data.augment import Mix
+from ..data.balance import imbalance
 from ..data.data_config import AugmentConfig, DataConfig
 from ..data.dataset import Dataset
 from ..data.loader import EvalBatches, TrainBatches
@@ -62,13 +63,23 @@ class Phase:
         """This process's part of every row of a cache."""
         return RowShare(self.accelerator.process_index, self.accelerator.num_processes)
 
-    def views(self, training: Training, count: int) -> Views:
+    def balanced(self, training: Training) -> bool:
+        """Whether the classes differ so much that each is drawn equally often."""
+        least = training.train.balance_from
+        return least > 0 and imbalance(self.dataset.train.labels) > least
+
+    def views(self, training: Training, count: int, *, balanced: bool = False) -> Views:
         """This process's share of what is seen in training, ``count`` distinct epochs of it."""
         train, augment = training.train, training.augment
         seed = train.seed if train.view_seed is None else train.view_seed
         return Views(
             TrainBatches(
-                self.dataset.train, self.data, seed=seed, augment=augment, **self._place()
+                self.dataset.train,
+                self.data,
+                seed=seed,
+                augment=augment,
+                balanced=balanced,
+                **self._place(),
             ),
             Mix(augment),
             classes=len(self.dataset.classes),

@@ -16,6 +16,7 @@ from ..models.stages import StageOutput, StagePlan, forward_stages
 from .methods.base import Method, Step
 from .precision import at_least_float32, uses_bf16
 from .small_grids import small_grids
+from .traced import Forward
 from .training_config import TrainConfig
 
 
@@ -46,6 +47,7 @@ class FrozenTeacher:
     preprocessing: Preprocessing
     bf16: bool = False  # autocast
     channels_last: bool = False
+    runtime: Forward | None = None  # what gives the logits alone, if not PyTorch
     normalise: Normalise = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class FrozenTeacher:
         self, pixels: Tensor, *, stages: bool = False, features: bool = False
     ) -> StageOutput:
         """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for."""
+        if self.runtime is not None and not (stages or features):
+            return StageOutput(self.runtime(self.normalise(pixels)), ())
         if self.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         bf16 = torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16)

@@ -11,7 +11,7 @@ from ..bundle.preprocess import Preprocessing
 from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
-from .fast_features import Frozen, fastest
+from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
 from .linear_head import LinearHead, labelled, measured, teach
 from .network import Network
@@ -77,7 +77,7 @@ def _features(
     classifier: str,
     training: Training,
     views: Views,
-    pooled: Frozen,
+    pooled: Pooled,
 ) -> FeatureCache:
     """The classifier's features of every view, complete."""
     accelerator, share = phase.accelerator, phase.share

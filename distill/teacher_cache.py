@@ -3,7 +3,7 @@
 FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch;
                     [rows, B, C + F] where its pooled features of width F are kept behind them
 FOLDER/cache.json   identity and shape of the logits
-FOLDER/rows-R.json  how many rows the process of rank R has written
+FOLDER/rows-R.json  how many rows the process of rank R has written, and the SHA-256 of each block
 
 A plain NumPy file, mapped into memory: no code in it, and nothing is read that is not asked for.
 """
@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..bundle.atomic import write_json
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
+from ..bundle.sealed import unsealed, write_sealed
 from ..errors import MldrError
 from .task import FrozenTeacher
 from .views import Views
@@ -39,6 +39,7 @@ _EVERY = 50  # rows between two notes of how far it is
 # the last place of float16 (2^-11 relative), and what bfloat16 kernels differ by among themselves.
 _RELATIVE, _ABSOLUTE = 2e-2, 5e-2
 
+Block = tuple[int, str]  # the row that it ends before, SHA-256 of the process's part of it
 Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> what is kept of them
 
 
@@ -66,6 +67,7 @@ class TeacherCache:
         self.folder, self.identity = folder, identity
         self._logits, self._share = logits, share
         self._columns = share.columns(logits.shape[1])
+        self._blocks: list[Block] = []  # of the rows that are written
 
     @classmethod
     def open(
@@ -104,11 +106,11 @@ class TeacherCache:
 
         May be interrupted, and goes on from there.
 
-        What is there is spot-checked: its first row is asked again. Raises MldrError when the
-        teacher now says something else, as after an upgrade that changed an augmentation, and
-        when an answer is not finite.
+        What is there is hashed: from the first damaged block on all is asked again, with a note.
+        Its first row is spot-checked. Raises MldrError when the teacher now says something else, as
+        after an upgrade that changed an augmentation, and when an answer is not finite.
         """
-        filled_rows, side = self._filled, side or views.side
+        filled_rows, side = self._intact(progress), side or views.side
         if filled_rows:
             self._spot_check(views, answer, side)
         if filled_rows >= rows:
@@ -149,20 +151,46 @@ class TeacherCache:
     def _progress_file(self) -> Path:
         return self.folder / f"rows-{self._share.rank}.json"
 
-    @property
-    def _filled(self) -> int:
+    def _intact(self, progress: Progress) -> int:
+        """The number of rows, from the first on, that are as they were written."""
+        self._blocks = []
+        start, file = 0, self.folder / self.file
+        for end, sha in self._recorded(progress):
+            if self._hash(start, end) != sha:
+                progress.note(
+                    f"{file} is damaged after row {start}: the rows from there are asked again"
+                )
+                break
+            self._blocks.append((end, sha))
+            start = end
+        return start
+
+    def _recorded(self, progress: Progress) -> list[Block]:
+        """The blocks that are noted; one of all rows where an older release noted no hashes."""
         try:
-            return int(json.loads(self._progress_file.read_text(encoding="utf-8"))["rows"])
+            record, _ = unsealed(self._progress_file.read_bytes())
+            if "blocks" not in record:
+                rows = int(record["rows"])
+                return [(rows, self._hash(0, rows))]
+            return [(int(end), str(sha)) for end, sha in record["blocks"]]
         except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._stale(self.folder, f"{self._progress_file.name} is damaged") from error
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            progress.note(f"{self._progress_file} is damaged ({error}): all rows are asked again")
+            return []
+
+    def _hash(self, start: int, end: int) -> str:
+        """The SHA-256 of this process's part of the rows from ``start`` to before ``end``."""
+        return hashlib.sha256(self._logits[start:end, self._columns].tobytes()).hexdigest()
 
     def _note(self, rows: int) -> None:
         """Record that ``rows`` rows are filled, once they are on the disk."""
         assert isinstance(self._logits, np.memmap)
         self._logits.flush()
-        write_json(self._progress_file, {"rows": rows})
+        start = self._blocks[-1][0] if self._blocks else 0
+        if rows > start:
+            self._blocks.append((rows, self._hash(start, rows)))
+        write_sealed(self._progress_file, {"rows": rows, "blocks": self._blocks})
 
     @classmethod
     def _make_room(cls, path: Path, identity: str, shape: tuple[int, int, int]) -> None:
@@ -183,7 +211,7 @@ class TeacherCache:
             with path.open("r+b") as file:
                 _allocate(file.fileno(), path.stat().st_size)
             logits.flush()
-            write_json(folder / RECORD, {"identity": identity, "shape": list(shape)})
+            write_sealed(folder / RECORD, {"identity": identity, "shape": list(shape)})
         except OSError as error:
             path.unlink(missing_ok=True)
             raise MldrError(
@@ -194,8 +222,8 @@ class TeacherCache:
     @classmethod
     def _require(cls, folder: Path, identity: str) -> None:
         try:
-            stored_identity = json.loads((folder / RECORD).read_text(encoding="utf-8"))["identity"]
-        except (ValueError, KeyError, TypeError) as error:
+            stored_identity = unsealed((folder / RECORD).read_bytes())[0]["identity"]
+        except (OSError, ValueError, KeyError) as error:
             raise cls._stale(folder, f"{RECORD} is damaged") from error
         if stored_identity != identity:
             raise cls._stale(folder, "they are of another teacher, data, augmentation or seed")

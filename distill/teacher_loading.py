@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +14,11 @@ from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.model_registry import create_model, published_classes
 from ..models.stages import plan_teacher
-from .fast_features import fastest
 from .methods.base import Method
 from .network import check_classes, preprocessing_of
 from .phase import Phase, Training
 from .task import FrozenTeacher
-from .teacher_cache import Answer, TeacherCache, cache_identity, locked
+from .teacher_cache import TeacherCache, cache_identity, locked
 from .trained_folder import trained_record
 from .views import Views
 
@@ -62,6 +63,7 @@ def cached_logits(
     if method.needs_features:
         width += teacher.plan.pooled_width
     shape = (views.count * views.steps_per_epoch, phase.data.batch_size, width)
+    order: dict[str, Any] = {"balanced": True} if phase.balanced(training) else {}
     identity = cache_identity(
         teacher,
         data=phase.dataset.fingerprint,
@@ -70,9 +72,10 @@ def cached_logits(
         seed=train.seed if train.view_seed is None else train.view_seed,
         shape=shape,
         processes=share.world,
+        **order,
     )
     folder = (phase.logits or phase.folder / "logits") / identity[:16]
-    seen_views = views.count if train.view_seed is not None else min(views.count, train.epochs)
+    seen_views = views.count if train.view_seed is not None else min(views.count, train.passes)
     rows = seen_views * views.steps_per_epoch
     megabytes = math.prod(shape) * 2 / 1e6
     phase.progress.note(f"teacher's logits for {rows} steps: {megabytes:.1f} MB in {folder}")
@@ -81,29 +84,18 @@ def cached_logits(
             TeacherCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = TeacherCache.open(folder, identity, shape, share)
-        answer = _answer(ready, views.count, phase, features=method.needs_features)
+        answer = partial(_answer, ready, features=method.needs_features)
         cache.fill(views, rows, answer, phase.progress, teacher.side)
     accelerator.wait_for_everyone()
     return cache
 
 
-def _answer(teacher: FrozenTeacher, views: int, phase: Phase, *, features: bool) -> Answer:
-    """What a cache is filled by: PyTorch, or ONNX Runtime where many large images are asked for.
-
-    At the student's own size a model trained here is small, and tracing it would not pay.
-    """
-
-    def by_pytorch(pixels: Tensor) -> Tensor:
-        answer = teacher(pixels, features=features)
-        if answer.features is None:
-            return answer.logits
-        return torch.cat([answer.logits, answer.features], dim=1)
-
-    if teacher.bf16 or teacher.side == phase.data.image_size:
-        return by_pytorch
-    images, output = views * len(phase.dataset.train), "both" if features else "logits"
-    frozen = fastest(teacher, images, phase.accelerator.device, phase.progress, output)
-    return lambda pixels: frozen(teacher.normalise(pixels))
+def _answer(teacher: FrozenTeacher, pixels: Tensor, *, features: bool) -> Tensor:
+    """What a cache keeps of [b, 3, S, S]: logits [b, C], or logits and features [b, C + F]."""
+    answer = teacher(pixels, features=features)
+    if answer.features is None:
+        return answer.logits
+    return torch.cat([answer.logits, answer.features], dim=1)
 
 
 def _check_published(model: nn.Module, classes: int, name: str) -> None:

@@ -40,6 +40,7 @@ from .methods.base import Step
 from .optimizer import create_optimizer, learning_rate
 from .precision import uses_bf16
 from .small_grids import small_grids
+from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teacher_cache import TeacherCache
 from .training_config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -57,6 +58,7 @@ class Trainer:
         val_batches: this process's share of the validation split.
         cache: the teacher's logits for every row of ``views``, and its pooled features after them
             where the method needs them; it is then not asked.
+        threads: how many threads each step takes; None: what the process has.
         folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
         identity: of the training; a checkpoint with another identity is refused.
     """
@@ -72,15 +74,17 @@ class Trainer:
         optimizer: OptimizerConfig,
         schedule: ScheduleConfig,
         cache: TeacherCache | None = None,
+        threads: StepThreads | None = None,
         accelerator: Accelerator,
         folder: Path,
         identity: str,
         progress: Progress,
     ) -> None:
-        self.config, self.schedule, self.peak = train, schedule, optimizer.lr
+        self.config, self.schedule, self.peak = train, schedule, optimizer.peak
         self.accelerator, self.progress = accelerator, progress
         self.device = accelerator.device
         self.views, self.val_batches, self.cache = views, val_batches, cache
+        self.threads = threads
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.task = task.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.teacher = teacher and teacher.to(self.device, train)
@@ -92,6 +96,7 @@ class Trainer:
         )
         self.folder, self.identity = folder, identity
         self.state = TrainingState(identity=identity, step=0)
+        self.saved_step: int | None = None  # of the newest whole checkpoint
         self.best: Tensors = {}
         self.meter = LossMeter(reduce=lambda rows: accelerator.reduce(rows, reduction="mean"))
         self.log: MetricsLog | None = None
@@ -99,7 +104,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.epochs * self.views.steps_per_epoch
+        return self.config.passes * self.views.steps_per_epoch
 
     def run(self) -> tuple[Tensors, TrainingState]:
         """Train to the end, from the newest checkpoint if there is one.
@@ -115,15 +120,17 @@ class Trainer:
         self.progress.advance(self.state.step)
         began = time.perf_counter() - self.state.seconds
         try:
-            with interruption() as interrupt:
-                for epoch in range(self._epoch, self.config.epochs):
+            with interruption() as interrupt, self._thread_choice():
+                for epoch in range(self._epoch, self.config.passes):
                     if self._stalled(epoch):
                         break
                     for batch in self._remaining(epoch):
-                        self._step(batch)
+                        self._timed_step(batch)
                         ends_epoch = self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
+                        elif self.state.step.bit_count() == 1:  # 1, 2, 4, ...: at once, then less
+                            self._show(self.meter.latest())
                         if ends_epoch:
                             self._validate(epoch)
                         due = ends_epoch or self._due(self.config.checkpoint_steps)
@@ -174,17 +181,49 @@ class Trainer:
         if not self.config.patience or best is None or epochs - best < self.config.patience:
             return False
         since = epochs - best
-        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.epochs} done")
+        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.passes} done")
         return True
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
+
+    def _thread_choice(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.threads is None else self.threads.run()
+
+    def _timed_step(self, batch: MixedBatch) -> None:
+        """`_step` with its number of threads."""
+        if self.threads is None:
+            self._step(batch)
+        else:
+            with self.threads.step(self.state.step, lambda: self._rehearse(batch)):
+                self._step(batch)
+
+    def _rehearse(self, batch: MixedBatch) -> None:
+        """Forward and backward, after which weights, buffers and gradients are as before."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.task.buffers()]
+        self._gradients(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
     def _step(self, batch: MixedBatch) -> None:
         """Forward, backward and update on this process's share of one global batch."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
+        means = self._gradients(batch)
+        self.meter.add(means, len(batch.images) * self.accelerator.num_processes)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update_parameters(self.task.student)
+        self.state = self.state.model_copy(update={"step": self.state.step + 1})
+        self.progress.advance()
+
+    def _gradients(self, batch: MixedBatch) -> dict[str, Tensor]:
+        """Add up the gradients of this process's share of one global batch; its losses by name."""
         self._seed_step()
         images = batch.images
         parts = min(self.config.accumulate, len(images))
@@ -203,15 +242,7 @@ class Trainer:
                 self.accelerator.backward(total)
             for name, value in losses.items():
                 means[name] = value.detach() * share + means.get(name, 0.0)
-        self.meter.add(means, len(images) * self.accelerator.num_processes)
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update_parameters(self.task.student)
-        self.state = self.state.model_copy(update={"step": self.state.step + 1})
-        self.progress.advance()
+        return means
 
     def _answers(self, batch: MixedBatch, parts: int) -> Iterator[StageOutput | None]:
         """The teacher's answer to every part of the batch, from the cache where there is one."""
@@ -260,12 +291,16 @@ class Trainer:
         epochs = self.state.step / self.views.steps_per_epoch
         self._write(epochs, {"lr": self._rate(self.state.step - 1), **means})
         speed = f"{means.pop('images_per_second'):.0f}"
+        self._show(means, **{"img/s": speed})
+
+    def _show(self, losses: dict[str, float], **figures: str) -> None:
+        """The losses beside the bar, "logits.class", "logits.sample" and the like as one figure."""
         by_head: dict[str, float] = {}
-        for name, value in means.items():  # "logits.class", "logits.sample", ... as one figure
+        for name, value in losses.items():
             head = name.partition(".")[0]
             by_head[head] = by_head.get(head, 0.0) + value
         rounded = {name: round(value, 3) for name, value in by_head.items()}
-        self.progress.advance(0, **rounded, **{"img/s": speed})
+        self.progress.advance(0, **rounded, **figures)
 
     def _write(self, epoch: float, values: dict[str, float]) -> None:
         """One line of the log; the values are of all processes, and the first one keeps it."""
@@ -274,7 +309,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""
-        number, last = epoch + 1, epoch + 1 == self.config.epochs
+        number, last = epoch + 1, epoch + 1 == self.config.passes
         if number % self.config.evaluate_every and not last:
             return
         model = self.task.student if self.ema is None else self.ema.module
@@ -314,7 +349,8 @@ class Trainer:
             }
             if self.ema is not None:
                 groups["ema"] = self.ema.state_dict()
-            save_checkpoint(self.folder / "checkpoints", self.state, groups)
+            save_checkpoint(self.folder / "checkpoints", self.state, groups, self.saved_step)
+            self.saved_step = self.state.step
         self.accelerator.wait_for_everyone()
 
     def _require_finite_weights(self) -> None:
@@ -327,16 +363,19 @@ class Trainer:
                 )
 
     def _resume(self) -> None:
-        checkpoint = load_checkpoint(self.folder / "checkpoints", self.identity)
+        groups = ["student", "method", "optimizer", "best", *([] if self.ema is None else ["ema"])]
+        folder = self.folder / "checkpoints"
+        checkpoint = load_checkpoint(folder, self.identity, groups, self.progress)
         if checkpoint is None:
             return
-        self.state, groups = checkpoint
-        self.task.student.load_state_dict(groups["student"])
-        self.task.method.load_state_dict(groups["method"])
-        restore_optimizer(self.optimizer, groups["optimizer"])
-        self.best = groups["best"]
+        self.state, tensors = checkpoint
+        self.saved_step = self.state.step
+        self.task.student.load_state_dict(tensors["student"])
+        self.task.method.load_state_dict(tensors["method"])
+        restore_optimizer(self.optimizer, tensors["optimizer"])
+        self.best = tensors["best"]
         if self.ema is not None:
-            self.ema.load_state_dict(groups["ema"])
+            self.ema.load_state_dict(tensors["ema"])
         self.progress.note(f"resuming at step {self.state.step} of {self.steps}")
 
     def _distributed(self, module: nn.Module) -> nn.Module:

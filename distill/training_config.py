@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
+Auto = Literal["auto"]  # a number that follows from the training pictures: see `pacing`
 
 
 class TrainConfig(BaseModel):
@@ -14,7 +15,11 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = Field(default=10, ge=1, description="Passes over the training images.")
+    epochs: Annotated[int, Field(ge=1)] | Auto = Field(
+        default=10,
+        description="Passes over the training images. `auto`: 340 / sqrt(number of training "
+        "images), at least 2 and at most 40.",
+    )
     parts: Literal["all", "head", "head-first"] = Field(
         default="all",
         description="What is trained. `head`: the classifier alone, by logistic regression on the "
@@ -32,6 +37,13 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Epochs without a better validation top-1 after which training ends; 0: none "
         "is too many.",
+    )
+    balance_from: float = Field(
+        default=0,
+        ge=0,
+        description="Where the largest class has more than this many times the pictures of the "
+        "smallest, every class is drawn equally often; 0: never. A head that is taught alone sees "
+        "every picture equally often: its classes weigh alike where they differ by more than 3.",
     )
     head_views: int = Field(
         default=4,
@@ -57,14 +69,24 @@ class TrainConfig(BaseModel):
     )
     precision: Precision = Field(
         default="auto",
-        description="`bf16`: autocast; weights and losses stay in float32. `auto`: bf16 where the "
+        description="`bf16`: autocast; weights and losses stay in float32, and so do depthwise "
+        "convolutions on a CPU, which has no quick bf16 kernels of them. `auto`: bf16 where the "
         "device has instructions for it (NVIDIA from Ampere, CPUs with AVX512-BF16, AMX or Arm's "
-        "BF16), else fp32, since emulating bf16 is far slower.",
+        "BF16), else fp32, since emulating bf16 is far slower. A resumed run stays as it began.",
     )
     teacher_precision: Precision = Field(
         default="auto",
-        description="The same for the teacher's answers. On CPUs bf16 often helps a ResNet and "
-        "slows depthwise convolutions, so the two are separate.",
+        description="The same for the teacher's answers.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Threads of a training step on a CPU. 0: a run of 500 steps or more measures "
+        "steps with one, half of the process's and all of them, at its start and again where a "
+        "step takes three times the median; a shorter one takes all. A number may decide the last "
+        "bits: what is chosen is recorded, and a resumed run keeps it unless this key says "
+        "otherwise.",
     )
     teacher_views: int = Field(
         default=0,
@@ -115,6 +137,12 @@ class TrainConfig(BaseModel):
         description="Steps between checkpoints within an epoch; 0: only at its end.",
     )
 
+    @property
+    def passes(self) -> int:
+        """`epochs` as a number, once `auto` has become one."""
+        assert self.epochs != "auto"
+        return self.epochs
+
 
 class OptimizerConfig(BaseModel):
     """The optimiser."""
@@ -124,7 +152,11 @@ class OptimizerConfig(BaseModel):
     name: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
     )
-    lr: float = Field(default=0.05, gt=0, description="Learning rate after the warm-up.")
+    lr: Annotated[float, Field(gt=0)] | Auto = Field(
+        default=0.05,
+        description="Learning rate after the warm-up. `auto`: 1e-3 * sqrt(batch / 50) of `adamw`, "
+        "0.05 * batch / 128 of `sgd`.",
+    )
     below_head: float = Field(
         default=1.0,
         gt=0,
@@ -142,6 +174,12 @@ class OptimizerConfig(BaseModel):
         description="Decay every parameter, as the published CNN students were trained; else not "
         "biases, norms' weights and what a model exempts itself.",
     )
+
+    @property
+    def peak(self) -> float:
+        """`lr` as a number, once `auto` has become one."""
+        assert self.lr != "auto"
+        return self.lr
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> Self:

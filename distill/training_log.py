@@ -6,13 +6,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..bundle.lesson import FIRST_LOSS, LAST_LOSS
 from ..errors import MldrError
 
 # Columns of metrics.jsonl that are no parts of the loss.
@@ -65,6 +66,11 @@ class LossMeter:
         self.restart()
         return {**summary, **means}
 
+    def latest(self) -> dict[str, float]:
+        """This process's losses of the last step, and ``loss``, their sum."""
+        losses = dict(zip(self._names, self._rows[-1].tolist(), strict=True))
+        return {"loss": sum(losses.values()), **losses}
+
     def restart(self) -> None:
         """Forget what was added, and measure speed from now (after an evaluation, say)."""
         self._rows, self._images, self._began = [], 0, time.perf_counter()
@@ -107,6 +113,18 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         json.loads(line)
         for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
+
+
+def first_and_last_loss(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The training loss of the first line and the mean of the last tenth; {} of a single line.
+
+    That of the labels where the run has one: a method may raise its own weights as it goes.
+    """
+    losses = [line.get("labels", line["loss"]) for line in lines if "loss" in line]
+    if len(losses) < 2:
+        return {}
+    last = losses[-max(1, len(losses) // 10) :]
+    return {FIRST_LOSS: losses[0], LAST_LOSS: sum(last) / len(last)}
 
 
 def draw_curves(folder: Path, title: str) -> Path:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 
+from ..data.balance import imbalance
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.stages import StagePlan, plan_stages, plan_teacher
 from .checkpoint import TrainingState, detached
 from .evaluate import Evaluation, evaluate
+from .execution import Execution, ExecutionRecord
 from .finish import finish
 from .memory import make_ready
 from .methods.base import Method, Pair
@@ -23,10 +25,14 @@ from .methods.method_registry import MethodConfig, create_method, needs_teacher
 from .methods.scratch import Scratch
 from .network import Network, fresh_model, preprocessing_of
 from .phase import Phase, Training
+from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teach_head import require_teachable, teach_head
 from .teacher_loading import cached_logits
+from .teacher_runtime import LEAST_IMAGES, choose_runtime
 from .trainer import Trainer
+from .training_config import TrainConfig
+from .views import Views
 
 
 def train_teacher(phase: Phase, config: ModelConfig, training: Training) -> Path:
@@ -93,11 +99,22 @@ def trainer_of(
     method: Method,
     teacher: FrozenTeacher | None,
     training: Training,
+    record: ExecutionRecord,
 ) -> Trainer:
-    """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first."""
+    """A trainer of ``network`` by ``method``, ready to run; a teacher's cache is filled first.
+
+    What ``training`` leaves open is as ``record`` says; what is chosen later is added to it.
+    """
     make_ready(phase.accelerator.device)
+    balanced = phase.balanced(training)
+    if balanced:
+        times = imbalance(phase.dataset.train.labels)
+        phase.progress.note(f"classes differ by {times:.1f} to 1: each is drawn equally often")
+    views = phase.views(training, training.train.teacher_views, balanced=balanced)
+    if teacher is not None and training.train.teacher_precision != "bf16":
+        _choose_teacher_runtime(phase, method, teacher, views, training.train, record)
+    training = training.model_copy(update={"train": record.chosen.applied(training.train)})
     train, preprocessing = training.train, network.preprocessing
-    views = phase.views(training, train.teacher_views)
     smoothing = train.label_smoothing
     return Trainer(
         Task(network.model, network.plan, method, preprocessing, label_smoothing=smoothing),
@@ -108,9 +125,50 @@ def trainer_of(
         optimizer=training.optimizer,
         schedule=training.schedule,
         cache=cached_logits(phase, teacher, method, views, training),
+        threads=_step_threads(phase, train, views.steps_per_epoch, record),
         accelerator=phase.accelerator,
         folder=phase.folder,
         identity=phase.identity,
+        progress=phase.progress,
+    )
+
+
+def _choose_teacher_runtime(
+    phase: Phase,
+    method: Method,
+    teacher: FrozenTeacher,
+    views: Views,
+    train: TrainConfig,
+    record: ExecutionRecord,
+) -> None:
+    """Let ``teacher`` answer by the quickest runtime, where logits are asked on a CPU."""
+    accelerator = phase.accelerator
+    asks_more = method.needs_teacher_stages or method.needs_features
+    if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or asks_more:
+        return
+    epochs = min(views.count, train.epochs) if views.count else train.epochs
+    batches = epochs * views.steps_per_epoch
+    if batches * phase.data.batch_size < LEAST_IMAGES:
+        return
+    pixels = next(iter(views.epoch(0, sides=(teacher.side,)))).images
+    ready = teacher.to(accelerator.device, record.chosen.applied(train))
+    choose_runtime(ready, pixels, batches, record, phase.progress)
+
+
+def _step_threads(
+    phase: Phase, train: TrainConfig, steps_per_epoch: int, record: ExecutionRecord
+) -> StepThreads | None:
+    """Who chooses the threads of each step; None for a GPU, and for processes that share cores.
+
+    A compiled step keeps the number that it was compiled for.
+    """
+    accelerator = phase.accelerator
+    if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or train.compile:
+        return None
+    return StepThreads(
+        record,
+        configured=train.threads,
+        steps=train.passes * steps_per_epoch,
         progress=phase.progress,
     )
 
@@ -129,10 +187,19 @@ def _fit(
     if training.train.parts == "head-first" and not resumed:
         require_teachable(network.config, training)
         teach_head(phase, network, training)
-    trainer = trainer_of(phase, network, method, teacher, training)
+    record = execution_of(phase, training)
+    trainer = trainer_of(phase, network, method, teacher, training, record)
     tensors, state = trainer.run()
-    precision = "bf16" if trainer.bf16 else "fp32"
-    return finish(phase, network, trainer.val_batches, tensors, state, precision)
+    return finish(phase, network, trainer.val_batches, tensors, state, record.chosen)
+
+
+def execution_of(phase: Phase, training: Training) -> ExecutionRecord:
+    """How this phase computes: as it began, where it is resumed."""
+    accelerator = phase.accelerator
+    writes = bool(accelerator.is_main_process)
+    record = ExecutionRecord.open(phase.folder, training.train, accelerator.device, writes=writes)
+    accelerator.wait_for_everyone()
+    return record
 
 
 def _fit_head(phase: Phase, network: Network, training: Training) -> Path:
@@ -152,7 +219,8 @@ def _fit_head(phase: Phase, network: Network, training: Training) -> Path:
         seconds=time.perf_counter() - began,
     )
     tensors = detached(network.model.state_dict())
-    return finish(phase, network, val, tensors, state, "fp32")
+    head = Execution(precision="fp32", teacher_precision="fp32")
+    return finish(phase, network, val, tensors, state, head)
 
 
 def _pair(phase: Phase, student: StagePlan, teacher: StagePlan | None, training: Training) -> Pair:

@@ -22,6 +22,7 @@ from .task import FrozenTeacher
 _BATCH = 250  # images
 _PER_CLASS, _LEAST = 10, 100  # validation pictures below which training pictures are taken
 _SAMPLE = 4  # times as many of those
+_VALIDATION = "validation images"
 _LISTED = 30  # classes that a message lists in order
 _FROM_ELSEWHERE = (
     "its outputs may stand for other classes, or it wants images of another size: give weights "
@@ -48,14 +49,23 @@ class Tryout:
         hits = (self.outputs == self.labels) & self.finite
         return chance_of(int(hits.sum()), self.labels)
 
+    @property
+    def top1(self) -> float:
+        """Its accuracy, per cent."""
+        return 100 * self.chance.hits / self.chance.images
+
 
 def chance_of(hits: int, labels: NDArray[np.int64]) -> Chance:
     """``hits`` on pictures of these labels, against naming the largest class."""
     return Chance(images=len(labels), hits=hits, largest=int(np.bincount(labels).max()))
 
 
-def require_worth(teacher: FrozenTeacher, who: str, trained: Path | None, phase: Phase) -> None:
-    """Raise MldrError where ``teacher`` has nothing to teach, or something else than the labels.
+def require_worth(
+    teacher: FrozenTeacher, who: str, trained: Path | None, phase: Phase
+) -> float | None:
+    """Top-1 of ``teacher`` on the validation split, per cent; None where others were measured.
+
+    Raises MldrError where it has nothing to teach, or something else than the labels.
 
     ``trained``: the folder of a teacher that was trained on this data, whose own validation figures
     are judged; None for weights from elsewhere, which are tried out, and their accuracy noted.
@@ -64,10 +74,8 @@ def require_worth(teacher: FrozenTeacher, who: str, trained: Path | None, phase:
     evidence = None if trained is None else read_trained(trained).evidence
     if evidence is not None and evidence.images == len(phase.dataset.val):
         hits = round(evidence.top1 * evidence.images / 100)
-        _require_better(
-            chance_of(hits, phase.dataset.val.labels), "validation images", who, _TRAINED_HERE
-        )
-        return
+        _require_better(chance_of(hits, phase.dataset.val.labels), _VALIDATION, who, _TRAINED_HERE)
+        return evidence.top1
     trial = try_out(teacher, phase)
     phase.progress.note(f"{who}, on {trial.where}: {trial.chance}")
     _require_finite(trial, who)
@@ -76,6 +84,7 @@ def require_worth(teacher: FrozenTeacher, who: str, trained: Path | None, phase:
     _require_better(
         trial.chance, trial.where, who, _FROM_ELSEWHERE if trained is None else _TRAINED_HERE
     )
+    return trial.top1 if trial.where == _VALIDATION else None
 
 
 def try_out(teacher: FrozenTeacher, phase: Phase) -> Tryout:
@@ -120,7 +129,6 @@ def _require_better(chance: Chance, where: str, who: str, advice: str) -> None:
 
 
 def _misordered(better: BetterOrder, trial: Tryout, classes: tuple[str, ...], who: str) -> str:
-    top1 = 100 * trial.chance.hits / trial.chance.images
     names = better.names(classes)
     if better.name:
         looks = f"{better.name} order ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
@@ -130,7 +138,7 @@ def _misordered(better: BetterOrder, trial: Tryout, classes: tuple[str, ...], wh
         known = f"probably {names}" if len(names) <= _LISTED else "its training program has it"
         key = f"set teacher.class_order to the class names in the order of its outputs ({known})"
     return (
-        f"{who} has its classes in {looks}: top-1 {top1:.2f} % of {len(trial.labels)} "
+        f"{who} has its classes in {looks}: top-1 {trial.top1:.2f} % of {len(trial.labels)} "
         f"{trial.where} as it is, {better.top1:.2f} % in that order; {key}"
     )
 
@@ -140,7 +148,7 @@ def _pictures(dataset: Dataset) -> tuple[Split, str]:
     val, train = dataset.val, dataset.train
     enough = max(_LEAST, _PER_CLASS * len(dataset.classes))
     if len(val) >= min(enough, len(train)):
-        return val, "validation images"
+        return val, _VALIDATION
     count = min(_SAMPLE * enough, len(train))
     chosen = np.random.default_rng(0).choice(len(train), count, replace=False)
     held = f"only {len(val)}" if len(val) else "none"

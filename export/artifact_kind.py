@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from ..bundle.quantization import Quantization
 from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from .answer_memory import AnswerMemory
 from .calibration import Calibration
 from .export_config import ExportConfig
 from .trained_student import Student
@@ -38,6 +39,7 @@ class ExportContext:
     calibration: Calibration
     validation: Split  # empty where the data have none: refuse, if it is needed
     progress: Progress
+    memory: AnswerMemory = field(default_factory=AnswerMemory)  # of the student
 
     @property
     def preprocessing(self) -> Preprocessing:

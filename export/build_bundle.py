@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import atomic_folder, unwritable, write_json, write_text
+from ..bundle.atomic import Unwritable, atomic_folder, write_text
 from ..bundle.card import FILE as CARD
 from ..bundle.card import model_card
 from ..bundle.chance import Chance
 from ..bundle.golden import FILE as GOLDEN
 from ..bundle.golden import Golden, make_golden, save_golden
+from ..bundle.hub_card import FILE as HUB_CARD
+from ..bundle.hub_card import hub_card
 from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import infer_script
+from ..bundle.lesson import lesson_of
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe
+from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -33,11 +36,13 @@ from .calibration import Calibration
 from .export_config import ExportConfig
 from .keep import keep, remaining
 from .kinds import KINDS, Key
+from .labels_alone import labels_alone
 from .measure_latency import latencies
 from .onnx_export import INPUT, OUTPUT
 from .prove import on_split, proven
 from .quality_record import QualityRecord
 from .tensorrt.rtx_engines import rtx_engines
+from .timm_folder import timm_fields, write_timm_folder
 from .torch_reference import torch_reference
 from .trained_student import Student, load_student
 from .training_evidence import require_same_data, require_same_function
@@ -73,13 +78,16 @@ def build_bundle(
     config, progress = config or ExportConfig(), progress or Silent()
     student = load_student(trained)
     require_same_data(student, dataset, trained)
-    record = QualityRecord(require_same_function(student, dataset, trained, progress))
+    labels = labels_alone(student.record, config)
+    lesson = lesson_of(student.record, config.teacher_distance, labels)
+    validation = require_same_function(student, dataset, trained, progress)
+    record = QualityRecord(validation, lesson)
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
             context = _context(student, folder, config, dataset, progress)
             _fill(context, record, out, dataset, provenance or {})
         except OSError as error:
-            raise MldrError(unwritable(out, error)) from error
+            raise Unwritable(out, error) from error
     return open_bundle(out, allow_failed=True)
 
 
@@ -107,20 +115,30 @@ def _fill(
     manifest = manifest.model_copy(
         update={"built": built, **_quality(context, record, dataset.test, manifest.labels)}
     )
+    refusal = write_timm_folder(folder, student, golden.inputs)
+    manifest = _with_texts(folder, manifest.model_copy(update=timm_fields(folder, refusal)))
+    write_manifest(folder, manifest)
+
+
+def _with_texts(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest with what is written of it for people and for other programs."""
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
-    texts = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
-    manifest = manifest.model_copy(update=texts)
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    texts: dict[str, Any] = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
+    if manifest.timm_files:
+        write_text(folder / HUB_CARD, hub_card(manifest))
+        texts["timm_files"] = [*manifest.timm_files, describe(folder, HUB_CARD)]
+    return manifest.model_copy(update=texts)
 
 
 def _quality(
     context: ExportContext, record: QualityRecord, test: Split, labels: list[str]
 ) -> dict[str, Any]:
-    """What the manifest says of the student's quality and of its temperature."""
+    """What the manifest says of the student's quality, its temperature and its lesson."""
     quality, files = record.written(context, test, labels)
     return {
         "temperature": record.answers.temperature,
+        "lesson": record.lesson,
         "quality": quality,
         "quality_files": [describe(context.folder, file) for file in files],
     }
@@ -185,6 +203,7 @@ def _artifact(context: ExportContext, key: Key, test: Split, record: QualityReco
         precision=precision,
         gate=config.gates.of(precision),
         images=context.calibration.batches(_BATCH),
+        memory=context.memory,
         progress=context.progress,
         record=record.recorder(),
     )

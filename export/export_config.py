@@ -1,4 +1,4 @@
-"""What an export may be told."""
+"""The settings of an export: the recipe's section ``export``."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ class ExportConfig(BaseModel):
         le=60,
         description="Time for the latency of each artifact at batch 1 and again at 16, where there "
         "are several to compare; 0: not measured.",
+    )
+    teacher_distance: float = Field(
+        default=5.0,
+        ge=0,
+        description="Points of validation top-1 that the student may lie below its teacher before "
+        "summary, card, report and demo say so.",
+    )
+    labels_alone: str | None = Field(
+        default=None,
+        description="Folder of the same student trained by labels alone (method.name=scratch; "
+        "RUN/student/trained): one that is better is said beside the other figures.",
     )
     bisect: bool = Field(
         default=True, description="After a failed gate, search the first node out of band."

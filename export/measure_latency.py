@@ -16,7 +16,7 @@ def milliseconds_per_image(
     runner: Predictor, images: Floats, batch: int, *, seconds: float = 1.0
 ) -> float:
     """Median time of a call on ``batch`` of the real inputs ``images`` [N, 3, H, W], per image."""
-    (rounds,) = in_turns([runner], images, batch, seconds=seconds)
+    (rounds,) = in_turns([runner], [images], batch, seconds=seconds)
     return statistics.median(rounds)
 
 
@@ -26,8 +26,9 @@ def latencies(
     """Latency of every one of ``runners``, not yet entered, by the same names."""
     with contextlib.ExitStack() as stack:
         ready = [stack.enter_context(runner) for runner in runners.values()]
-        single = in_turns(ready, images, 1, seconds=seconds)
-        large = in_turns(ready, images, batch, seconds=seconds)
+        inputs = [images] * len(ready)
+        single = in_turns(ready, inputs, 1, seconds=seconds)
+        large = in_turns(ready, inputs, batch, seconds=seconds)
     return {
         name: Latency(
             ms_single=statistics.median(single_rounds),

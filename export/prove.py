@@ -18,6 +18,7 @@ from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from ..runtimes.runtime import Predictor, RunError
+from .answer_memory import AnswerMemory
 from .artifact_kind import ArtifactKind, Written
 from .bisect import bisect
 from .claims import Graph, broken, claims_of, read_graph
@@ -171,18 +172,20 @@ def on_split(
     precision: str,
     gate: Gate,
     images: Iterable[Floats] | None,
+    memory: AnswerMemory,
     progress: Progress,
     record: Callable[[Floats, NDArray[np.int64]], None] | None = None,
 ) -> Grounds:
     """Grounds of an artifact of ``precision``: the PyTorch student on every image of ``split``.
 
+    ``memory`` is of ``model``: what it was asked for another artifact is not computed again.
     ``record`` as in ``prove``.
     """
 
     def parity(runner: Predictor) -> ParityResult:
         with torch_reference(model) as reference:
             return prove(
-                reference,
+                memory.through(reference),
                 runner,
                 split,
                 preprocessing,

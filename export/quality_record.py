@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.atomic import write_json
+from ..bundle.lesson import Lesson
 from ..bundle.preprocess import Floats
 from ..bundle.quality import FILE, Answers, Quality, quality_of
 from ..bundle.temperature import fit_temperature
@@ -27,10 +28,11 @@ class QualityRecord:
     """What the student says of validation and test, as the proofs come by its logits.
 
     ``validation``: its logits [N, C] and the labels [N] of the validation split, or None.
+    ``lesson``: what training recorded of it.
     """
 
-    def __init__(self, validation: tuple[Floats, Labels] | None) -> None:
-        self.fitted_on = 0
+    def __init__(self, validation: tuple[Floats, Labels] | None, lesson: Lesson) -> None:
+        self.lesson, self.fitted_on = lesson, 0
         temperature = 1.0
         if validation is not None:
             temperature = fit_temperature(*validation)

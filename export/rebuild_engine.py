@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle.atomic import write_bytes, write_json
+from ..bundle.atomic import write_bytes
 from ..bundle.engine import FOLDER, FORMAT
 from ..bundle.golden import Golden, golden_limit
-from ..bundle.manifest import FILE, SCHEMA_VERSION, Artifact
+from ..bundle.manifest import Artifact, write_manifest
 from ..bundle.parity import ParityResult
 from ..bundle.precisions import precision_named
 from ..bundle.preprocess import Floats
@@ -27,6 +27,7 @@ from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Predictor
 from ..runtimes.tensorrt_machine import fitting, this_machine
+from .answer_memory import AnswerMemory
 from .artifact_kind import Written
 from .export_config import ExportConfig
 from .kinds import KINDS
@@ -110,6 +111,7 @@ def _proven(
             precision=source.precision,
             gate=source.parity.gate,
             images=None,
+            memory=AnswerMemory(),
             progress=progress,
         )
     return proven(folder, key, written, KINDS[key], grounds)
@@ -164,7 +166,7 @@ def add_files(bundle: Bundle, folder: Path, names: list[str], update: dict[str, 
     listed = {entry.file for entry in bundle.manifest.files}
     if clash := listed.intersection(names):
         raise MldrError(f"{bundle.path} already lists {', '.join(sorted(clash))}: export it again")
-    manifest = bundle.manifest.model_copy(update={"schema_version": SCHEMA_VERSION, **update})
+    manifest = bundle.manifest.model_copy(update=update)
     home = bundle.path / FOLDER
     fresh = not home.exists()
     try:
@@ -175,7 +177,7 @@ def add_files(bundle: Bundle, folder: Path, names: list[str], update: dict[str, 
             raise MldrError(f"{home} cannot be written ({reason}): copy the bundle") from error
         for name in names:
             write_bytes(bundle.path / name, (folder / name).read_bytes())
-        write_json(bundle.path / FILE, manifest.model_dump(mode="json"))
+        write_manifest(bundle.path, manifest)
     except BaseException:
         for name in names:
             (bundle.path / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..bundle.golden import golden_limit
 from ..bundle.infer_script import infer_script
-from ..bundle.manifest import Artifact, FileEntry, Manifest
+from ..bundle.manifest import FILE, Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
 from ..bundle.progress import Progress, Silent
@@ -21,11 +21,13 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import fit_temperature
 from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
+from .answer_memory import AnswerMemory
 from .artifact_kind import ArtifactKind, Written
 from .calibration import Calibration, CalibrationConfig
 from .export_config import ExportConfig
 from .kinds import KINDS
 from .prove import Grounds, Proof, on_split, prove_artifact
+from .timm_folder import timm_difference
 from .torch_reference import torch_reference
 from .trained_student import bundled_model, first_difference
 from .training_evidence import evidence_of, validation_answers
@@ -87,7 +89,9 @@ def check_bundle(
     bundle = open_bundle(path, allow_failed=True)
     count = len(bundle.manifest.files)
     findings = [
+        Finding(FILE, True if bundle.manifest.record_sha256 else None, bundle.manifest.seal),
         Finding("files", True, f"{count} files have the manifest's sizes and hashes"),
+        *(Finding(file, None, "not of the manifest: nothing reads it") for file in bundle.unlisted),
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
     if bundle.manifest.script is not None:
@@ -104,6 +108,9 @@ def check_bundle(
         with torch_reference(model) as reference:
             findings.append(_weights(bundle, reference))
             findings += _validation(bundle, reference, dataset, progress)
+        if bundle.manifest.timm_files:
+            findings.append(_timm(bundle, model))
+    memory = AnswerMemory()
     parity: dict[str, ParityResult] = {}
     faults: dict[str, Fault] = {}
     for artifact in bundle.manifest.artifacts:
@@ -118,7 +125,7 @@ def check_bundle(
                 (artifact.format, artifact.precision),
                 _written(artifact),
                 kind,
-                _grounds(bundle, artifact, model, dataset, progress),
+                _grounds(bundle, artifact, model, dataset, memory, progress),
             )
             findings += [*_findings(bundle, artifact, kind, proof)]
         except Unavailable as error:
@@ -188,6 +195,13 @@ def _validation(
     if answers is not None and manifest.quality is not None:
         findings.append(_temperature(manifest.temperature, fit_temperature(*answers)))
     return findings
+
+
+def _timm(bundle: Bundle, model: nn.Module) -> Finding:
+    """Whether timm's own loader still gives the student."""
+    difference = timm_difference(bundle.path, model, bundle.golden.inputs)
+    detail = f"the student bit for bit on {len(bundle.golden)} images"
+    return Finding("timm's student", difference is None, difference or detail)
 
 
 def _untried_temperature(manifest: Manifest) -> list[Finding]:
@@ -264,6 +278,7 @@ def _grounds(
     artifact: Artifact,
     model: nn.Module | None,
     dataset: Dataset | None,
+    memory: AnswerMemory,
     progress: Progress,
 ) -> Grounds:
     """What this artifact can be proven on here."""
@@ -281,6 +296,7 @@ def _grounds(
         precision=artifact.precision,
         gate=artifact.parity.gate,
         images=images,
+        memory=memory,
         progress=progress,
     )
 

@@ -1,9 +1,9 @@
-"""Whether the scales of a Q/DQ graph are those of real images.
+"""Check that the scales of a Q/DQ graph come from real images.
 
-Accuracy moves late: one wrong scale, or ranges measured on noise, can cost less than the gate
-allows on the images at hand. So every activation's range in the file is held against what the fp32
-graph's value of the same name does on the images that the manifest says it was calibrated on. No
-way of choosing a range goes beyond the largest value, and none cuts off more than a small share.
+Accuracy alone does not show it: one wrong scale, or ranges measured on noise, may cost less than
+the gate allows. So the range of every activation in the file is compared with the values of the
+same name in the fp32 graph, on the images that the manifest names as the calibration set. No
+calibration method sets a range beyond the largest value or clips more than a small share.
 """
 
 from __future__ import annotations

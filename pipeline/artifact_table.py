@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import io
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.shipping import recommended
+from ..bundle.wording import counted, figure
+from .narrow_table import narrow_table
 
-_HEADINGS = ("MB", "top-1 %", "drop", "agree %", "ms b1", "ms/image b{batch}", "b1 vs fp32")
+_HEADINGS = ("MB", "top-1 %", "drop", "agree %", "ms/img b1", "ms/img b{batch}", "vs fp32")
 
 
 def artifact_table(manifest: Manifest) -> str:
     """What an export came to, with the artifact to ship on the machine that it ran on."""
-    text = io.StringIO()
-    console = Console(file=text, width=200, highlight=False)
     timed = [a.latency for a in manifest.artifacts if a.latency is not None]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in _HEADINGS:
-        table.add_column(heading.format(batch=timed[0].batch if timed else ""), justify="right")
-    table.add_column("parity")
-    table.add_column("")
+    batch = timed[0].batch if timed else ""
     fp32 = next((a for a in manifest.artifacts if a.precision == "fp32"), None)
-    for artifact in manifest.artifacts:
-        table.add_row(*_cells(artifact, fp32))
-    console.print(table)
+    headings = ("", *(heading.format(batch=batch) for heading in _HEADINGS), "parity")
+    lines = [narrow_table(headings, [_cells(artifact, fp32) for artifact in manifest.artifacts])]
+    lines += [f"{a.file}: {'; '.join(notes)}" for a in manifest.artifacts if (notes := _notes(a))]
     if timed:
-        console.print(f"latency on {timed[0].machine}, {timed[0].threads} threads, in turns")
+        threads = counted(timed[0].threads, "thread")
+        lines.append(f"latency on {timed[0].machine}, {threads}, in turns")
     advice = recommended(manifest)
     if advice is not None:
-        console.print(str(advice))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        lines.append(str(advice))
+    return "\n".join(lines)
 
 
 def _cells(artifact: Artifact, fp32: Artifact | None) -> list[str]:
@@ -51,17 +41,17 @@ def _cells(artifact: Artifact, fp32: Artifact | None) -> list[str]:
     else:
         base = fp32.latency if fp32 else None
         ratio = "" if base is None else f"{base.ms_single / latency.ms_single:.2f}x"
-        cells += [f"{latency.ms_single:.3f}", f"{latency.ms_batch:.3f}", ratio]
-    return [*cells, artifact.status, "; ".join(_notes(artifact))]
+        cells += [figure(latency.ms_single), figure(latency.ms_batch), ratio]
+    return [*cells, artifact.status]
 
 
 def _notes(artifact: Artifact) -> list[str]:
     notes = []
     if artifact.islands:
-        notes.append(f"{len(artifact.islands)} nodes in fp32")
+        notes.append(f"{counted(len(artifact.islands), 'node')} in fp32")
     if artifact.quantization is not None:
         record = artifact.quantization
-        notes.append(f"{record.method}, {record.calibration_images} images")
+        notes.append(f"{record.method}, {counted(record.calibration_images, 'image')}")
         if record.excluded:
             every = len(record.quantised) + len(record.excluded)
             notes.append(f"{len(record.excluded)} of {every} layers in fp32")

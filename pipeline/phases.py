@@ -33,7 +33,9 @@ from ..distill.training_config import TrainConfig
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
 from ..export.build_bundle import build_bundle
+from ..models.architecture_config import ModelConfig
 from ..models.published_weights import require_published
+from .fitted import fitted
 from .meeting import meeting, peer_threads, wait_notice
 from .provenance import commit
 from .recipe import Recipe, dump_recipe, is_idle
@@ -54,6 +56,7 @@ _YOUNGER = {
     "standardise": "none",
     "class_weight": 1.0,
     "sample_weight": 1.0,
+    "balance_from": 0,
     "view_seed": None,
 }
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
@@ -81,6 +84,18 @@ class Pipeline:
         self._time("data", time.perf_counter() - began)
         return loaded
 
+    @cached_property
+    def fitted(self) -> Recipe:
+        """The recipe, fitted to the number of training pictures."""
+        pictures, batch = len(self.dataset.train), self.recipe.data.batch_size
+        recipe = fitted(self.recipe, pictures, self.accelerator.num_processes)
+        if recipe.data.batch_size != batch:
+            self.progress.note(
+                f"data: {recipe.data.batch_size} images a step instead of {batch}, for "
+                f"{pictures} training pictures"
+            )
+        return recipe
+
     def teacher(self) -> Path | None:
         """The trained teacher's folder; None where the recipe names finished weights."""
         config = self.recipe.teacher
@@ -90,39 +105,48 @@ class Pipeline:
             return None
         if self.space.trained("teacher") is None:
             require_published(config.model)
-        return self._train(
-            "teacher",
-            lambda phase: training_run.train_teacher(phase, config.model, config.training),
-        )
+
+        def train(phase: Phase) -> Path:
+            teacher = self.fitted.teacher
+            assert teacher is not None
+            return training_run.train_teacher(phase, teacher.model, teacher.training)
+
+        return self._train("teacher", train)
 
     def student(self) -> Path:
         """The distilled student's folder, its teacher trained first where that is needed."""
         recipe = self.recipe
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
-        require_published(recipe.student)
         has_teacher = needs_teacher(recipe.method)
+        require_published(*self._beginnings(has_teacher))
         if has_teacher:
             assert recipe.teacher is not None
-            if not (recipe.teacher.is_trained_here and self.space.trained("teacher")):
-                require_published(recipe.teacher.model)
             phase, teacher = self.phase("student"), recipe.teacher.model
             side = recipe.teacher_data.image_size
             training_run.check_pair(
-                phase, recipe.student, teacher, recipe.method, recipe.training, side
+                phase, recipe.student, teacher, recipe.method, self.fitted.training, side
             )
         folder = self.teacher() if has_teacher else None
 
         def distill(phase: Phase) -> Path:
-            teacher = self.worthy_teacher(folder) if has_teacher else None
-            if folder is not None:
-                provenance = {**phase.provenance, "teacher": _teacher_record(folder)}
-                phase = replace(phase, provenance=provenance)
+            teacher = None
+            if has_teacher:
+                teacher, top1 = self.worthy_teacher(folder)
+                record = _teacher_record(folder) if folder else self._foreign_teacher(teacher, top1)
+                phase = replace(phase, provenance={**phase.provenance, "teacher": record})
             return training_run.distill(
-                phase, recipe.student, teacher, recipe.method, recipe.training
+                phase, recipe.student, teacher, recipe.method, self.fitted.training
             )
 
         return self._train("student", distill)
+
+    def _beginnings(self, has_teacher: bool) -> Iterator[ModelConfig]:
+        """The models that begin with weights: the student, and a teacher not trained yet."""
+        yield self.recipe.student
+        teacher = self.recipe.teacher if has_teacher else None
+        if teacher and not (teacher.is_trained_here and self.space.trained("teacher")):
+            yield teacher.model
 
     def bundle(self) -> Bundle:
         """The proven bundle; false when a parity gate failed."""
@@ -149,6 +173,12 @@ class Pipeline:
         score = "" if top1 is None else f", validation top-1 {top1:.2f} %"
         return f"{phase}: {record.model['name']}{score}, {trained}"
 
+    def outcome(self, trained: Path | None) -> dict[str, Any]:
+        """A finished training phase for programs; without a folder where nothing was trained."""
+        if trained is None:
+            return {"folder": None, "record": None}
+        return {"folder": str(trained), "record": load_trained(trained)[0].model_dump(mode="json")}
+
     def load_teacher(self, trained: Path | None) -> FrozenTeacher:
         """The teacher from ``trained``, or from where the recipe says its weights are."""
         assert self.recipe.teacher is not None
@@ -157,8 +187,10 @@ class Pipeline:
             model = model.model_copy(update={"weights": str(trained), "fresh_head": False})
         return load_teacher(model, self.phase("teacher"), order)
 
-    def worthy_teacher(self, trained: Path | None) -> FrozenTeacher:
+    def worthy_teacher(self, trained: Path | None) -> tuple[FrozenTeacher, float | None]:
         """The teacher, checked: it is better than chance and means the data's classes.
+
+        With its top-1 on validation, per cent; None where too few images are held out.
 
         Raises MldrError, with the remedy, where it is not.
         """
@@ -166,19 +198,29 @@ class Pipeline:
         assert config is not None
         teacher = self.load_teacher(trained)
         description = f"teacher {config.name}" + (f" ({config.weights})" if trained is None else "")
-        require_worth(teacher, description, trained, self.phase("teacher"))
-        return teacher
+        return teacher, require_worth(teacher, description, trained, self.phase("teacher"))
+
+    def _foreign_teacher(self, teacher: FrozenTeacher, top1: float | None) -> dict[str, Any]:
+        """What identifies a teacher whose weights came from elsewhere."""
+        config = self.recipe.teacher
+        assert config is not None
+        return {
+            "name": config.name,
+            "weights": config.weights,
+            "parameters": sum(p.numel() for p in teacher.model.parameters()),
+            "metrics": {} if top1 is None else {"val_top1": top1},
+        }
 
     def phase(self, name: str) -> Phase:
         """The training phase ``name``, teacher or student, of this run."""
         return Phase(
-            data=self.recipe.teacher_data if name == "teacher" else self.recipe.data,
+            data=self.fitted.teacher_data if name == "teacher" else self.fitted.data,
             dataset=self.dataset,
             accelerator=self.accelerator,
             folder=self.space.folder(name),
             identity=self._identity(name),
             provenance={
-                "recipe": _plain(self.recipe),
+                "recipe": _plain(self.fitted),
                 "commit": commit(),
                 DATA_REPORT: self.dataset.report.model_dump(mode="json"),
             },
@@ -189,7 +231,7 @@ class Pipeline:
     def _train(self, phase: str, work: Callable[[Phase], Path]) -> Path:
         if (finished := self.space.trained(phase)) is not None:
             return self._skip(phase, finished)
-        self.progress.note(f"{phase}: {_subject(self.recipe, phase)}")
+        self.progress.note(f"{phase}: {_subject(self.fitted, phase)}")
         self._noted.add(phase)
         return work(self.phase(phase))
 
@@ -302,6 +344,8 @@ def _length(train: TrainConfig) -> str:
 def _matters(phase: str, key: str) -> bool:
     """Whether a recipe's key has a say in what a phase trains."""
     head, _, data_key = key.partition(".")
+    if key in ("train.threads", "teacher.train.threads"):
+        return False  # distill/execution.py keeps them
     if head == "data":
         return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import statistics
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ..bundle.atomic import sha256, write_json
 from ..bundle.chance import tells_top5
@@ -20,10 +16,12 @@ from ..bundle.data_report import data_report_of
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.preprocess import Floats, preprocess
 from ..bundle.processor import cpu_quota, processor
+from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
 from ..bundle.shipping import recommended
 from ..bundle.timing import in_turns
 from ..bundle.trained import WEIGHTS
+from ..bundle.wording import counted, figure
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
 from ..distill.methods.method_registry import needs_teacher
@@ -31,13 +29,15 @@ from ..distill.phase import identity_of
 from ..distill.task import FrozenTeacher
 from ..distill.trained_folder import weights_file
 from ..export.kinds import KINDS
-from ..export.measure_latency import milliseconds_per_image
 from ..export.torch_reference import torch_reference
 from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
+from .narrow_table import narrow_table
 from .phases import Pipeline
 
 FILE = "summary.json"
+TIMED_AS = "table"  # what the times call the testing and timing for it
+PYTORCH = "PyTorch"
 _EVAL_BATCH = 250
 
 
@@ -56,6 +56,19 @@ class SummaryRow:
     ms_batch: float | None  # the same at the largest batch
     status: str
 
+    def cells(self, top5: bool) -> list[str]:
+        """The row as text; PyTorch's rows tell the size of the model, which the files have too."""
+        size = f", {self.parameters / 1e6:.2f}M" if self.runtime == PYTORCH else ""
+        figures = (self.file_bytes and self.file_bytes / 1e6, self.ms_single, self.ms_batch)
+        return [
+            f"{self.name}{size}, {self.runtime}",
+            f"{self.top1:.2f}",
+            *([f"{self.top5:.2f}"] if top5 else []),
+            "" if self.agreement is None else f"{self.agreement:.2f}",
+            *("" if value is None else figure(value) for value in figures),
+            self.status,
+        ]
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -71,6 +84,7 @@ class RunSummary:
     quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
     data: tuple[str, ...]  # what a person must know of the data: left out, cut, leaked
     passed: bool
+    lesson: tuple[str, ...]  # what training did not achieve, and what to try
     warning: str  # that the student is no better than chance, and what to try; empty where it is
     advice: str  # which artifact to ship here; empty where there is no choice
     measured: str  # hash of what was measured, and where; the same again need not be
@@ -79,52 +93,25 @@ class RunSummary:
         return self.passed
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        console = Console(file=text, width=160, highlight=False)
-        console.print(self._table())
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
-        console.print(f"time    {spent}; {_duration(sum(self.seconds.values()))} in all")
-        console.print(f"on      {self.machine}; accuracy on {self.images} test images")
-        if self.warning:
-            console.print(f"warning {self.warning}")
-        for line in self.quality:
-            console.print(f"quality {line}", markup=False, soft_wrap=True)
-        for line in self.data:
-            console.print(f"data    {line}", markup=False, soft_wrap=True)
-        if self.advice:
-            console.print(f"advice  {self.advice}")
-        for name, place in self.places.items():
-            console.print(f"{name:7} {place}")
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        facts = [
+            ("time", f"{spent}; {_duration(sum(self.seconds.values()))} in all"),
+            ("on", f"{self.machine}; accuracy on {counted(self.images, 'test image')}"),
+            *([("warning", self.warning)] if self.warning else []),
+            *(("lesson", line) for line in self.lesson),
+            *(("quality", line) for line in self.quality),
+            *(("data", line) for line in self.data),
+            *([("advice", self.advice)] if self.advice else []),
+            *self.places.items(),
+        ]
+        return "\n".join((self._table(), *(f"{name:7} {text}" for name, text in facts)))
 
-    def _table(self) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
+    def _table(self) -> str:
         top5 = tells_top5(self.classes)
-        for heading in (
-            "top-1 %",
-            *(["top-5 %"] if top5 else []),
-            "agree %",
-            "params M",
-            "file MB",
-            "ms/image b1",
-            f"ms/image b{self.max_batch}",
-        ):
-            table.add_column(heading, justify="right")
-        table.add_column("parity")
-        for row in self.rows:
-            table.add_row(
-                f"{row.name}, {row.runtime}",
-                f"{row.top1:.2f}",
-                *([f"{row.top5:.2f}"] if top5 else []),
-                "" if row.agreement is None else f"{row.agreement:.2f}",
-                f"{row.parameters / 1e6:.2f}",
-                "" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f}",
-                "" if row.ms_single is None else f"{row.ms_single:.2f}",
-                "" if row.ms_batch is None else f"{row.ms_batch:.3f}",
-                row.status,
-            )
-        return table
+        accuracies = ("top-1 %", *(["top-5 %"] if top5 else []), "agree %")
+        times = ("ms/img b1", f"ms/img b{self.max_batch}")
+        rows = [row.cells(top5) for row in self.rows]
+        return narrow_table(("", *accuracies, "file MB", *times, "parity"), rows)
 
 
 def report(pipeline: Pipeline) -> RunSummary | None:
@@ -162,6 +149,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
         quality=tuple(manifest.quality.lines()) if manifest.quality else (),
         data=tuple(data_report_of(manifest).lines()),
         passed=bool(bundle),
+        lesson=tuple(manifest.doubts),
         warning=manifest.warning or "",
         advice=str(recommended(manifest) or ""),
         measured=measured,
@@ -171,8 +159,10 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
 
 
 def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[SummaryRow, ...]:
-    teacher = [_teacher_row(pipeline, bundle)] if needs_teacher(pipeline.recipe.method) else []
-    return (*teacher, _student_row(bundle), *_artifact_rows(bundle))
+    began = time.perf_counter()
+    rows = (*_model_rows(pipeline, bundle), *_artifact_rows(bundle, pipeline.progress))
+    pipeline.space.record_time(TIMED_AS, time.perf_counter() - began)
+    return rows
 
 
 def _measured(pipeline: Pipeline, bundle: Bundle) -> str:
@@ -202,29 +192,44 @@ def _stored_rows(path: Path, measured: str) -> tuple[SummaryRow, ...]:
         return ()
 
 
-def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
+def _model_rows(pipeline: Pipeline, bundle: Bundle) -> list[SummaryRow]:
+    """Teacher, where there is one, and student in PyTorch: timed in turns, by the same rules."""
+    models, images = [bundled_model(bundle)], [bundle.golden.inputs]
+    rows = [_student_row(bundle)]
+    if needs_teacher(pipeline.recipe.method):
+        folder = pipeline.teacher()
+        teacher = pipeline.load_teacher(folder)
+        rows.insert(0, _teacher_row(pipeline, teacher, folder))
+        models.insert(0, teacher.model.cpu())
+        images.insert(0, preprocess(list(bundle.golden.pixels), teacher.preprocessing))
+    with contextlib.ExitStack() as stack:
+        ready = [stack.enter_context(torch_reference(model)) for model in models]
+        speeds = _speeds(ready, images, bundle.manifest.max_batch, "the models", pipeline.progress)
+    return [
+        replace(row, ms_single=single, ms_batch=batch)
+        for row, (single, batch) in zip(rows, speeds, strict=True)
+    ]
+
+
+def _teacher_row(pipeline: Pipeline, teacher: FrozenTeacher, folder: Path | None) -> SummaryRow:
     """The teacher on test, in fp32, under its own normalisation."""
     assert pipeline.recipe.teacher is not None
-    folder = pipeline.teacher()
-    teacher: FrozenTeacher = pipeline.load_teacher(folder)
     test, device = pipeline.dataset.test, pipeline.accelerator.device
     workers = pipeline.recipe.data.workers
     batches = EvalBatches(test, teacher.preprocessing, _EVAL_BATCH, device, threads=workers)
     pipeline.progress.start("testing the teacher", len(test))
     result = evaluate(teacher.model.to(device), batches, progress=pipeline.progress)
     pipeline.progress.finish()
-    inputs = preprocess(list(bundle.golden.pixels), teacher.preprocessing)
-    single, batch = _speed(torch_reference(teacher.model.cpu()), inputs, bundle.manifest.max_batch)
     return SummaryRow(
         name=f"teacher {pipeline.recipe.teacher.name}",
-        runtime="PyTorch",
+        runtime=PYTORCH,
         top1=result.top1,
         top5=result.top5,
         agreement=None,
         parameters=sum(p.numel() for p in teacher.model.parameters()),
         file_bytes=(folder / WEIGHTS).stat().st_size if folder else None,
-        ms_single=single,
-        ms_batch=batch,
+        ms_single=None,
+        ms_batch=None,
         status="",
     )
 
@@ -232,25 +237,23 @@ def _teacher_row(pipeline: Pipeline, bundle: Bundle) -> SummaryRow:
 def _student_row(bundle: Bundle) -> SummaryRow:
     manifest = bundle.manifest
     accuracy = manifest.artifacts[0].parity.reference
-    runner = torch_reference(bundled_model(bundle))
-    single, batch = _speed(runner, bundle.golden.inputs, manifest.max_batch)
     return SummaryRow(
         name=f"student {manifest.model['name']}",
-        runtime="PyTorch",
+        runtime=PYTORCH,
         top1=accuracy.top1,
         top5=accuracy.top5,
         agreement=100.0,
         parameters=manifest.parameters,
         file_bytes=manifest.weights.bytes,
-        ms_single=single,
-        ms_batch=batch,
-        status="no better than chance" if manifest.at_chance else "reference",
+        ms_single=None,
+        ms_batch=None,
+        status="at chance" if manifest.at_chance else "reference",
     )
 
 
-def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
+def _artifact_rows(bundle: Bundle, progress: Progress) -> list[SummaryRow]:
     """The artifacts, those that run on this machine timed in turns."""
-    manifest, images = bundle.manifest, bundle.golden.inputs
+    manifest = bundle.manifest
     kinds = {a.file: KINDS[a.format, a.precision] for a in manifest.artifacts}
     timed = {a.file: run for a in manifest.artifacts if (run := kinds[a.file].timed) is not None}
     with contextlib.ExitStack() as stack:
@@ -259,11 +262,9 @@ def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
             for a in manifest.artifacts
             if a.file in timed
         ]
-        sizes = (1, manifest.max_batch)
-        single, batch = (
-            dict(zip(timed, map(statistics.median, in_turns(ready, images, size)), strict=True))
-            for size in sizes
-        )
+        images = [bundle.golden.inputs] * len(ready)
+        speeds = _speeds(ready, images, manifest.max_batch, "the artifacts", progress)
+    by_file = dict(zip(timed, speeds, strict=True))
     return [
         SummaryRow(
             name=artifact.file,
@@ -273,21 +274,29 @@ def _artifact_rows(bundle: Bundle) -> list[SummaryRow]:
             agreement=artifact.parity.agreement,
             parameters=manifest.parameters,
             file_bytes=artifact.bytes,
-            ms_single=single.get(artifact.file),
-            ms_batch=batch.get(artifact.file),
+            ms_single=by_file.get(artifact.file, (None, None))[0],
+            ms_batch=by_file.get(artifact.file, (None, None))[1],
             status="at chance" if manifest.at_chance else artifact.status,
         )
         for artifact in manifest.artifacts
     ]
 
 
-def _speed(
-    runner: AbstractContextManager[Predictor], inputs: Floats, max_batch: int
-) -> tuple[float, float]:
-    """Milliseconds an image, at batch 1 and at the largest, on the bundle's golden images."""
-    with runner as ready:
-        single = milliseconds_per_image(ready, inputs, 1)
-        return single, milliseconds_per_image(ready, inputs, max_batch)
+def _speeds(
+    runners: Sequence[Predictor],
+    images: Sequence[Floats],
+    max_batch: int,
+    subject: str,
+    progress: Progress,
+) -> list[tuple[float, float]]:
+    """Milliseconds an image of each of ``runners``, medians at batch 1 and at the largest."""
+    medians = []
+    progress.start(f"timing {subject}", 2)
+    for size in (1, max_batch):
+        medians.append([statistics.median(rounds) for rounds in in_turns(runners, images, size)])
+        progress.advance()
+    progress.finish()
+    return list(zip(*medians, strict=True))
 
 
 def machine() -> str:
@@ -295,8 +304,9 @@ def machine() -> str:
     import torch
 
     quota = cpu_quota()
+    threads = counted(torch.get_num_threads(), "thread")
     limit = "" if quota is None else f" (CPU quota {quota:g})"
-    return f"{processor()}, {torch.get_num_threads()} threads{limit}, PyTorch {torch.__version__}"
+    return f"{processor()}, {threads}{limit}, PyTorch {torch.__version__}"
 
 
 def _duration(total: float) -> str:

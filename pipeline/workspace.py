@@ -38,6 +38,8 @@ _INDIFFERENT = (
     "data.check_images",
     "data.skip_share",
     "data.leak_share",
+    "train.threads",
+    "teacher.train.threads",
 )
 
 
@@ -98,8 +100,11 @@ class Workspace:
         return {phase: noted[phase] for phase in order if phase in noted}
 
     def _noted(self) -> dict[str, float]:
-        path = self.out / _TIMES
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            noted: dict[str, float] = json.loads((self.out / _TIMES).read_bytes())
+        except (OSError, ValueError):  # not there yet, or damaged: they are for the table alone
+            return {}
+        return noted if isinstance(noted, dict) else {}
 
     def difference(self) -> str | None:
         """How the recipe that the folder holds a run of differs from this one, if it does.

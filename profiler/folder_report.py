@@ -10,29 +10,30 @@ from pydantic import ValidationError
 from ..bundle.atomic import require_folder
 from ..bundle.progress import Progress
 from ..errors import MldrError
-from .markdown import markdown
 from .profile_config import ProfileConfig
 from .profiler import profile
-from .report import FILE
-from .report_files import PAGE, write_report
+from .report import FILE, Report
+from .report_files import write_report
 
 
-def profile_to(
+def profile_in(
     bundle: Path,
-    out: Path,
+    out: Path | None,
     settings: dict[str, Any],
     *,
     allow_failed: bool,
     progress: Progress,
-) -> str:
-    """Profile ``bundle``, write the report into ``out`` and return its summary."""
+) -> Report:
+    """Profile ``bundle``; the report, written into ``out`` too unless that is None."""
     try:
         config = ProfileConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         location = ".".join(str(part) for part in first["loc"])
         raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None
-    require_folder(out, replaces=FILE)
+    if out is not None:
+        require_folder(out, replaces=FILE)
     report = profile(bundle, config, allow_failed=allow_failed, progress=progress)
-    write_report(report, out)
-    return f"{markdown(report)}\nreport: {out / PAGE}"
+    if out is not None:
+        write_report(report, out)
+    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .figures import figure
+from ..bundle.wording import figure
 from .report import Entry, Report
 
 MB = 1e6

@@ -61,7 +61,7 @@ def profile(
         config=config,
         entries=entries,
         left_out=left_out,
-        warnings=[*warnings(entries, config, requests)],
+        warnings=[*bundle.manifest.doubts, *warnings(entries, config, requests)],
         recommendation=recommendation(bundle.manifest, entries),
     )
 

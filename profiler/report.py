@@ -15,6 +15,7 @@ from ..bundle.precisions import COMPUTED
 from ..bundle.quality import Quality
 from ..bundle.schema import read_record
 from ..bundle.shipping import Recommendation
+from ..bundle.wording import counted
 from .percentiles import Summary, summarise
 from .profile_config import ProfileConfig
 from .request_stages import END_TO_END, STAGES
@@ -50,7 +51,7 @@ class MachineFacts(BaseModel):
     versions: dict[str, str] = Field(description="Python and packages that took part.")
 
     def __str__(self) -> str:
-        parts = [self.cpu, f"{self.threads} threads on {self.cores} cores"]
+        parts = [self.cpu, f"{counted(self.threads, 'thread')} on {counted(self.cores, 'core')}"]
         parts += [] if self.cpu_quota is None else [f"CPU quota {self.cpu_quota:g}"]
         return ", ".join(parts + ([self.gpu["name"]] if "name" in self.gpu else []))
 

@@ -137,8 +137,9 @@ def _fastest_loaded(
     """By calls in turns with one golden image, and with as many as the bundle takes."""
     if len(loaded) == 1:
         return loaded[0][0]
-    runtimes, images = [runtime for _, runtime in loaded], bundle.golden.inputs
-    sizes = (1, min(len(images), bundle.manifest.max_batch))
+    runtimes, golden = [runtime for _, runtime in loaded], bundle.golden
+    images = [golden.inputs] * len(runtimes)
+    sizes = (1, min(len(golden), bundle.manifest.max_batch))
     singles, batches = (in_turns(runtimes, images, size, seconds=_SECONDS / 2) for size in sizes)
     timings: list[Timing] = []
     for (candidate, runtime), single, batch in zip(loaded, singles, batches, strict=True):

@@ -21,7 +21,7 @@ class CudaError(MldrError):
 
 @dataclass(frozen=True)
 class Properties:
-    """What is told of a GPU."""
+    """Name, compute capability and driver of a GPU."""
 
     name: str
     compute_capability: str  # "9.0"

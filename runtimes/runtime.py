@@ -33,7 +33,7 @@ class RunError(MldrError):
 
 
 class RuntimeOptions(BaseModel):
-    """What every runtime is told; each takes what concerns it."""
+    """Options of all runtimes; a runtime ignores those that do not concern it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

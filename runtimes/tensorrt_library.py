@@ -19,7 +19,7 @@ _RTX_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the second is what t
 
 @dataclass(frozen=True)
 class Library:
-    """One of the two, imported."""
+    """An imported TensorRT module: the classic library or TensorRT-RTX."""
 
     name: str  # CLASSIC or RTX
     trt: Any  # the module

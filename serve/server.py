@@ -9,6 +9,7 @@ import socket
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..bundle.manifest import FILE
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
@@ -35,6 +36,7 @@ def serve(
     require_packages()
     require_name(config.runtime)
     bundle = open_bundle(path, allow_failed=allow_failed)
+    progress.note(f"{path / FILE}: {bundle.manifest.seal}")
     listening = listen(config.host, config.port)  # before anything slow, to fail early
     with listening:
         options = RuntimeOptions(threads=config.threads)

@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle.atomic import write_json, write_text
+from mldr_deploy.bundle.atomic import write_text
 from mldr_deploy.bundle.golden import make_golden, save_golden
 from mldr_deploy.bundle.infer_script import FILE as SCRIPT
 from mldr_deploy.bundle.infer_script import infer_script
-from mldr_deploy.bundle.manifest import FILE, Artifact, Manifest, TensorSpec, describe
+from mldr_deploy.bundle.manifest import (
+    FILE,
+    Artifact,
+    Manifest,
+    TensorSpec,
+    describe,
+    write_manifest,
+)
 from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.tensors import write_tensors
 from mldr_deploy.data.root import data_root as find_data_root
 
@@ -116,7 +124,7 @@ def write_bundle(folder: Path) -> None:
     )
     write_text(folder / SCRIPT, infer_script(manifest))
     manifest = manifest.model_copy(update={"script": describe(folder, SCRIPT)})
-    write_json(folder / FILE, manifest.model_dump(mode="json"))
+    write_manifest(folder, manifest)
 
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], Path]
@@ -125,7 +133,7 @@ Edit = Callable[[Path, Callable[[dict[str, Any]], None]], Path]
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     content = json.loads((folder / FILE).read_text())
     change(content)
-    write_json(folder / FILE, content)
+    write_sealed(folder / FILE, content)
     return folder
 
 

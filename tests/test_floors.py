@@ -30,7 +30,19 @@ FLOORS: dict[str, set[str]] = {
     "serve": {"bundle", "runtimes"},
     "pipeline": {"bundle", "data", "models", "runtimes", "distill", "export"},
     "compare": {"bundle", "data", "models", "runtimes", "distill", "export", "pipeline"},
+    "choose": {
+        "bundle",
+        "data",
+        "models",
+        "runtimes",
+        "distill",
+        "export",
+        "profiler",
+        "pipeline",
+        "compare",
+    },
     "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
+    "api": {"bundle", "runtimes", "export", "profiler", "pipeline", "compare"},
     "cli": {
         "bundle",
         "data",
@@ -42,7 +54,9 @@ FLOORS: dict[str, set[str]] = {
         "serve",
         "pipeline",
         "compare",
+        "choose",
         "demo",
+        "api",
     },
 }
 NOT_PACKAGE = {"tests", "benchmarks", "docs", "scripts"}

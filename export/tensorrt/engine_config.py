@@ -1,4 +1,4 @@
-"""What the building of an engine may be told."""
+"""The settings of an engine build: the recipe's section ``export.engine``."""
 
 from __future__ import annotations
 

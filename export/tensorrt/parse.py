@@ -68,7 +68,7 @@ def parse(library: Library, onnx: bytes) -> Parsed | None:
 
 
 def parse_with(library: Library, builder: trt.Builder, logger: Any, onnx: bytes) -> Parsed:
-    """The same with a builder that is there already."""
+    """As :func:`parse`, with a builder and its logger given."""
     trt = library.trt
     # 10.x would choose precisions itself without it; 11 knows no other way and ignores the flag.
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)

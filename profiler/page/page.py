@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from ..figures import figure
+from ...bundle.wording import figure
 from ..report import Report
 from ..request_stages import STAGES
 from . import curves, rows, tables

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..figures import figure
+from ...bundle.wording import figure
 from ..percentiles import nearest_rank
 from ..report import Closed, Entry, Layer
 from ..request_stages import END_TO_END, STAGES

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ...bundle.chance import tells_top5
-from ..figures import figure
+from ...bundle.wording import figure
 from ..report import Entry, Report
 from ..request_stages import STAGES
 

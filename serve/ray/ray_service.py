@@ -14,6 +14,7 @@ from typing import Any
 
 from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
+from ...bundle.wording import counted
 from ...errors import MldrError, Unavailable
 from ...runtimes.choose import open_runtime, require_name
 from ...runtimes.runtime import RuntimeOptions, one_line
@@ -131,10 +132,10 @@ def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: i
                 f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {available:g}: "
                 "take fewer --replicas, --threads or --gpus, or add machines to the cluster"
             )
-    count = str(ray_config.replicas)
+    replicas = counted(ray_config.replicas, "replica")
     if ray_config.max_replicas > ray_config.replicas:
-        count += f" to {ray_config.max_replicas}"
-    return f"{count} replicas of {threads} threads"
+        replicas = f"{ray_config.replicas} to {ray_config.max_replicas} replicas"
+    return f"{replicas} of {counted(threads, 'thread')}"
 
 
 def deployment_options(

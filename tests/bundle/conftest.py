@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle.atomic import write_bytes, write_json
+from mldr_deploy.bundle.atomic import write_bytes
 from mldr_deploy.bundle.golden import make_golden, save_golden
-from mldr_deploy.bundle.manifest import Artifact, Manifest, TensorSpec, describe
+from mldr_deploy.bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
 from mldr_deploy.bundle.parity import Accuracy, BatchCheck, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.tensors import write_tensors
@@ -79,7 +79,7 @@ def write_bundle(folder: Path, failures: list[str]) -> Path:
         data={"source": "digits"},
         data_fingerprint="f" * 64,
     )
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    write_manifest(folder, manifest)
     return folder
 
 

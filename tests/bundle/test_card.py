@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle.atomic import write_json, write_text
+from mldr_deploy.bundle.atomic import write_text
 from mldr_deploy.bundle.card import FILE, model_card
 from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.engine import FORMAT
-from mldr_deploy.bundle.manifest import Manifest, describe
+from mldr_deploy.bundle.manifest import Manifest, describe, write_manifest
 from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.errors import MldrError
@@ -113,7 +113,7 @@ def carded(bundle_folder: Path) -> Path:
     manifest = open_bundle(bundle_folder).manifest
     write_text(bundle_folder / FILE, model_card(manifest))
     listed = manifest.model_copy(update={"card": describe(bundle_folder, FILE)})
-    write_json(bundle_folder / "manifest.json", listed.model_dump(mode="json"))
+    write_manifest(bundle_folder, listed)
     return bundle_folder
 
 

@@ -154,11 +154,11 @@ def test_every_part_asks_the_same_judge(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert OnnxRuntimeCpu(ModelFile(Path("a.onnx"))).options.cores == 1
     profiled = this_machine([], RuntimeOptions())
     assert (profiled.cores, profiled.threads, profiled.cpu_quota) == (1, 1, 0.7)
-    assert str(profiled).endswith("1 threads on 1 cores, CPU quota 0.7")
+    assert str(profiled).endswith("1 thread on 1 core, CPU quota 0.7")
     assert _cpu().description.endswith("1 of 8 cores usable (CPU quota 0.7)")
     exported = _circumstances(ExportConfig())
     assert (exported["cores"], exported["cpu_quota"]) == (1, 0.7)
-    assert "threads (CPU quota 0.7)" in run_machine()
+    assert " (CPU quota 0.7)" in run_machine()
     respect_quota()
     assert os.environ["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")

@@ -14,8 +14,10 @@ import pytest
 
 from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.golden import load_golden, make_golden, save_golden
+from mldr_deploy.bundle.manifest import write_manifest
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import open_bundle
+from mldr_deploy.bundle.sealed import unsealed, write_sealed
 from mldr_deploy.errors import MldrError
 
 SPEC = Preprocessing(size=(8, 8), crop_fraction=0.8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -25,7 +27,7 @@ FILES = ["student.onnx", "weights.safetensors", "golden.npz"]
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads((folder / "manifest.json").read_text())
     change(content)
-    (folder / "manifest.json").write_text(json.dumps(content))
+    write_sealed(folder / "manifest.json", content)
 
 
 def rehash(folder: Path, key: str) -> None:
@@ -86,7 +88,7 @@ def test_truncated_manifest(bundle_folder: Path) -> None:
 @pytest.mark.parametrize("text", ["[]", "null", "3", '"manifest"', "{}"])
 def test_json_that_is_no_manifest(bundle_folder: Path, text: str) -> None:
     (bundle_folder / "manifest.json").write_text(text)
-    with pytest.raises(MldrError, match="states no schema_version"):
+    with pytest.raises(MldrError, match=r"states no schema_version|\(it is no JSON object\)"):
         open_bundle(bundle_folder)
 
 
@@ -97,14 +99,14 @@ def test_bytes_that_are_no_text(bundle_folder: Path) -> None:
 
 
 def test_newer_schema(bundle_folder: Path) -> None:
-    edit(bundle_folder, lambda content: content.update(schema_version=3, novelty=1))
-    with pytest.raises(MldrError, match="schema version 3, this program reads up to 2: upgrade"):
+    edit(bundle_folder, lambda content: content.update(schema_version=4, novelty=1))
+    with pytest.raises(MldrError, match="schema version 4, this program reads up to 3: upgrade"):
         open_bundle(bundle_folder)
 
 
 def test_older_schema(bundle_folder: Path) -> None:
     edit(bundle_folder, lambda content: content.update(schema_version=1))
-    with pytest.raises(MldrError, match=r"has schema version 1, .* \(it reads 2 to 2\): export it"):
+    with pytest.raises(MldrError, match=r"has schema version 1, .* \(it reads 2 to 3\): export it"):
         open_bundle(bundle_folder)
 
 
@@ -113,6 +115,83 @@ def test_impossible_schema(bundle_folder: Path, version: object) -> None:
     edit(bundle_folder, lambda content: content.update(schema_version=version))
     with pytest.raises(MldrError, match="states no schema_version"):
         open_bundle(bundle_folder)
+
+
+def parses(content: bytes) -> bool:
+    """Whether a record is JSON and not refused by its digest."""
+    try:
+        unsealed(content)
+    except ValueError:
+        return False
+    return True
+
+
+def test_any_flipped_bit_of_the_manifest_is_refused(bundle_folder: Path) -> None:
+    path = bundle_folder / "manifest.json"
+    content = path.read_bytes()
+    bits = range(8 * len(content))
+    flipped = (
+        content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+        for bit in bits
+    )
+    survivors = [changed for changed in flipped if parses(changed)]
+    assert 0 < len(survivors) < 8 * len("record_sha256")  # bits of the key's own name
+    for changed in survivors:
+        path.write_bytes(changed)
+        with pytest.raises(MldrError, match=r"manifest\.json has lost its record_sha256"):
+            open_bundle(bundle_folder)
+
+
+def test_a_manifest_that_was_written_anew_by_hand(bundle_folder: Path) -> None:
+    """The same content in another form, and a changed figure, as an editor would leave them."""
+    path = bundle_folder / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content))
+    with pytest.raises(MldrError, match=r"manifest\.json was changed after it was written .*: re"):
+        open_bundle(bundle_folder)
+    content["artifacts"][0]["parity"]["artifact"]["top1"] = 99.0
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    with pytest.raises(MldrError, match=r"manifest\.json was changed after it was written"):
+        open_bundle(bundle_folder)
+    del content["record_sha256"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(MldrError, match=r"has lost its record_sha256, which schema version 3"):
+        open_bundle(bundle_folder)
+
+
+def test_a_bundle_of_the_schema_before_digests_is_read(bundle_folder: Path) -> None:
+    path = bundle_folder / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["record_sha256"]
+    path.write_text(json.dumps(content | {"schema_version": 2}))
+    manifest = open_bundle(bundle_folder).manifest
+    assert (manifest.schema_version, manifest.record_sha256) == (2, None)
+    write_manifest(bundle_folder, manifest)
+    rewritten = open_bundle(bundle_folder).manifest
+    assert rewritten.schema_version == 3 and rewritten.record_sha256 is not None
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+def test_a_link_out_of_the_bundle_is_refused(bundle_folder: Path, file: str) -> None:
+    (bundle_folder / file).rename(bundle_folder.parent / file)
+    (bundle_folder / file).symlink_to(bundle_folder.parent / file)
+    with pytest.raises(MldrError, match=rf"{file} is a link out of the bundle, to .*: put the f"):
+        open_bundle(bundle_folder, verify=False)
+
+
+def test_a_link_within_the_bundle_and_to_it_is_followed(bundle_folder: Path) -> None:
+    (bundle_folder / "student.onnx").rename(bundle_folder / "content")
+    (bundle_folder / "student.onnx").symlink_to("content")
+    (bundle_folder.parent / "current").symlink_to(bundle_folder)
+    assert open_bundle(bundle_folder.parent / "current")
+
+
+def test_files_that_the_manifest_does_not_list_are_named(bundle_folder: Path) -> None:
+    assert open_bundle(bundle_folder).unlisted == []
+    (bundle_folder / "engines").mkdir()
+    for name in ("engines/old.plan", "student.onnx.bak", "notes.txt", ".DS_Store"):
+        (bundle_folder / name).touch()
+    assert open_bundle(bundle_folder).unlisted == ["engines/old.plan", "notes.txt"]
 
 
 def _set(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:

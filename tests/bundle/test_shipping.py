@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mldr_deploy.bundle.chance import Chance
@@ -170,10 +171,30 @@ def test_calls_are_made_in_turns_on_rotating_images() -> None:
 
         return run
 
-    import numpy as np
-
     images = np.arange(3, dtype=np.float32)[:, None]
-    result = in_turns([runner("a"), runner("b")], images, 1, seconds=0)
+    result = in_turns([runner("a"), runner("b")], [images, images], 1, seconds=0)
     assert [len(medians) for medians in result] == [5, 5]
     measured = calls[10:30]  # after five of each to warm up
     assert measured == [(name, k % 3) for k in range(10) for name in "ab"]
+
+
+def test_slow_calls_are_fewer_so_that_the_time_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock of its own, which a call of the slow runner moves by three seconds."""
+    now, calls = [0.0], {"slow": 0, "fast": 0}
+
+    def runner(name: str, seconds: float) -> Any:
+        def run(inputs: Floats) -> Floats:
+            now[0] += seconds
+            calls[name] += 1
+            return inputs
+
+        return run
+
+    monkeypatch.setattr("mldr_deploy.bundle.timing.time.perf_counter", lambda: now[0])
+    images = np.zeros((4, 3, 2, 2), np.float32)
+    pair = [runner("slow", 3.0), runner("fast", 0.001)]
+    slow, fast = in_turns(pair, [images, images], 2, seconds=1.0)
+    assert calls == {"slow": 4, "fast": 4}  # two to warm up, and two that count
+    assert slow == pytest.approx([1500.0] * 2) and fast == pytest.approx([0.5] * 2)
+    (quick,) = in_turns([runner("fast", 0.001)], [images], 1, seconds=1.0)
+    assert len(quick) == 5 and calls["fast"] > 1000

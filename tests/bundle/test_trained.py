@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from mldr_deploy.bundle.preprocess import Preprocessing
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.trained import TrainedModel, load_trained, save_trained
 from mldr_deploy.errors import MldrError
 
@@ -46,13 +47,16 @@ def folder(tmp_path: Path) -> Path:
 
 def change(folder: Path, **values: Any) -> None:
     content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**content, **values}))
+    write_sealed(folder / "model.json", {**content, **values})
 
 
 def test_what_was_saved_is_loaded(folder: Path) -> None:
     loaded, tensors = load_trained(folder)
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    assert loaded == record(weights_sha256=digest)
+    written = (folder / "model.json").read_bytes()
+    seal = f',\n  "record_sha256": "{loaded.record_sha256}"'.encode()
+    assert loaded.record_sha256 == hashlib.sha256(written.replace(seal, b"")).hexdigest()
+    assert loaded == record(weights_sha256=digest, record_sha256=loaded.record_sha256)
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype and tensors[name].shape == tensor.shape
@@ -63,6 +67,11 @@ def test_the_weights_are_ordinary_safetensors(folder: Path) -> None:
     read = load_file(folder / "weights.safetensors")
     assert torch.equal(read["head.weight"], torch.from_numpy(TENSORS["head.weight"].copy()))
     assert read["bn.num_batches_tracked"].shape == ()
+
+
+def test_whoever_reads_the_record_reads_the_weights(folder: Path) -> None:
+    modes = {name: (folder / name).stat().st_mode for name in ("weights.safetensors", "model.json")}
+    assert modes["weights.safetensors"] == modes["model.json"]
 
 
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
@@ -102,17 +111,32 @@ def test_truncated_record(folder: Path) -> None:
 
 
 def test_newer_schema(folder: Path) -> None:
-    change(folder, schema_version=3, a_field_of_the_future=1)
-    with pytest.raises(MldrError, match="has schema version 3, this program reads up to 2"):
+    change(folder, schema_version=4, a_field_of_the_future=1)
+    with pytest.raises(MldrError, match="has schema version 4, this program reads up to 3"):
         load_trained(folder)
 
 
 def test_a_record_of_the_first_schema_is_read(folder: Path) -> None:
     content = json.loads((folder / "model.json").read_text())
-    del content["evidence"], content["weights_sha256"]
+    del content["evidence"], content["weights_sha256"], content["record_sha256"]
     (folder / "model.json").write_text(json.dumps({**content, "schema_version": 1}))
     loaded, _ = load_trained(folder)
     assert (loaded.evidence, loaded.weights_sha256) == (None, None)
+
+
+def test_a_record_that_lost_its_digest(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    del content["record_sha256"]
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(MldrError, match=r"has lost its record_sha256, which schema version 3 car"):
+        load_trained(folder)
+
+
+def test_a_record_with_another_figure(folder: Path) -> None:
+    text = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(text.replace("97.5", "97.6"))
+    with pytest.raises(MldrError, match=r"model\.json was changed after it was written"):
+        load_trained(folder)
 
 
 def test_weights_of_another_run(folder: Path, tmp_path: Path) -> None:

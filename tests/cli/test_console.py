@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from mldr_deploy.api.progress_bars import LineProgress, LiveProgress
 from mldr_deploy.bundle.progress import Progress, Silent
-from mldr_deploy.cli.console import LineProgress, LiveProgress, progress, reported_failures
+from mldr_deploy.cli.console import progress, reported_failures
 from mldr_deploy.errors import MldrError, Unavailable
 
 
@@ -105,10 +106,41 @@ def test_an_interrupted_task_is_closed(capsys: pytest.CaptureFixture[str]) -> No
 def test_long_tasks_tell_a_line_now_and_then_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mldr_deploy.cli.console._LINE_SECONDS", 0.0)
+    now = [100.0]
+    monkeypatch.setattr("mldr_deploy.api.progress_bars.time.monotonic", lambda: now[0])
     out = io.StringIO()
     shown = LineProgress(Console(file=out))
-    shown.start("training", 2)
-    shown.advance(1, loss=0.5)
-    assert "training: 1/2 in" in out.getvalue()
-    assert "loss 0.5" in out.getvalue()
+    shown.start("training", 1000)
+    for _ in range(300):  # one a second
+        now[0] += 1.0
+        shown.advance(1, loss=0.5)
+    lines = out.getvalue().splitlines()
+    counts = [int(line.split(": ")[1].partition("/")[0]) for line in lines]
+    assert counts == [5, 15, 35, 75, 135, 195, 255]
+    assert lines[0] == "training: 5/1000 in 5.0 s  loss 0.5"
+    assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
+
+
+def test_figures_are_whole_at_80_columns() -> None:
+    out = io.StringIO()
+    shown = LiveProgress(Console(file=out, force_terminal=True, width=80))
+    shown.start("int8-symmetric: calibrating, percentile", 50_000)
+    names = ("loss", "labels", "logits", "stages", "fused", "img/s", "val_top1")
+    shown.advance(25_000, **dict.fromkeys(names, 12.34))
+    shown.finish()
+    frame = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue()).splitlines()
+    assert max(len(line.rpartition("\r")[2]) for line in frame) <= 80
+    last = " ".join(" ".join(frame).split())
+    assert "25000/50000" in last and "…" not in last
+    assert all(f"{name} 12.34" in last for name in names)
+
+
+@pytest.mark.parametrize(("notebook", "kind"), [(True, LineProgress), (False, LiveProgress)])
+def test_a_notebook_gets_lines(notebook: bool, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython runs commands on a pseudo-terminal, whose cells do not redraw."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    if notebook:
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+    with progress() as shown:
+        assert isinstance(shown, kind)

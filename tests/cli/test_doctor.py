@@ -34,7 +34,7 @@ def test_tables_agree_with_pyproject() -> None:
 def test_json_holds_the_installed_versions() -> None:
     result = CliRunner().invoke(main, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    told = json.loads(result.stdout)["result"]
     for package in ("torch", "timm", "numpy"):
         assert told["versions"][package] == importlib.metadata.version(package)
     assert told["devices"][0]["name"] == "cpu"
@@ -65,7 +65,7 @@ def test_data_sets_are_found_where_mldr_data_points(
 ) -> None:
     (tmp_path / "cifar100-test.parquet").touch()
     monkeypatch.setenv("MLDR_DATA", str(tmp_path))
-    told = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)["result"]
     assert told["data_sets"]["cifar100"] == str(tmp_path / "cifar100-test.parquet")
     assert told["data_sets"]["tiny-imagenet"] is None
 

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from mldr_deploy.bundle.preprocess import Preprocessing, normalise
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.cli.group import main
 from mldr_deploy.data.data_config import DataConfig
@@ -144,7 +145,7 @@ def test_data_that_are_elsewhere_are_exit_code_2_and_name_the_option(
     shutil.copytree(given, copy)
     content = json.loads((copy / record).read_text(encoding="utf-8"))
     content["data"]["source"] = source.format(tmp_path)
-    (copy / record).write_text(json.dumps(content), encoding="utf-8")
+    write_sealed(copy / record, content)
     more = ["--out", tmp_path / "b"] if command == "export" else []
     result = run(command, copy, *more, "-q")
     assert (result.exit_code, result.stdout) == (2, ""), result.output

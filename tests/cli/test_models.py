@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 def test_json_agrees_with_the_model_that_timm_builds() -> None:
     result = run("mobilenetv2_0?0", "--json")
     assert result.exit_code == 0, result.output
-    (listed,) = json.loads(result.stdout)
+    (listed,) = json.loads(result.stdout)["result"]
     built = timm.create_model("mobilenetv2_050")
     assert listed == {
         "name": "mobilenetv2_050",
@@ -40,8 +40,8 @@ def test_part_of_a_name_is_enough_and_the_limit_is_told() -> None:
 
 
 def test_family_filter() -> None:
-    both = json.loads(run("res*_12_224", "--json", "--limit", "0").stdout)
-    mlp = json.loads(run("res*_12_224", "--json", "--family", "mlp").stdout)
+    both = json.loads(run("res*_12_224", "--json", "--limit", "0").stdout)["result"]
+    mlp = json.loads(run("res*_12_224", "--json", "--family", "mlp").stdout)["result"]
     assert mlp == [listed for listed in both if listed["family"] == "mlp"] != []
     told = run("resnet18", "--family", "mamba").stdout.splitlines()[-1]
     assert told == "No classifier of this family has such a name."
@@ -55,7 +55,9 @@ def test_unknown_name_answers_with_the_nearest() -> None:
 
 
 def test_encoders_that_classify_nothing_are_left_out_and_every_figure_is_for_1000_classes() -> None:
-    listed = {one["name"]: one for one in json.loads(run("qwen3_vit_88m*", "--json").stdout)}
+    listed = {
+        one["name"]: one for one in json.loads(run("qwen3_vit_88m*", "--json").stdout)["result"]
+    }
     assert sorted(listed) == ["qwen3_vit_88m", "qwen3_vit_88m_merge"]  # and no qwen3_vit_88m_enc
     built = timm.create_model("qwen3_vit_88m", num_classes=1000)
     assert listed["qwen3_vit_88m"]["parameters"] == sum(p.numel() for p in built.parameters())

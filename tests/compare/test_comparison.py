@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -213,7 +215,18 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finished(out: Path) -> int:
-    return len(list(out.rglob("result.json")))
+    """How many runs have their result. Walking bears folders that go meanwhile; rglob does not."""
+    return sum("result.json" in files for _, _, files in os.walk(out))
+
+
+def workers(out: Path) -> list[psutil.Process]:
+    """The living processes that work on this comparison."""
+    living = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(out) in process.cmdline():
+                living.append(process)
+    return living
 
 
 @pytest.mark.slow
@@ -254,15 +267,14 @@ def test_workers_end_with_their_parent_and_lose_nothing(
 ) -> None:
     out = tmp_path / "out"
     process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
-    while finished(out) < 1:
+    while finished(out) < 1 and process.poll() is None:
         time.sleep(0.1)
+    assert len(workers(out)) == 3  # the parent and its two
     process.send_signal(sent)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == (-9 if sent == signal.SIGKILL else 130), told
-    time.sleep(5)  # a worker whose parent was killed ends after its step
-    there = finished(out)
-    time.sleep(3)
-    assert finished(out) == there  # no worker is left
+    _, living = psutil.wait_procs(workers(out), timeout=120)  # each ends after its step
+    assert not living and finished(out) < 9
     process = start(str(done / "matrix.toml"), "--out", str(out), "--jobs", "2")
     process.communicate(timeout=600)
     assert process.returncode == 0 and finished(out) == 9

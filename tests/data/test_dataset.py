@@ -208,12 +208,6 @@ def test_labels_out_of_range_are_refused(disk: Any) -> None:
     assert "label 2 of row " in message and "is out of range: 2 classes allow 0 to 1" in message
 
 
-def test_fewer_pictures_than_a_batch_are_refused(disk: Any) -> None:
-    message = refusal(f"folder:{disk.folder()}", batch_size=11)
-    assert "data.batch_size is 11 but folder:" in message
-    assert "has only 10 training pictures" in message
-
-
 def test_progress_is_told(disk: Any) -> None:
     class Ticks:
         def __init__(self) -> None:

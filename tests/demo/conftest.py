@@ -23,12 +23,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mldr_deploy.bundle.atomic import write_json
 from mldr_deploy.bundle.golden import make_golden, save_golden
-from mldr_deploy.bundle.manifest import FILE, Artifact, Manifest, TensorSpec, describe
+from mldr_deploy.bundle.manifest import (
+    FILE,
+    Artifact,
+    Manifest,
+    TensorSpec,
+    describe,
+    write_manifest,
+)
 from mldr_deploy.bundle.parity import Accuracy, Gate, ParityResult
 from mldr_deploy.bundle.preprocess import Preprocessing
 from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.tensors import write_tensors
 from mldr_deploy.demo.loaded_student import LoadedStudent
 from mldr_deploy.runtimes.runtime import RuntimeOptions
@@ -142,7 +149,7 @@ def write_bundle(folder: Path) -> Path:
         data_fingerprint="f" * 64,
         provenance={"training": {"recipe": {"method": {"name": "mldr-kd"}}}},
     )
-    write_json(folder / FILE, manifest.model_dump(mode="json"))
+    write_manifest(folder, manifest)
     return folder
 
 
@@ -186,7 +193,7 @@ def all_failed(copied: Path) -> Path:
     content = json.loads((copied / FILE).read_text())
     for artifact in content["artifacts"]:
         artifact["status"], artifact["parity"]["failures"] = "failed", [FAILURE]
-    write_json(copied / FILE, content)
+    write_sealed(copied / FILE, content)
     return copied
 
 

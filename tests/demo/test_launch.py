@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from mldr_deploy.bundle.atomic import sha256, write_json
+from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.manifest import FILE
 from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.cli import main
 from mldr_deploy.demo import launch, loaded_teacher
 from mldr_deploy.demo.latency_page import found_report, latency_page, measured_here
@@ -145,7 +146,7 @@ def test_the_teacher_is_found_in_a_run_a_stage_and_a_model_folder(taught: Path) 
 def test_a_teacher_of_other_classes_is_refused(taught: Path, copied: Path) -> None:
     content = json.loads((copied / FILE).read_text())
     content["labels"][3] = "three"
-    write_json(copied / FILE, content)
+    write_sealed(copied / FILE, content)
     bundle = open_bundle(copied, verify=False)
     with pytest.raises(MldrError, match=r"class 3 is '3' where the bundle has 'three'"):
         load_teacher(taught, bundle, RuntimeOptions(threads=1))

@@ -165,10 +165,40 @@ def test_bf16_output_and_gradients_are_those_of_float64(
     _poison()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast), SmallGrids():
         ours = conv(pixels)
-    computed = (ours, *torch.autograd.grad(ours, (pixels, conv.weight), gradient))
+    computed = (ours, *torch.autograd.grad(ours, (pixels, conv.weight), gradient.to(ours.dtype)))
     for half, double in zip(computed, expected, strict=True):
         scale = float(double.detach().abs().max())
         torch.testing.assert_close(half.double(), double, rtol=0.0, atol=0.02 * scale)
+
+
+@pytest.mark.parametrize(("outputs", "groups"), [(64, 64), (128, 64), (64, 32)])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_narrow_groups_stay_in_float32_within_autocast(
+    outputs: int, groups: int, compiled: bool
+) -> None:
+    """To float32's rounding, output and gradients, where the values are none of bf16's."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(64, outputs, 3, 2, 1, groups=groups)
+    pixels = torch.randn(4, 64, 8, 8, requires_grad=True)
+    exact = (*conv.parameters(), pixels)
+    theirs = torch.nn.functional.conv2d(
+        pixels.double(), conv.weight.double(), conv.bias.double(), 2, 1, 1, groups
+    )
+    gradient = torch.randn_like(theirs)
+    expected = torch.autograd.grad(theirs, exact, gradient)
+    function = torch.compile(conv, backend="aot_eager") if compiled else conv
+    with torch.autocast("cpu", torch.bfloat16), SmallGrids():
+        ours = function(pixels)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-4)
+    computed = torch.autograd.grad(ours, exact, gradient.float())
+    for single, double in zip(computed, expected, strict=True):
+        torch.testing.assert_close(single, double, rtol=1e-4, atol=1e-3)
+
+
+def test_wider_groups_are_half_precision_within_autocast() -> None:
+    conv, pixels = torch.nn.Conv2d(64, 64, 3, groups=16), torch.randn(4, 64, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16), SmallGrids():
+        assert conv(pixels).dtype == torch.bfloat16
 
 
 @pytest.mark.slow

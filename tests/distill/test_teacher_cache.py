@@ -21,7 +21,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.tensors import read_tensors
 from mldr_deploy.bundle.trained import WEIGHTS
 from mldr_deploy.data.data_config import AugmentConfig
-from mldr_deploy.distill import teacher_loading, training_run
+from mldr_deploy.distill import training_run
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.network import preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
@@ -241,7 +241,7 @@ def test_another_seed_or_teacher_has_a_cache_of_its_own(
 
 
 def test_seeds_with_the_same_views_share_the_logits_and_are_two_trainings(
-    taught_phase: Phase, rig: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = count_calls(monkeypatch)
     weights = []
@@ -267,28 +267,6 @@ def test_the_seed_says_which_of_the_shared_views_comes_first(rig: Any) -> None:
     assert rows == [[first, second, first], [second, first, second]]
 
 
-def test_large_images_are_asked_through_onnx_runtime(
-    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What fills the cache is what `fastest` gives for all images at once, normalised as asked."""
-    counts: list[int] = []
-
-    def fastest(frozen: FrozenTeacher, images: int, *rest: Any) -> Any:
-        counts.append(images)
-        assert rest[-1] == "logits"
-        return lambda inputs: frozen.model(inputs) + 1
-
-    monkeypatch.setattr(teacher_loading, "fastest", fastest)
-    small, large = teacher_of(taught_phase), teacher_of(taught_phase)
-    large.preprocessing = large.preprocessing.model_copy(update={"size": (48, 48)})
-    pixels = torch.rand(8, 3, 48, 48) * 255
-    expected = small(pixels).logits
-    for teacher, shift in ((small, 0), (large, 1)):
-        answer = teacher_loading._answer(teacher, 2, taught_phase, features=False)
-        torch.testing.assert_close(answer(pixels), expected + shift, rtol=1e-5, atol=1e-5)
-    assert counts == [80]  # two views of forty pictures, of the large one alone
-
-
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
@@ -299,9 +277,11 @@ def test_large_images_are_asked_through_onnx_runtime(
             lambda f: (f / "cache.json").write_text(json.dumps({"identity": "x"})),
             "another teacher, data, augmentation or seed",
         ),
-        (lambda f: (f / "rows-0.json").write_text("[]"), "rows-0.json is damaged"),
         (
-            lambda f: np.save(f / "logits.npy", np.ones((10, 8, 4), np.float16)),
+            lambda f: (
+                np.save(f / "logits.npy", np.ones((10, 8, 4), np.float16)),
+                (f / "rows-0.json").write_text('{"rows": 10}'),  # an older release's, unhashed
+            ),
             "the teacher now differs by up to",
         ),
     ],
@@ -314,6 +294,48 @@ def test_a_stale_or_damaged_cache_is_refused(
     break_it(folder)
     with pytest.raises(MldrError, match=f"not usable: .*{said}.*; delete that folder"):
         distil(replace(taught_phase, folder=tmp_path / "second"))
+
+
+def flip_bit(file: Path, byte: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "asked_rows", "said"),
+    [
+        (
+            lambda f: flip_bit(f / "logits.npy", -1),
+            4,
+            "logits.npy is damaged after row 6: the rows",
+        ),
+        (lambda f: flip_bit(f / "logits.npy", -320), 10, "logits.npy is damaged after row 0: the "),
+        (lambda f: flip_bit(f / "rows-0.json", 13), 10, "rows-0.json is damaged (its content is"),
+        (lambda f: (f / "rows-0.json").write_text("[]"), 10, "rows-0.json is damaged (it is no "),
+        (lambda f: (f / "rows-0.json").write_text('{"rows": 10}'), 0, ""),
+    ],
+)
+def test_damaged_rows_are_asked_again_and_those_before_them_are_kept(
+    rig: Any,
+    damage: Callable[[Path], Any],
+    asked_rows: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """320 bytes before the end, of 10 rows of 64, is the middle of the first block of six."""
+    monkeypatch.setattr("mldr_deploy.distill.teacher_cache._EVERY", 6)
+    taught = replace(rig, teacher="test_resnet", train=TWICE, augment=RANDOM)
+    undamaged = np.array(cache_for(taught, tmp_path)._logits)
+    damage(tmp_path)
+    asked, notes = list[int](), list[str]()
+    monkeypatch.setattr(Silent, "note", lambda _, text: notes.append(text))
+    mended = cache_for(taught, tmp_path, asked)
+    np.testing.assert_array_equal(mended._logits, undamaged)
+    spot_check = asked_rows < 10
+    assert len(asked) == asked_rows + spot_check
+    assert len(notes) == bool(said) and all(said in note for note in notes)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(

@@ -255,3 +255,26 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert all(
         tensor.isfinite().all() for tensor in load_file(kept / "student.safetensors").values()
     )
+
+
+class Shown(Silent):
+    """The losses shown after each step."""
+
+    def __init__(self) -> None:
+        self.step, self.losses = 0, dict[int, float | str]()
+
+    def advance(self, n: int = 1, **info: float | str) -> None:
+        self.step += n
+        if "labels" in info:
+            self.losses[self.step] = info["labels"]
+
+
+def test_losses_are_shown_from_the_first_step_on(rig: Rig, tmp_path: Path) -> None:
+    """As a run logs them that logs every step."""
+    shown, train = Shown(), ONE_EPOCH.model_copy(update={"log_steps": 50})
+    replace(rig, train=train).build(shown).run()
+    every = replace(rig, train=ONE_EPOCH, folder=tmp_path / "every")
+    every.build().run()
+    logged = {line["step"]: line["labels"] for line in untimed(every.folder) if "labels" in line}
+    assert [*shown.losses] == [1, 2, 4, 5]
+    assert all(shown.losses[k] == pytest.approx(logged[k], abs=6e-4) for k in (1, 2, 4))

@@ -15,8 +15,10 @@ from mldr_deploy.bundle.preprocess import normalise
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.distill import training_run
+from mldr_deploy.distill.methods.base import Pair
 from mldr_deploy.distill.methods.method_registry import MethodConfig
-from mldr_deploy.distill.network import fresh_model
+from mldr_deploy.distill.methods.scratch import Scratch
+from mldr_deploy.distill.network import Network, fresh_model, preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
 from mldr_deploy.distill.trained_folder import weights_file
@@ -24,6 +26,7 @@ from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
+from mldr_deploy.models.stages import plan_stages
 
 TRAINING = Training(
     train=TrainConfig(epochs=1, precision="fp32"), augment=AugmentConfig(crop="none", flip=0)
@@ -65,6 +68,24 @@ def test_evaluation_and_the_student_see_the_crop_of_the_recipe(phase: Phase) -> 
     record = load_trained(training_run.train_teacher(cropped, STUDENT, TRAINING))[0]
     assert record.preprocessing.crop_fraction == 0.875
     assert record.evidence is not None and record.evidence.preprocessing == record.preprocessing
+
+
+@pytest.mark.parametrize(("balance_from", "rare"), [(3, 10), (0, 2), (30, 2)])
+def test_classes_that_differ_much_are_drawn_equally_often(
+    balance_from: float, rare: int, phase: Phase
+) -> None:
+    """Two of 40 pictures are of the last class; it gets a fourth of the 40 drawn."""
+    labels = np.array([0] * 20 + [1] * 9 + [2] * 9 + [3] * 2)
+    train = replace(phase.dataset.train, labels=labels)
+    uneven = replace(phase, dataset=replace(phase.dataset, train=train))
+    keys = {"epochs": 1, "balance_from": balance_from, "teacher_views": 1}
+    training = Training(train=TrainConfig.model_validate(keys))
+    plan = plan_stages(model := fresh_model(phase, STUDENT, training), 32)
+    network = Network(STUDENT, model, plan, preprocessing_of(STUDENT, model, uneven))
+    scratch = Scratch(Scratch.keys(), Pair(4, plan, None))
+    trainer = training_run.trainer_of(uneven, network, scratch, None, training)
+    drawn = labels[trainer.views.pictures().flatten().numpy()]
+    assert (drawn == 3).sum() == rare
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.7])

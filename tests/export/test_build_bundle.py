@@ -34,7 +34,8 @@ def test_what_is_in_a_bundle(run: Any, exported: Bundle) -> None:
     names = {path.name for path in exported.path.iterdir()}
     files = {"student.onnx", "weights.safetensors", "golden.npz", "MODEL_CARD.md", "infer.py"}
     files |= {"quality.json", "quality.png", "mistakes.png"}
-    assert names == {"manifest.json", *files}
+    assert names == {"manifest.json", "timm", *files}
+    files |= {"timm/config.json", "timm/model.safetensors", "timm/README.md"}
     assert {entry.file for entry in exported.manifest.files} == files
     manifest = open_bundle(exported.path).manifest
     assert manifest.labels == [*run.dataset.classes]

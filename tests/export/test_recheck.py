@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.golden import load_golden, save_golden
 from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.data.split import Split
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import recheck
@@ -31,13 +32,14 @@ def rehash(folder: Path, key: str, number: int | None = None) -> None:
     entry = content[key] if number is None else content[key][number]
     path = folder / entry["file"]
     entry.update(bytes=path.stat().st_size, sha256=sha256(path))
-    (folder / "manifest.json").write_text(json.dumps(content))
+    write_sealed(folder / "manifest.json", content)
 
 
 def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     result = check_bundle(exported.path, dataset=run.dataset)
     assert result
     assert holds(result) == {
+        "manifest.json": True,
         "files": True,
         "golden inputs": True,
         "infer.py": True,
@@ -45,6 +47,7 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
         "weights": True,
         "trained function": True,
         "temperature": True,
+        "timm's student": True,
         "student.onnx at export": True,
         "student.onnx graph": True,
         "student.onnx golden logits": True,
@@ -52,12 +55,24 @@ def test_a_healthy_bundle_holds(run: Any, exported: Bundle) -> None:
     }
     assert result.parity["student.onnx"].samples == len(run.dataset.test)
     assert str(result).endswith("the bundle holds")
+    assert f"as written, SHA-256 {exported.manifest.record_sha256}\n" in str(result)
+
+
+def test_what_a_bundle_lacks_and_what_it_has_too_many_of_is_told(copied: Path) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    del content["record_sha256"]
+    (copied / "manifest.json").write_text(json.dumps(content | {"schema_version": 2}))
+    (copied / "old.plan").touch()
+    lines = str(check_bundle(copied)).splitlines()
+    assert "skipped manifest.json: schema version 2 has no digest of the manifest, so a" in lines[0]
+    assert "skipped old.plan: not of the manifest: nothing reads it" in lines
+    assert lines[-1] == "the bundle holds"
 
 
 def test_a_temperature_that_validation_does_not_give_is_refuted(run: Any, copied: Path) -> None:
     content = json.loads((copied / "manifest.json").read_text())
     content["temperature"] *= 1.5
-    (copied / "manifest.json").write_text(json.dumps(content))
+    write_sealed(copied / "manifest.json", content)
     result = check_bundle(copied, dataset=run.dataset)
     assert not result and holds(result)["temperature"] is False
     assert holds(result)["trained function"] is True
@@ -69,7 +84,7 @@ def test_without_the_validation_split_the_temperature_is_said_to_be_untried(
     assert holds(check_bundle(copied))["temperature"] is None
     content = json.loads((copied / "manifest.json").read_text())
     content["quality"]["fitted_on"] = 0
-    (copied / "manifest.json").write_text(json.dumps(content))
+    write_sealed(copied / "manifest.json", content)
     assert holds(check_bundle(copied))["temperature"] is False
 
 
@@ -146,7 +161,7 @@ def other_golden_image(folder: Path) -> None:
     ("change", "refuted"),
     [
         (swap_head, {"student.onnx golden logits", "student.onnx parity"}),
-        (other_weights, {"weights", "student.onnx parity"}),
+        (other_weights, {"weights", "timm's student", "student.onnx parity"}),
         (other_golden_image, {"golden pixels"}),
     ],
 )
@@ -192,7 +207,7 @@ def test_a_data_set_of_other_classes_is_refused(run: Any, exported: Bundle) -> N
 def test_evidence_of_training_is_found_again_or_refuted(run: Any, copied: Path) -> None:
     content = json.loads((copied / "manifest.json").read_text())
     content["evidence"]["loss"] *= 1.01
-    (copied / "manifest.json").write_text(json.dumps(content))
+    write_sealed(copied / "manifest.json", content)
     result = check_bundle(copied, dataset=run.dataset)
     assert not result
     assert [f.subject for f in result.findings if f.holds is False] == ["trained function"]

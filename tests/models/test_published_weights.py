@@ -44,6 +44,18 @@ def test_what_to_fetch_is_said_at_once(cache: Path) -> None:
     assert str(cache) in told and "HF_HOME" in told and "\n" not in told
 
 
+def test_all_that_is_to_be_fetched_is_said_in_one_line(cache: Path) -> None:
+    """Not the student's first, and the teacher's after that has been fetched."""
+    local = ModelConfig(name="resnet18", weights="own.safetensors")
+    teacher = ModelConfig(name="resnet34.a1_in1k", weights="timm")
+    with pytest.raises(Unavailable) as raised:
+        require_published(PUBLISHED, local, teacher)
+    told = str(raised.value)
+    assert f"`hf download {REPOSITORY} model.safetensors`" in told
+    assert "`hf download timm/resnet34.a1_in1k model.safetensors`" in told
+    assert "resnet18" not in told and "\n" not in told
+
+
 def test_weights_in_the_cache_are_not_asked_for(cache: Path) -> None:
     folder = cache / f"models--{REPOSITORY.replace('/', '--')}"
     snapshot = folder / "snapshots" / "0123"

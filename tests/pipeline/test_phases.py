@@ -91,8 +91,22 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     recorded = data_report_of(bundle.manifest)
     assert (recorded.leaked, recorded.test_images, recorded.omissions) == (0, 359, [])
     assert summary["data"] == []
-    assert {"teacher", "student", "export and parity"} <= set(summary["seconds"])
+    assert {"teacher", "student", "export and parity", "table"} <= set(summary["seconds"])
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
+
+
+def test_the_lesson_is_what_the_phases_recorded(finished: tuple[Path, Result]) -> None:
+    out, _ = finished
+    teacher, _ = load_trained(out / "teacher" / "trained")
+    student, _ = load_trained(out / "student" / "trained")
+    lines = map(json.loads, (out / "student" / "metrics.jsonl").read_text().splitlines())
+    losses = [line["labels"] for line in lines if "labels" in line]
+    lesson = open_bundle(out / "bundle").manifest.lesson
+    assert lesson is not None and lesson.teacher is not None and student.evidence is not None
+    assert lesson.teacher.top1 == teacher.metrics["val_top1"]
+    assert (lesson.images, lesson.top1) == (student.evidence.images, student.metrics["val_top1"])
+    assert (lesson.first_loss, lesson.last_loss) == (losses[0], losses[-1])
+    assert json.loads((out / "summary.json").read_text())["lesson"] == lesson.lines()
 
 
 def test_a_stage_killed_before_its_note_is_in_the_times_all_the_same(
@@ -343,7 +357,7 @@ def test_a_student_that_learned_nothing_is_marked_and_refused(
     result = command("distill-and-export", tmp_path, *chosen)
     assert result.exit_code == 0  # its parity holds; whoever would use it refuses
     rows = {line.split(",")[0].strip(): line for line in result.stdout.splitlines()}
-    assert rows["student test_vit"].endswith("no better than chance")
+    assert rows["student test_vit"].endswith("at chance")
     assert rows["student.onnx"].endswith("at chance") and "passed" not in result.stdout
     assert "the student is no better than chance: top-1 " in result.stdout
     bundle = open_bundle(tmp_path / "bundle", allow_failed=True)
@@ -423,6 +437,7 @@ def test_a_teacher_is_trained_asked_and_measured_at_its_own_size(
     ("change", "key"),
     [
         ("data.crop_fraction=0.9", "data.crop_fraction"),
+        ("train.balance_from=3", "train.balance_from"),
         ("optimizer.decay_everything=true", "optimizer.decay_everything"),
         ("method.mldr_kd.form=standardised", "method.mldr_kd.form"),
         ("method.mldr_kd.class_weight=0", "method.mldr_kd.class_weight"),

@@ -17,6 +17,7 @@ import onnx
 from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.preprocess import Floats, Preprocessing
 from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.trained import TrainedModel, save_trained
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export import bisect, kinds
@@ -207,7 +208,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change manifest.json."""
     content = json.loads((folder / "manifest.json").read_text())
     change(content)
-    (folder / "manifest.json").write_text(json.dumps(content))
+    write_sealed(folder / "manifest.json", content)
 
 
 def rehash(folder: Path) -> None:

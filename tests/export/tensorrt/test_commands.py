@@ -90,10 +90,10 @@ def test_wrong_wishes_are_one_line(
 
 
 def test_doctor_tells_what_is_missing(trt: Any, cuda: Any) -> None:
-    told = json.loads(run("doctor", "--json").stdout)
+    told = json.loads(run("doctor", "--json").stdout)["result"]
     assert told["tensorrt"] == "ready: Double GPU (compute capability 8.9), TensorRT 10.16.1.11"
     cuda.gpu = None
-    told = json.loads(run("doctor", "--json").stdout)
+    told = json.loads(run("doctor", "--json").stdout)["result"]
     assert told["tensorrt"].startswith("TensorRT needs an NVIDIA GPU with its driver")
 
 

@@ -1,4 +1,4 @@
-"""How a figure is written for people."""
+"""How figures and counts are written for people."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def figure(value: float) -> str:
     if value >= 1:
         return f"{value:.2f}"
     return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``: a count and its noun, which takes an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,44 @@
+"""Keys as Python gives them, read back by the recipe's own reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mldr_deploy.errors import MldrError
+from mldr_deploy.pipeline.choices import default_recipe, overrides, source_of
+from mldr_deploy.pipeline.recipe import load_recipe
+
+
+def test_values_of_every_kind_reach_the_recipe() -> None:
+    keys = {
+        "train.epochs": 3,
+        "optimizer": {"lr": 0.01},
+        "student.name": "vit_tiny_patch16_224",
+        "student.options": {"depth": 2, "act_layer": "gelu"},
+        "export.precisions": ["fp32", "int8"],
+        "data.source": 'folder:a "quoted" b',
+        "teacher.weights": None,
+    }
+    recipe = load_recipe("digits", overrides(keys))
+    assert (recipe.train.epochs, recipe.optimizer.lr) == (3, 0.01)
+    assert recipe.student.options == {"depth": 2, "act_layer": "gelu"}
+    assert recipe.export.precisions == ("fp32", "int8")
+    assert recipe.data.source == 'folder:a "quoted" b'
+
+
+def test_a_value_that_toml_lacks_is_refused() -> None:
+    with pytest.raises(MldrError, match=r"train\.epochs: object is no value of a recipe"):
+        overrides({"train": {"epochs": object()}})
+
+
+def test_a_path_of_the_user_s_own_makes_the_recipe_photos(tmp_path: Path) -> None:
+    (tmp_path / "pets.csv").write_text("file,label\n")
+    assert source_of(str(tmp_path)) == f"folder:{tmp_path}"
+    assert source_of(str(tmp_path / "pets.csv")) == f"csv:{tmp_path / 'pets.csv'}"
+    assert [default_recipe(s) for s in ("folder:x", "digits", None)] == [
+        "photos",
+        "digits",
+        "digits",
+    ]

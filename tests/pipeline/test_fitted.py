@@ -1,0 +1,26 @@
+"""A recipe made to measure."""
+
+from __future__ import annotations
+
+from mldr_deploy.pipeline.fitted import fitted
+from mldr_deploy.pipeline.recipe import load_recipe
+
+
+def test_the_photos_recipe_fits_three_pictures_a_class() -> None:
+    recipe = fitted(load_recipe("photos"), pictures=20)
+    assert recipe.data.batch_size == recipe.teacher_data.batch_size == 20
+    assert recipe.train.passes == 40
+    assert 0 < recipe.optimizer.peak < 1e-3
+
+
+def test_what_a_recipe_states_in_numbers_stays() -> None:
+    recipe = load_recipe("cifar100-cpu")
+    assert fitted(recipe, pictures=45_000) == recipe
+
+
+def test_the_teachers_own_training_is_fitted_too() -> None:
+    keys = ("teacher.train.epochs=auto", "teacher.optimizer.lr=auto", "teacher.train.parts=all")
+    teacher = fitted(load_recipe("photos", keys), pictures=270).teacher
+    assert teacher is not None
+    assert teacher.train.passes == 21
+    assert teacher.optimizer.peak == 0.05 * 50 / 128  # of sgd; 270 pictures keep the batch
