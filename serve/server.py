@@ -115,6 +115,7 @@ def run_app(
 
     # What is wrong with an upload is told to its sender; it must not fill the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     async def sweep() -> None:
         now = asyncio.get_running_loop().time()
@@ -157,3 +158,8 @@ def _allowed(connections: int) -> int:
     if soft not in (files, resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     return max(1, min(connections, files - _OWN_FILES))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record is worth its traceback: not that of a request cancelled at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
