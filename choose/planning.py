@@ -10,13 +10,13 @@ import torch
 
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
+from ..bundle.wording import figure
 from ..data.loader import EvalBatches
 from ..distill.phase import Training
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import dump_recipe
-from ..profiler.figures import figure
 from .choice_plan import ChoicePlan, Entrant
 from .epoch_cost import seconds_per_epoch
 from .halving import plan
