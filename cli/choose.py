@@ -79,6 +79,7 @@ from .short_forms import CHOICE_FORMS
     help="Folder of this choice.",
 )
 @options.device
+@options.as_json
 @options.quiet
 def command(
     recipe: str,
@@ -94,6 +95,7 @@ def command(
     hours: float,
     out: Path,
     device: str,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Choose the most accurate student within a budget of milliseconds and megabytes, here.
@@ -124,6 +126,9 @@ def command(
         request = validated(ChoiceRequest, settings, "choose")
         resolved = load_recipe(recipe, overrides)
         choice = choose_student(request, resolved, out, device=device, progress=bar)
+    if as_json:
+        print(choice.model_dump_json())
+        return
     from ..choose.choice_table import choice_table
 
     print(choice_table(choice))
