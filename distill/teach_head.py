@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ..bundle.preprocess import Preprocessing
+from ..data.balance import imbalance
 from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .linear_head import LinearHead, labelled, measured, teach
+from .linear_head import BALANCED_FROM, LinearHead, labelled, measured, teach
 from .network import Network
 from .phase import Phase, Training
 from .task import FrozenTeacher
@@ -120,6 +121,9 @@ def _tell(
     head_only: bool,
 ) -> None:
     """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
+    times = imbalance(phase.dataset.train.labels)
+    if times > BALANCED_FROM:
+        phase.progress.note(f"head: classes differ by {times:.1f} to 1: they weigh alike")
     phase.progress.note(
         f"head: decay {head.decay:g}, the best of {len(heads)}, gets {head.top1:.2f} % of the "
         f"pictures held out and {on_training.top1:.2f} % of the training views"

@@ -182,6 +182,26 @@ def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> Mode
     return RESNET.model_copy(update={"weights": str(folder)})
 
 
+class Noted(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_head_says_that_unequal_classes_weigh_alike(
+    phase: Phase, pretrained: ModelConfig
+) -> None:
+    labels, notes = np.array([0] * 20 + [1] * 9 + [2] * 9 + [3] * 2), Noted()
+    train = replace(phase.dataset.train, labels=labels)
+    uneven = replace(phase, dataset=replace(phase.dataset, train=train), progress=notes)
+    training_run.train_teacher(uneven, pretrained, HEAD)
+    assert "head: classes differ by 10.0 to 1: they weigh alike" in notes.notes
+
+
 def test_the_head_is_scikit_learns_on_frozen_features_and_nothing_else_changes(
     phase: Phase, pretrained: ModelConfig
 ) -> None:

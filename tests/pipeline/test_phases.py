@@ -257,7 +257,6 @@ def test_devices_that_are_not_there(
         (["train.epochs=0"], "train.epochs = 0 is not allowed"),
         (["teacher.weights=nowhere.pth"], "nowhere.pth"),
         (["student.name=test_vitt"], "test_vit"),
-        (["data.batch_size=5000"], "data.batch_size is 5000 but digits has only"),
     ],
 )
 def test_recipes_that_cannot_be_carried_out(
