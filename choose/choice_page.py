@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from html import escape
 
-from ..profiler.figures import figure
+from ..bundle.wording import figure
 from ..profiler.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Axes
 from ..profiler.page.scale import Scale, fitted, linear_ticks
 from ..profiler.page.style import CSS

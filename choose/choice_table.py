@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..profiler.figures import figure
+from ..bundle.wording import figure
 from .verdict import StudentChoice, TableRow
 
 HEADER = (

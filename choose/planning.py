@@ -10,13 +10,13 @@ import torch
 
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
+from ..bundle.wording import figure
 from ..data.loader import EvalBatches
 from ..distill.phase import Training
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import dump_recipe
-from ..profiler.figures import figure
 from .choice_plan import ChoicePlan, Entrant
 from .epoch_cost import seconds_per_epoch
 from .halving import plan
@@ -40,7 +40,7 @@ _FORWARD = 1 / 3  # of a training step: an answer of the teacher
 class Planning:
     """The measuring of one choice; `plan` is its outcome."""
 
-    pipeline: Pipeline  # of the base recipe
+    pipeline: Pipeline  # of the fitted base recipe
     request: ChoiceRequest
     measurements: Measurements
     progress: Progress
@@ -64,7 +64,7 @@ class Planning:
         fixed = self._teacher_seconds(len({e.image_size for e in entrants}))
         recipe = self.pipeline.recipe
         costs = [e.seconds_per_epoch or 0.0 for e in entrants]
-        rounds = plan(costs, fixed, 3600 * self.request.hours, recipe.train.epochs)
+        rounds = plan(costs, fixed, 3600 * self.request.hours, recipe.train.passes)
         return ChoicePlan(
             request=self.request,
             recipe=dump_recipe(recipe),
@@ -181,7 +181,7 @@ class Planning:
             return epoch * answers
         if teacher.train.parts == "head":
             return epoch * (answers + teacher.train.head_views * _FORWARD)
-        return epoch * (answers + teacher.train.epochs)
+        return epoch * (answers + teacher.train.passes)
 
     def _cost(self, model: ModelConfig, side: int, training: Training) -> float:
         """Seconds an epoch, measured the first time."""

@@ -39,10 +39,13 @@ class ChoiceRequest(BaseModel):
 
 
 def choice_method(method: MethodConfig) -> MethodConfig:
-    """``method`` where a teacher's kept logits are all that it needs, else plain kd."""
+    """``method`` where a teacher's kept logits are all that it needs, else kd with its keys."""
     kind = METHODS[method.name]
     asks_more = kind.needs_teacher_stages is not False or kind.needs_features is not False
-    return MethodConfig(name="kd") if asks_more or not needs_teacher(method) else method
+    if asks_more or not needs_teacher(method):
+        replaced: MethodConfig = method.model_copy(update={"name": "kd"})
+        return replaced
+    return method
 
 
 def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:
@@ -66,8 +69,11 @@ def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:
 def student_recipe(
     base: Recipe, name: str, model: ModelConfig, image_size: int, epochs: int
 ) -> Recipe:
-    """The recipe of one training; the warm-up is the same part of it as of the recipe's own."""
-    warmup = base.schedule.warmup_epochs * epochs / base.train.epochs
+    """The recipe of one training, from a fitted ``base``.
+
+    The warm-up is the same part of it as of the recipe's own.
+    """
+    warmup = base.schedule.warmup_epochs * epochs / base.train.passes
     return base.model_copy(
         update={
             "name": name,

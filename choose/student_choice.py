@@ -12,8 +12,8 @@ from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..compare.recent_data import RecentData
-from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
+from ..pipeline.fitted import fitted
 from ..pipeline.phases import pipeline
 from ..pipeline.recipe import Recipe
 from .choice_page import choice_page
@@ -44,12 +44,14 @@ def choose_student(
     """
     if recipe.teacher is None:
         raise MldrError("the recipe has no [teacher] table: give --teacher MODEL")
-    base, data = base_recipe(recipe, request), RecentData()
-    if base.data.val_fraction == 0:
+    if recipe.data.val_fraction == 0:
         raise MldrError(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
-    if needs_teacher(recipe.method) and base.method != recipe.method:
+    data = RecentData()
+    pictures = len(data.load(recipe.data, progress=progress).train)
+    base = fitted(base_recipe(recipe, request), pictures)
+    if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
     plan = _plan(request, base, out, device, data, progress, measurements)
     contest = Contest(plan, base, out, data)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.shipping import TOO_NOISY
+from ..bundle.wording import figure
 from ..errors import MldrError
-from ..profiler.figures import figure
 from .choice_plan import ChoicePlan, Entrant
 from .contest import ProvenFile
 from .halving import RoundScore

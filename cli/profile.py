@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
 from .console import progress
+
+if TYPE_CHECKING:
+    from ..profiler.two_reports import ReportComparison
 
 
 @click.command(name="profile")
@@ -20,6 +23,14 @@ from .console import progress
     default=None,
     type=click.Path(path_type=Path),
     help="Measure nothing; tell real changes between two reports from noise.",
+)
+@click.option(
+    "--against",
+    metavar="BUNDLE",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Another bundle, measured side by side with BUNDLE, a request of each in turn; no report "
+    "is written. Needs 3 --rounds.",
 )
 @click.option(
     "--out",
@@ -102,6 +113,7 @@ from .console import progress
 def command(
     bundle: Path | None,
     compare: tuple[Path, Path] | None,
+    against: Path | None,
     out: Path,
     no_layers: bool,
     allow_failed: bool,
@@ -118,7 +130,8 @@ def command(
     (Poisson) with the queueing counted. Every latency stands beside the accuracy of the same file.
 
     With --compare, two reports are compared instead; rounds and samples are resampled to judge
-    whether a difference is more than noise.
+    whether a difference is more than noise. With --against, two bundles are measured side by side:
+    what the machine does meanwhile touches both, and a stage is timed apart from what came before.
 
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.
@@ -133,6 +146,10 @@ def command(
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
+    if against is not None:
+        comparison = _side_by_side(bundle, against, settings, allow_failed, quiet)
+        print(json_form("profile", comparison, passed=True) if as_json else comparison)
+        return
     from ..profiler.folder_report import profile_in
     from ..profiler.markdown import markdown
     from ..profiler.report_files import PAGE
@@ -149,3 +166,14 @@ def command(
         print(json_form("profile", report, passed=True))
     else:
         print(f"{markdown(report)}\nreport: {out / PAGE}")
+
+
+def _side_by_side(
+    before: Path, after: Path, settings: dict[str, Any], allow_failed: bool, quiet: bool
+) -> ReportComparison:
+    from ..profiler.folder_report import profile_config
+    from ..profiler.side_by_side import compare_bundles
+
+    config = profile_config(settings)
+    with progress(quiet) as bar:
+        return compare_bundles(before, after, config, allow_failed=allow_failed, progress=bar)

@@ -90,6 +90,29 @@ from .console import progress
     show_default=True,
     help="Seconds that a request may take to arrive; then 408.",
 )
+@click.option(
+    "--body-pace",
+    type=click.FloatRange(0.001, 3600),
+    default=8.0,
+    show_default=True,
+    help="Seconds that every 64 KiB of a request's body may take; then 408.",
+)
+@click.option(
+    "--head-timeout",
+    type=click.FloatRange(0.001, 3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds that a request's line and headers may take to arrive, and an answer to be "
+    "read; then the connection is closed.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Most connections; a new one takes the place of the oldest that waits, of the address "
+    "with most of them.",
+)
 @options.max_upload("image upload or JSON request")
 @options.max_megapixels
 @click.option(

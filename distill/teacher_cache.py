@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bundle.atomic import writing
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..bundle.sealed import unsealed, write_sealed
@@ -186,7 +187,8 @@ class TeacherCache:
     def _note(self, rows: int) -> None:
         """Record that ``rows`` rows are filled, once they are on the disk."""
         assert isinstance(self._logits, np.memmap)
-        self._logits.flush()
+        with writing(self.folder / self.file):
+            self._logits.flush()
         start = self._blocks[-1][0] if self._blocks else 0
         if rows > start:
             self._blocks.append((rows, self._hash(start, rows)))

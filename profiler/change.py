@@ -59,6 +59,26 @@ def changed(before: Samples, after: Samples, percent: float, seed: int = 0) -> C
     return Change(math.exp(before_log), math.exp(after_log), ratio, low, high, p, verdict)
 
 
+def changed_in_pairs(before: Samples, after: Samples, percent: float) -> Change:
+    """Compare a percentile of two series whose rounds were measured side by side.
+
+    What both sides of a round share cancels: the test is Student's, of the rounds' log ratios.
+    """
+    logs = np.array(
+        [[math.log(nearest_rank(r, percent)) for r in side] for side in (before, after)]
+    )
+    first, second = (float(math.exp(mean)) for mean in logs.mean(axis=1))
+    differences, count = logs[1] - logs[0], logs.shape[1]
+    effect = float(differences.mean())
+    if count < LEAST_ROUNDS:
+        return Change(first, second, math.exp(effect), math.nan, math.nan, math.nan, None)
+    error = float(differences.std(ddof=1)) / math.sqrt(count)
+    half, p = _student(effect, error, count - 1)
+    verdict = _verdict(math.exp(effect)) if p < 1 - LEVEL else "noise"
+    low, high = math.exp(effect - half), math.exp(effect + half)
+    return Change(first, second, math.exp(effect), low, high, p, verdict)
+
+
 def judged_together(changes: Sequence[Change]) -> list[Change]:
     """The verdicts of many figures at once: at most 1 - LEVEL of those called changes are false.
 

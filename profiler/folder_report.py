@@ -25,15 +25,20 @@ def profile_in(
     progress: Progress,
 ) -> Report:
     """Profile ``bundle``; the report, written into ``out`` too unless that is None."""
-    try:
-        config = ProfileConfig(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(str(part) for part in first["loc"])
-        raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None
+    config = profile_config(settings)
     if out is not None:
         require_folder(out, replaces=FILE)
     report = profile(bundle, config, allow_failed=allow_failed, progress=progress)
     if out is not None:
         write_report(report, out)
     return report
+
+
+def profile_config(settings: dict[str, Any]) -> ProfileConfig:
+    """The options of a profile. Raises MldrError for a value that is none."""
+    try:
+        return ProfileConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = ".".join(str(part) for part in first["loc"])
+        raise MldrError(f"{location}: {first['msg']} (got {first['input']!r})") from None

@@ -69,3 +69,7 @@ class ProfileConfig(BaseModel):
         gt=0,
         description="Coefficient of variation above which a series is called unsteady, per cent.",
     )
+
+    def share(self) -> tuple[float, int]:
+        """Least seconds and calls of one round of a series."""
+        return self.seconds / self.rounds, -(-self.iterations // self.rounds)

@@ -15,7 +15,7 @@ from ..runtimes.runtime import Runtime
 STAGES = ("decode", "preprocess", "host_to_device", "compute", "device_to_host")
 END_TO_END = "end_to_end"
 Marks = tuple[int, int, int, int, int, int]  # ns: begin, then the end of each stage
-_LIMITS = Limits.of_uploads(1 << 26)  # as the service decodes
+LIMITS = Limits.of_uploads(1 << 26)  # as the service decodes
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def request(runtime: Runtime, files: Sequence[bytes], time_ns: Callable[[], int]
     Each verb of a runtime returns when the device is done, so the stamps are synchronised.
     """
     begin = time_ns()
-    images = [open_picture(file, _LIMITS) for file in files]
+    images = [open_picture(file, LIMITS) for file in files]
     decoded = time_ns()
     inputs = runtime.preprocess(images)
     preprocessed = time_ns()

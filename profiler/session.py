@@ -64,7 +64,7 @@ class Session:
         call = calls_of(runtime, requests, batch, self.clock)
         warmed = warm_up(call, self.config.warm_up_seconds)
         first = warmed.calls + sum(len(part.compute) for part in self._closed[batch])
-        seconds, iterations = self._share()
+        seconds, iterations = self.config.share()
         marks = measure(call, seconds, iterations, first)
         self._closed[batch].append(Round.of(marks, warmed.calls, warmed.seconds, warmed.stable))
 
@@ -73,7 +73,7 @@ class Session:
         self._rates[load].append(rate)
         number = len(self._arrived[load])
         rng = np.random.default_rng([self.config.seed, number, round(1000 * load)])
-        seconds, iterations = self._share()
+        seconds, iterations = self.config.share()
         arrivals = schedule(rate, seconds, iterations, rng)
         outcome = serve_arrivals(call, arrivals, self.clock)
         self._arrived[load].append(
@@ -83,11 +83,6 @@ class Session:
                 spent=outcome.spent,
             )
         )
-
-    def _share(self) -> tuple[float, int]:
-        """Seconds and calls of one round."""
-        rounds = self.config.rounds
-        return self.config.seconds / rounds, -(-self.config.iterations // rounds)
 
     def entry(self) -> Entry:
         """What was measured, beside the accuracy of the same file."""

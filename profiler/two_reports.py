@@ -16,6 +16,13 @@ from .request_stages import END_TO_END
 _SERIES = ((END_TO_END, 50), (END_TO_END, 99), ("compute", 50), ("compute", 99))
 
 
+_METHOD = (
+    f"Test: bootstrap over rounds and samples, Student's {100 * LEVEL:.0f} % interval of the "
+    f"ratio, all figures judged together (Benjamini-Hochberg); "
+    f"changes under {100 * THRESHOLD:.0f} % are not called changes."
+)
+
+
 @dataclass(frozen=True)
 class ComparedFigure:
     """One figure in both reports."""
@@ -27,10 +34,11 @@ class ComparedFigure:
 
 @dataclass(frozen=True)
 class ReportComparison:
-    """Every figure that both reports hold. True when something really changed."""
+    """Every figure that both sides have. True when something really changed."""
 
     rows: list[ComparedFigure]
     notes: list[str] = field(default_factory=list)
+    method: str = _METHOD
 
     def __bool__(self) -> bool:
         return any(row.change.verdict in ("faster", "slower") for row in self.rows)
@@ -44,15 +52,8 @@ class ReportComparison:
                 lines += ["", entry]
             lines.append(f"  {row.series:28}{_figures(row.change)}")
         real = sum(row.change.verdict in ("faster", "slower") for row in self.rows)
-        lines += ["", f"{real} of {len(self.rows)} figures changed. {_METHOD}"]
+        lines += ["", f"{real} of {len(self.rows)} figures changed. {self.method}"]
         return "\n".join(lines).strip()
-
-
-_METHOD = (
-    f"Test: bootstrap over rounds and samples, Student's {100 * LEVEL:.0f} % interval of the "
-    f"ratio, all figures judged together (Benjamini-Hochberg); "
-    f"changes under {100 * THRESHOLD:.0f} % are not called changes."
-)
 
 
 def compare_files(before: Path, after: Path) -> ReportComparison:

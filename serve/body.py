@@ -3,96 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .byte_budget import PACE, Share
 from .compression import inflated, request_coding
-from .request_refusal import RequestRefusal, overloaded
+from .request_refusal import RequestRefusal
+from .service_config import ServeConfig
 
 
-class ByteBudget:
-    """Bytes of all requests that are being received or answered."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    @contextmanager
-    def holding(self, count: int) -> Iterator[Share]:
-        """Hold ``count`` bytes, or more when the share grows. Raises RequestRefusal as it does."""
-        share = Share(self)
-        share.grow(count)
-        try:
-            yield share
-        finally:
-            self.used -= share.count
-
-
-class Share:
-    """One request's bytes of a budget."""
-
-    def __init__(self, budget: ByteBudget) -> None:
-        self._budget = budget
-        self.count = 0
-
-    def grow(self, count: int) -> None:
-        """Hold at least ``count`` bytes. Raises RequestRefusal (503) where too few are free."""
-        if count <= self.count:
-            return
-        used_elsewhere = self._budget.used - self.count
-        if used_elsewhere and used_elsewhere + count > self._budget.limit:
-            raise overloaded(
-                "bytes_in_flight",
-                f"{used_elsewhere} bytes of other requests are in work: try later",
-            )
-        self._budget.used = used_elsewhere + count
-        self.count = count
-
-
-def declared_length(request: Request, limit: int) -> int:
-    """Length that the request declares for its body, or ``limit`` where it declares none.
-
-    Raises RequestRefusal (413) for a declared length above ``limit``.
-    """
-    header = request.headers.get("content-length", "")
-    if not (header.isascii() and header.isdigit()):
-        return limit
-    length = int(header[:20])
-    if length > limit:
-        raise RequestRefusal(
-            413, "body_size", f"the body has {length} bytes, at most {limit} are taken"
-        )
-    return length
-
-
-async def read_body(request: Request, limit: int, timeout: float, share: Share) -> bytes:
+async def read_body(request: Request, limit: int, config: ServeConfig, share: Share) -> bytes:
     """The whole body, inflated if it is compressed; ``share`` grows with it.
 
-    Raises RequestRefusal: 413 above ``limit`` bytes, 408 after ``timeout`` seconds, 415 and 400 for
-    codings that are not taken or damaged, 503 when the budget is used up.
+    Raises RequestRefusal: 413 above ``limit`` bytes, 408 after ``body_timeout`` seconds or where
+    PACE bytes take longer than ``body_pace``, 415 and 400 for codings that are not taken or
+    damaged, 503 when the budget is used up.
     """
+    _require_length(request, limit)
     coding = request_coding(request.headers.getlist("content-encoding"))
     stream = request.stream()
     chunks: list[bytes] = []
     size = 0
+    now = asyncio.get_running_loop().time
+    end = now() + config.body_timeout
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout_at(min(end, now() + config.body_pace)) as share.timer:
             async for chunk in stream if coding is None else inflated(stream, coding):
                 size += len(chunk)
                 if size > limit:
                     raise RequestRefusal(413, "body_size", f"the body has more than {limit} bytes")
-                share.grow(size)
+                if share.grow(size):
+                    share.timer.reschedule(min(end, now() + config.body_pace))
                 chunks.append(chunk)
     except TimeoutError:
-        raise RequestRefusal(
-            408, "body_timeout", f"the body took more than {timeout:g} seconds"
-        ) from None
+        raise share.refusal() if share.gave_way else _late(config, now() >= end) from None
     except ClientDisconnect:
         raise RequestRefusal(400, "disconnected", "the client went away") from None
+    finally:
+        share.timer = None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _require_length(request: Request, limit: int) -> None:
+    """Raises RequestRefusal (413) where the request declares more than ``limit`` bytes."""
+    header = request.headers.get("content-length", "")
+    length = int(header[:20]) if header.isascii() and header.isdigit() else 0
+    if length > limit:
+        raise RequestRefusal(
+            413, "body_size", f"the body has {length} bytes, at most {limit} are taken"
+        )
+
+
+def _late(config: ServeConfig, ended: bool) -> RequestRefusal:
+    """408 at the end of the whole time, or for a pace that is too slow."""
+    if ended:
+        message = f"the body took more than {config.body_timeout:g} seconds"
+    else:
+        message = f"the body is too slow: {PACE} bytes took more than {config.body_pace:g} seconds"
+    return RequestRefusal(408, "body_timeout", message)
 
 
 _DRAIN_BYTES = 64 << 20

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from ..bundle.manifest import Manifest
 from ..bundle.picture import FORMATS
 from .batcher import BatchedLogits
-from .body import declared_length, read_body
+from .body import read_body
 from .query import StrictRoute
 from .service import Prepared, Service
 from .shares import probabilities
@@ -38,8 +38,8 @@ def classify_routes(service: Service) -> APIRouter:
     )
     async def classify(request: Request, top_k: TopK = None) -> Classification:
         limit = service.config.max_upload
-        with service.budget.holding(declared_length(request, limit)) as share:
-            body = await read_body(request, limit, service.config.body_timeout, share)
+        with service.share(request) as share:
+            body = await read_body(request, limit, service.config, share)
             began, deadline = time.perf_counter(), service.deadline()
             kind = request.headers.get("content-type", "")
             prepared = await service.prepare(body, kind, deadline)

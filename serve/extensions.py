@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from .body import declared_length, read_body
+from .body import read_body
 from .model_config import model_config
 from .query import StrictRoute
 from .request_refusal import RequestRefusal, malformed
@@ -139,8 +139,8 @@ def _require_countable(service: Service) -> None:
 async def _index_request(service: Service, request: Request) -> IndexRequest:
     """The body, which may be empty. Raises RequestRefusal."""
     limit = _LARGEST_INDEX_REQUEST
-    with service.budget.holding(declared_length(request, limit)) as share:
-        body = await read_body(request, limit, service.config.body_timeout, share)
+    with service.share(request) as share:
+        body = await read_body(request, limit, service.config, share)
     if not body:
         return IndexRequest()
     try:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from .. import __version__
-from .body import declared_length, read_body
+from .body import read_body
 from .compression import answer_coding, deflated
 from .extensions import require_model, supported_extensions
 from .protocol import DATATYPE, HEADER_LENGTH, encode_infer, header_length
@@ -100,8 +100,8 @@ async def infer_tensors(service: Service, request: Request) -> Response:
     """Answer one request of the protocol. Raises RequestRefusal."""
     binary = request.headers.get(HEADER_LENGTH)
     limit = service.config.max_upload if binary is None else service.max_tensor
-    with service.budget.holding(declared_length(request, limit)) as share:
-        body = await read_body(request, limit, service.config.body_timeout, share)
+    with service.share(request) as share:
+        body = await read_body(request, limit, service.config, share)
         deadline = service.deadline()
         parsed = await service.parse(body, header_length(binary, len(body)), deadline)
         answer = await service.infer(parsed.inputs, service.shortened(deadline, parsed.timeout))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import signal
 import socket
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ..runtimes.runtime import RuntimeOptions
 from .service_config import ServeConfig
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+_OWN_FILES = 100  # open files that are no connections
 
 
 def serve(
@@ -55,7 +58,7 @@ def serve(
                 f"model {service.model} on {url_of(listening)}  "
                 f"(/docs, /classify, /v2, /metrics; Ctrl-C stops)"
             )
-            run_app(create_app(service), listening, config.grace)
+            run_app(create_app(service), listening, config.grace, config)
 
 
 def require_packages() -> None:
@@ -98,23 +101,65 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_app(app: object, listening: socket.socket, grace: int) -> None:
-    """Serve ``app`` until SIGINT or SIGTERM; then what runs has ``grace`` seconds to finish."""
+def run_app(
+    app: object, listening: socket.socket, grace: int, config: ServeConfig | None = None
+) -> None:
+    """Serve ``app`` until SIGINT or SIGTERM; then what runs has ``grace`` seconds to finish.
+
+    Connections keep the limits of ``config``.
+    """
     import uvicorn
+
+    from .connection_guard import ConnectionGuard
+    from .guarded_protocol import guarded_protocol
 
     # What is wrong with an upload is told to its sender; it must not fill the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+    async def sweep() -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in [*server.server_state.connections]:
+            if isinstance(connection, ConnectionGuard):
+                connection.cut_late(now)
+
+    limits = config or ServeConfig()
+    limits = limits.model_copy(update={"max_connections": _allowed(limits.max_connections)})
     server = uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
-            log_level="warning",
+            http=guarded_protocol(limits),
+            ws="none",
+            log_level="error",
             access_log=False,
             timeout_graceful_shutdown=grace,
             server_header=False,
             proxy_headers=False,
+            callback_notify=sweep,
+            timeout_notify=0,  # every second
         )
     )
     # uvicorn repeats the signal once it has shut down: to these, so that the exit code is 0.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
     server.run(sockets=[listening])
+
+
+def _allowed(connections: int) -> int:
+    """As many of ``connections`` as this process may have files open, beside its own."""
+    if find_spec("resource") is None:
+        return connections
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = sys.maxsize
+    files = min(max(soft, connections + _OWN_FILES), hard)
+    if soft not in (files, resource.RLIM_INFINITY):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, min(connections, files - _OWN_FILES))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record is worth its traceback: not that of a request cancelled at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
+
+from starlette.requests import Request
 
 from ..bundle.manifest import Manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
 from .batcher import BatchedLogits, Batcher, BatchTimes
-from .body import ByteBudget
+from .byte_budget import ByteBudget, Share
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .request_refusal import RequestRefusal, overloaded
@@ -95,6 +98,10 @@ class Service:
     def shortened(self, deadline: float, timeout: float) -> float:
         """``deadline`` of a request that gives the service ``timeout`` seconds; 0: all it takes."""
         return deadline - max(0.0, self.config.deadline - timeout) if timeout else deadline
+
+    def share(self, request: Request) -> AbstractContextManager[Share]:
+        """The bytes that ``request`` will hold."""
+        return self.budget.share(request.client.host if request.client else "")
 
     def require_room(self) -> None:
         """Raises RequestRefusal (503) when the queue is full, before a request costs any work."""

@@ -98,11 +98,32 @@ class ServeConfig(UploadLimits):
     body_timeout: float = Field(
         default=30.0, gt=0, le=3600, description="Time that a request may take to arrive, seconds."
     )
+    body_pace: float = Field(
+        default=8.0,
+        gt=0,
+        le=3600,
+        description="Time that every 64 KiB of a request's body may take, seconds; then 408.",
+    )
+    head_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        description="Time that a request's line and headers may take to arrive, and an answer to "
+        "be read, seconds; then the connection is closed.",
+    )
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Most connections; a new one takes the place of the oldest that waits, of the "
+        "address with most connections.",
+    )
     max_in_flight_mib: float = Field(
         default=256.0,
         ge=0.001,
         le=1 << 20,
-        description="Most bytes of all requests being received or computed, MiB; then 503.",
+        description="Most bytes that all requests being received or computed have brought, "
+        "MiB; then 503.",
     )
     top_k: int = Field(
         default=5, ge=1, le=100_000, description="Labels in an answer that does not ask for more."

@@ -15,7 +15,7 @@ from mldr_deploy.choose.contest import ProvenFile
 from mldr_deploy.choose.follow_up import follow_up
 from mldr_deploy.choose.halving import HalvingRound, RoundScore
 from mldr_deploy.choose.measurements import machine
-from mldr_deploy.choose.request import ChoiceRequest, base_recipe
+from mldr_deploy.choose.request import ChoiceRequest, base_recipe, student_recipe
 from mldr_deploy.choose.untrained import UntrainedLatency
 from mldr_deploy.choose.verdict import StudentChoice, verdict
 from mldr_deploy.compare.matrix import load_matrix
@@ -195,3 +195,17 @@ def test_a_plan_is_read_by_who_may_go_on_with_it(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(MldrError, match="damaged"):
         stored_plan(tmp_path, request, recipe)
+
+
+def test_a_choice_teaches_by_kept_logits_alone() -> None:
+    request = ChoiceRequest(budget=BUDGET, precisions=("int8",))
+    for name, used in [("mldr-kd", "mldr-kd"), ("fitnet", "kd"), ("scratch", "kd"), ("dkd", "dkd")]:
+        keys = (f"method.name={name}", "method.kd.temperature=7.0", "teacher.image_size=48")
+        recipe = load_recipe("digits", keys)
+        base = base_recipe(recipe, request)
+        assert (base.method.name, base.method.kd.temperature) == (used, 7.0)
+        assert base.train.teacher_views > 0
+        assert base.export.precisions == ("fp32", "int8")
+        run = student_recipe(base, "x", LARGE.model, 64, 10)
+        assert run.schedule.warmup_epochs == pytest.approx(0.5)  # 2 of 40 epochs
+        assert (run.data.image_size, run.teacher_data.image_size) == (64, 48)

@@ -1,0 +1,116 @@
+"""Two bundles side by side: what differs between them, and never the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.stats import ttest_rel
+
+from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.cli.group import main
+from mldr_deploy.errors import MldrError
+from mldr_deploy.profiler.change import changed_in_pairs
+from mldr_deploy.profiler.profile_config import ProfileConfig
+from mldr_deploy.profiler.request_stages import golden_requests
+from mldr_deploy.profiler.side_by_side import alternate, compare_bundles, settled_request
+
+MS = 1_000_000
+STAGES = {"preprocess": 2 * MS, "host_to_device": MS // 10, "compute": 4 * MS}
+
+
+def cooled(runtime: Any, delay: int) -> Any:
+    """``runtime`` with ``delay`` before its stages; a stage after it takes 13.5 % more once."""
+    cold = False
+    preprocess, compute = runtime.preprocess, runtime.compute
+
+    def delayed(images: Any) -> Any:
+        nonlocal cold
+        runtime.spend(delay)
+        cold = delay > 0
+        return preprocess(images)
+
+    def computed() -> None:
+        nonlocal cold
+        runtime.spend(int(0.135 * STAGES["compute"]) if cold else 0)
+        cold = False
+        compute()
+
+    runtime.preprocess, runtime.compute = delayed, computed
+    return runtime
+
+
+def test_a_delay_before_a_stage_does_not_slow_the_stage(
+    bundle: Bundle, scripted: Callable[..., Any], clock: Any
+) -> None:
+    requests = golden_requests(bundle, "JPEG")
+    plain = scripted(**STAGES)
+    slowed = cooled(scripted(**STAGES), 5 * MS)
+    calls = tuple(
+        lambda k, r=runtime: settled_request(r, requests(k, 1), clock.time_ns)
+        for runtime in (plain, slowed)
+    )
+    before, after = alternate(calls, 0.0, 5, clock)  # type: ignore[arg-type]
+    assert len(before) == len(after) == 5
+    assert {(t["preprocess"], t["compute"]) for t in before} == {(2 * MS, 4 * MS)}
+    assert {(t["preprocess"], t["compute"]) for t in after} == {(7 * MS, 4 * MS)}
+    whole = {t["end_to_end"] for t in before}, {t["end_to_end"] for t in after}
+    assert whole == ({6_100_000}, {11_640_000})  # the user waits for the cold stage too
+
+
+def test_the_two_take_turns_and_both_begin(clock: Any) -> None:
+    order: list[str] = []
+
+    def call(name: str) -> Any:
+        def run(k: int) -> dict[str, int]:
+            order.append(f"{name}{k}")
+            clock.spend(MS)
+            return {}
+
+        return run
+
+    alternate((call("a"), call("b")), 0.008, 2, clock)
+    assert order == ["a0", "b0", "b1", "a1", "a2", "b2", "b3", "a3"]
+
+
+def test_a_drift_that_both_share_is_no_noise_and_no_change() -> None:
+    rng = np.random.default_rng(0)
+    drift = np.exp(0.3 * rng.standard_normal(6))
+    before = [1e6 * d * np.exp(0.001 * rng.standard_normal(200)) for d in drift]
+    after = [1.03 * 1e6 * d * np.exp(0.001 * rng.standard_normal(200)) for d in drift]
+    slower = changed_in_pairs(before, after, 50)
+    assert slower.verdict == "slower" and slower.ratio == pytest.approx(1.03, rel=0.002)
+    medians = [
+        [np.log(np.percentile(r, 50, method="inverted_cdf")) for r in side]
+        for side in (before, after)
+    ]
+    assert slower.p == pytest.approx(ttest_rel(medians[1], medians[0]).pvalue, rel=1e-6)
+    assert changed_in_pairs(before, [*reversed(after)], 50).verdict == "noise"
+    assert changed_in_pairs(before[:2], after[:2], 50).verdict is None
+
+
+def test_bundles_are_compared_by_the_command(served: Path) -> None:
+    few = ["--batches", "1", "--rounds", "3", "--seconds", "0.01", "--iterations", "3", "-q"]
+    words = ["profile", str(served), "--against", str(served), "--runtime", "onnxruntime-cpu"]
+    result = CliRunner().invoke(main, [*words, *few])
+    assert result.exit_code == 0, result.output
+    for stage in ("end to end p99", "decode p50", "compute p99", "device to host p50"):
+        assert f"  batch 1 {stage}" in result.output
+    assert "of 8 figures changed. Test: Student's 99 % interval" in result.output
+
+
+def test_bundles_with_nothing_in_common_are_refused(
+    served: Path, copied: Path, edit: Callable[..., Path]
+) -> None:
+    def renamed(content: Any) -> None:
+        content["artifacts"][0]["file"] = "other.onnx"
+
+    (copied / "student.onnx").rename(copied / "other.onnx")
+    other = edit(copied, renamed)
+    config = ProfileConfig(runtimes=("onnxruntime-cpu",))
+    with pytest.raises(MldrError, match="no file and runtime in common that run here"):
+        compare_bundles(served, other, config)
