@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, TensorBoard, and a picture of the curves."""
+"""The log of a run: metrics.jsonl, trackers, and a picture of the curves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..bundle.lesson import FIRST_LOSS, LAST_LOSS
 from ..errors import MldrError
+from .trackers import RunTrackers
 
 # Columns of metrics.jsonl that are no parts of the loss.
 _OTHER_COLUMNS = {"step", "epoch", "lr", "images_per_second"}
@@ -77,23 +77,24 @@ class LossMeter:
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and, where TensorBoard is installed, to its event file."""
+    """Appends to metrics.jsonl, and to trackers where there are any."""
 
-    def __init__(self, folder: Path, *, bytes_kept: int = 0, step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, bytes_kept: int = 0, trackers: RunTrackers | None = None
+    ) -> None:
         """Keep the first ``bytes_kept`` bytes: what came after the checkpoint happens again."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("ab")
         self._file.truncate(min(bytes_kept, self._file.tell()))
-        self._board = _summary_writer(folder / "tensorboard", step)
+        self._trackers = trackers
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line: step, epoch and the values."""
         line = {"step": step, "epoch": round(epoch, 4), **values}
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.log(step, values)
 
     def sync(self) -> int:
         """Make what was written durable; the file's length in bytes."""
@@ -101,10 +102,10 @@ class MetricsLog:
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Close both files."""
+        """Close the file and the trackers."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -162,11 +163,3 @@ def draw_curves(folder: Path, title: str) -> Path:
     figure.savefig(temporary, dpi=110)
     temporary.replace(path)
     return path
-
-
-def _summary_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=step or None)
