@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -42,12 +43,12 @@ class RunTrackers:
         self._trackers: dict[str, Any] = {}
         for name in names:
             if find_spec(name) is not None:
-                self._attempt(name, lambda name=name: self._open(name, dict(settings or {})))
+                self._attempt(name, partial(self._open, name, dict(settings or {})))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """The values of one step, by name."""
         for name, tracker in [*self._trackers.items()]:
-            self._attempt(name, lambda t=tracker: t.log(dict(values), step=step))
+            self._attempt(name, partial(tracker.log, dict(values), step=step))
 
     def close(self) -> None:
         """End the runs; they are shown as finished."""

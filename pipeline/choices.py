@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import MldrError
 
-_OWN = ("folder:", "parquet:", "csv:")
+_OWN = ("folder:", "parquet:", "csv:", "hf:")
 
 
 def default_recipe(source: str | None) -> str:
