@@ -1,4 +1,4 @@
-"""Data sets of the Hub, from its own cache as its own client finds it; the network is not needed."""
+"""Data sets of the Hub, from its own cache by its own client; no network is needed."""
 
 from __future__ import annotations
 
