@@ -51,6 +51,7 @@ from mldr_deploy.distill.methods.base import Method, Pair
 from mldr_deploy.distill.methods.base import Step as MethodStep
 from mldr_deploy.distill.methods.method_registry import MethodConfig, create_method
 from mldr_deploy.distill.network import Network, fresh_model, preprocessing_of
+from mldr_deploy.distill.pacing import paced
 from mldr_deploy.distill.phase import Phase
 from mldr_deploy.distill.precision import uses_bf16
 from mldr_deploy.distill.small_grids import small_grids
@@ -188,7 +189,8 @@ def ready(phase: Phase, recipe: Recipe, name: str, *, views: int) -> Trainer:
     """The trainer of the recipe by method ``name``."""
     task, teacher = student_of(phase, recipe, name)
     train = recipe.train.model_copy(update={"teacher_views": views, "epochs": 10**6})
-    training = recipe.training.model_copy(update={"train": train})
+    optimizer = paced(recipe.optimizer, phase.data.batch_size)
+    training = recipe.training.model_copy(update={"train": train, "optimizer": optimizer})
     spec = preprocessing_of(recipe.student, task.student, phase)
     network = Network(recipe.student, task.student, task._plan, spec)
     record = training_run.execution_of(phase, training)

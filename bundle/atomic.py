@@ -31,6 +31,15 @@ class Unwritable(MldrError):
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Any OSError of the block is raised as Unwritable: it writes ``path``, in its own way."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(path, error) from error
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary sibling of ``path`` to write; renamed over ``path`` at a clean exit.
 
@@ -151,6 +160,7 @@ def _stays(dest: Path) -> bool:
 def _swap(temporary: Path, dest: Path, replaces: str | None) -> None:
     replaced = temporary.with_suffix(OLD)
     try:
+        _widen_modes(temporary)
         _fsync_tree(temporary)
         if temporary.parent == dest:
             put_in_place(temporary, replaces)
@@ -254,6 +264,14 @@ def _fsync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _widen_modes(folder: Path) -> None:
+    """Let whoever may read the folder read its files: some libraries leave them to their owner."""
+    fresh = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and (mode := path.stat().st_mode) | fresh != mode:
+            path.chmod(mode | fresh)
 
 
 def _fsync_tree(folder: Path) -> None:

@@ -29,7 +29,7 @@ def write_tensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
         try:
             save_file(shaped, temporary)
         except SafetensorError as error:
-            raise _os_error(error) from error
+            raise system_error(error) from error
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise MldrError(f"{path} is damaged ({error}): write the folder again") from None
 
 
-def _os_error(error: Exception) -> OSError:
+def system_error(error: Exception) -> OSError:
     """What the system said, which safetensors tells in words: ``... (os error 28)``."""
     number = re.search(r"os error (\d+)", str(error))
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))

@@ -60,14 +60,14 @@ def command(
     Leaves results.json, table.md and two pictures in --out, and prints the table. Exit code 1 when
     a run failed; the rest is carried out and reported all the same.
     """
-    from ..compare.comparison import MethodComparison, compare
+    from ..compare.comparison import MethodComparison, compare, report_finished
 
     with progress(quiet) as bar:
         if worker:
             MethodComparison.open(matrix, out).train(device, bar)
             return
         if report_only:
-            results, failed = MethodComparison.open(matrix, out).report(bar), None
+            results, failed = report_finished(matrix, out, bar), None
         else:
             results, failed = compare(matrix, out, workers=jobs, device=device, progress=bar)
     from ..api.json_form import json_form

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from ..api.progress_bars import bars as progress
+from ..bundle.atomic import FULL, Unwritable
 from ..errors import MldrError
 
 __all__ = ["progress", "reported_failures"]
@@ -28,6 +30,11 @@ def reported_failures() -> Iterator[None]:
             "set PYTHONUTF8=1 where it is this machine's encoding that is too small",
             file=sys.stderr,
         )
+        raise click.exceptions.Exit(MldrError.exit_code) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"Error: {Unwritable(Path(error.filename or 'a file'), error)}", file=sys.stderr)
         raise click.exceptions.Exit(MldrError.exit_code) from error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -21,6 +21,7 @@ COMMANDS = {
     "train-teacher": "train_teacher",
     "distill": "distill",
     "compare": "compare",
+    "choose": "choose",
     "export": "export",
     "check": "check",
     "build-engine": "build_engine",

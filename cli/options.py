@@ -100,6 +100,17 @@ restart = click.option(
 )
 
 
+def forms(short: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """The short forms ``short``, in their order."""
+
+    def decorated(command: F) -> F:
+        for option in reversed(short):
+            command = option(command)
+        return command
+
+    return decorated
+
+
 def carries_out(command: Callable[[Pipeline, bool], None]) -> Callable[..., None]:
     """Give a command the options of (part of) a recipe's run.
 

@@ -39,6 +39,9 @@ def _short(name: str, key: str, **settings: Any) -> Any:
     return click.option(name, expose_value=False, is_eager=True, callback=keep, **settings)
 
 
+_STUDENT = _short(
+    "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
+)
 SHORT_FORMS = (
     _short(
         "--data",
@@ -50,9 +53,7 @@ SHORT_FORMS = (
     _short(
         "--teacher", "teacher.name", metavar="MODEL", help="Short for --set teacher.name=MODEL."
     ),
-    _short(
-        "--student", "student.name", metavar="MODEL", help="Short for --set student.name=MODEL."
-    ),
+    _STUDENT,
     _short(
         "--image-size",
         "data.image_size",
@@ -68,3 +69,4 @@ SHORT_FORMS = (
         help="Short for --set train.epochs=N, of the student.",
     ),
 )
+CHOICE_FORMS = tuple(form for form in SHORT_FORMS if form is not _STUDENT)

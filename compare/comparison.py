@@ -121,6 +121,17 @@ class MethodComparison:
         return exports(self.matrix, self._students())
 
 
+def report_finished(file: Path, out: Path | None, progress: Progress) -> Results:
+    """The report of what is finished in ``out``. Raises MldrError where there is no such folder."""
+    comparison = MethodComparison.open(file, out)
+    if not comparison.out.is_dir():
+        raise MldrError(
+            f"{comparison.out} does not exist, so nothing of {file} is finished: give the --out "
+            "that it was trained in, or leave --report-only away to train it"
+        )
+    return comparison.report(progress)
+
+
 def devices_of(device: str, workers: int) -> list[str]:
     """Where the workers compute: in turn on every GPU, or all on ``device``."""
     import torch

@@ -9,6 +9,7 @@ from ..bundle.golden import Golden
 from .gallery import gallery
 from .html import notice
 from .image_classifier import EMPTY, ImageClassifier
+from .loaded_student import LoadedStudent
 from .look import Viewer, nothing_runs
 from .pad import drawing_pad
 
@@ -130,7 +131,7 @@ def _switch(viewer: Viewer) -> Any:
         [*student.forms],
         value=student.first,
         label="Artifact",
-        info="All are loaded: switch, and only the speed changes.",
+        info=_loaded(student),
         visible=bool(student.forms),
         elem_id="md-artifact",
     )
@@ -140,6 +141,14 @@ def _switch(viewer: Viewer) -> Any:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in student.left_out.items())
         gr.HTML(notice(f"Not run here: {reasons}"))
     return artifact
+
+
+def _loaded(student: LoadedStudent) -> str:
+    """How many of the artifacts can be switched to."""
+    loaded, total = len(student.forms), len(student.bundle.manifest.artifacts)
+    if loaded < total:
+        return f"{loaded} of {total} are loaded; below, why not {', '.join(student.left_out)}."
+    return "All are loaded: switch at once." if total > 1 else "The only one of this bundle."
 
 
 def _endpoint(tab: ImageClassifier, image: Any, artifact: Any) -> None:

@@ -85,7 +85,7 @@ def create_app(content: PageContent) -> Any:
         build_page(content).queue(default_concurrency_limit=4),
         path="/",
         server_name=HOST,
-        footer_links=["api"],
+        footer_links=[],
         run_history=False,
         show_error=True,
         max_file_size=content.config.max_upload,

@@ -8,7 +8,7 @@ from typing import Self
 
 from ..bundle.manifest import Artifact, Manifest
 from ..bundle.progress import Progress, Silent
-from ..bundle.reader import Bundle, refusal
+from ..bundle.reader import Bundle
 from ..bundle.shipping import recommended, shippable
 from ..errors import MldrError
 from ..runtimes.choose import open_runtime, prove_golden
@@ -56,7 +56,7 @@ class LoadedStudent:
         artifacts = self.bundle.manifest.artifacts
         self._progress.start("load", len(artifacts))
         for artifact in artifacts:
-            name = self._name(artifact)
+            name = self.name(artifact)
             try:
                 self.forms[name] = self._form(artifact)
             except MldrError as error:
@@ -85,7 +85,11 @@ class LoadedStudent:
 
     def _form(self, artifact: Artifact) -> Form:
         if artifact.status == "failed" and not self.bundle.allow_failed:
-            raise MldrError(refusal(self.bundle.path, artifact))
+            raise MldrError(
+                f"{artifact.file} failed its parity gate ({'; '.join(artifact.parity.failures)}): "
+                "the Proof tab has the figures; to try it all the same, start the demo with "
+                "--allow-failed"
+            )
         unloaded = open_runtime(
             self.bundle, self._runtime, artifact.file, self._options, self._progress
         )
@@ -95,7 +99,7 @@ class LoadedStudent:
             form(self.bundle.golden.inputs[:1])
         return form
 
-    def _name(self, artifact: Artifact) -> str:
+    def name(self, artifact: Artifact) -> str:
         """``int8``, ``int8 engine``; the file where two would have the same."""
         names = [_short(entry) for entry in self.bundle.manifest.artifacts]
         return _short(artifact) if names.count(_short(artifact)) == 1 else artifact.file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from .loaded_student import Form, LoadedStudent
 from .loaded_teacher import LoadedTeacher
 
 TOP = 5
-CALLS = 7  # of each artifact, for the comparison
+CALLS = 7  # of each model, for the comparison
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Answer:
     detail: str  # what runs it
     top: list[RankedLabel]
     shares: Floats  # [C]
-    seconds: float  # compute
+    seconds: float  # compute; a median where several calls were made
 
 
 @dataclass(frozen=True)
@@ -92,31 +93,38 @@ class Viewer:
         Raises MldrError for an artifact that is not there, RequestRefusal for a model without a
         finite answer.
         """
-        form = self.form(name)
+        self.form(name)
         began = time.perf_counter()
         pixels = to_pixels(image, self.manifest.preprocessing)
         inputs = normalise(pixels[None], self.manifest.preprocessing)
         prepared = time.perf_counter() - began
+        names, calls = ([*self.student.forms], CALLS) if compare else ([name], 1)
+        artifacts, teacher = self._answers(names, inputs, image, calls)
         return Look(
             pixels=pixels,
-            student=self._answer(name, form, inputs),
-            teacher=self._teacher_answer(image),
+            student=next(answer for answer in artifacts if answer.name == name),
+            teacher=teacher,
             truth=self._truth.get(_key(np.asarray(image))),
             decode=decode,
             preprocess=prepared,
-            artifacts=self.compare(inputs) if compare else [],
+            artifacts=artifacts if compare else [],
         )
 
-    def compare(self, inputs: Floats) -> list[Answer]:
-        """Every artifact on the same inputs [1, 3, H, W], the time a median of calls in turns."""
-        rounds = [
-            {name: self._answer(name, form, inputs) for name, form in self.student.forms.items()}
-            for _ in range(CALLS)
+    def _answers(
+        self, names: list[str], inputs: Floats, image: Image.Image, calls: int
+    ) -> tuple[list[Answer], Answer | None]:
+        """The artifacts ``names`` and the teacher, each time a median of ``calls`` in turns."""
+        models = [partial(self._answer, name, self.student.forms[name], inputs) for name in names]
+        if self.teacher is not None:
+            spec = self.teacher.preprocessing
+            own_inputs = normalise(to_pixels(image, spec)[None], spec)
+            models.append(partial(self._teacher_answer, self.teacher, own_inputs))
+        rounds = [[model() for model in models] for _ in range(calls)]
+        answers = [
+            replace(repeats[-1], seconds=statistics.median(a.seconds for a in repeats))
+            for repeats in zip(*rounds, strict=True)
         ]
-        return [
-            replace(last, seconds=statistics.median(answers[name].seconds for answers in rounds))
-            for name, last in rounds[-1].items()
-        ]
+        return answers[: len(names)], answers[-1] if self.teacher is not None else None
 
     def _answer(self, name: str, form: Form, inputs: Floats) -> Answer:
         logits, seconds = form(inputs)
@@ -124,12 +132,8 @@ class Viewer:
         shares = probabilities(logits[0], self.manifest.temperature)
         return self._answered(name, detail, shares, seconds)
 
-    def _teacher_answer(self, image: Image.Image) -> Answer | None:
-        teacher = self.teacher
-        if teacher is None:
-            return None
-        spec = teacher.preprocessing
-        logits, seconds = teacher(normalise(to_pixels(image, spec)[None], spec))
+    def _teacher_answer(self, teacher: LoadedTeacher, inputs: Floats) -> Answer:
+        logits, seconds = teacher(inputs)
         shares = probabilities(logits[0], 1.0)
         return self._answered(teacher.name, "PyTorch, not calibrated", shares, seconds)
 

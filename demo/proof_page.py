@@ -127,7 +127,7 @@ def _words(artifact: Artifact, student: LoadedStudent) -> Iterator[str]:
             f"answered within {form.golden:.1e} of the stored logits.</p>"
         )
     elif artifact.status == "passed":
-        reason = next((w for w in student.left_out.values() if artifact.file in w), "")
+        reason = student.left_out.get(student.name(artifact), "")
         yield f'<p class="md-dim">Not run on this machine. {escape(reason)}</p>'
     notes = [*_notes(artifact)]
     if notes:
@@ -163,7 +163,7 @@ def _figures(manifest: Manifest) -> str:
         "batches",
     ]
     rows = [_row(artifact, top5) for artifact in manifest.artifacts]
-    return table(heads, rows, "Every figure of the proof", "md-names")
+    return table(heads, rows, "Every figure of the proof", "md-figures")
 
 
 def _row(artifact: Artifact, top5: bool) -> list[str]:

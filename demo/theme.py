@@ -32,9 +32,12 @@ border-bottom:1px solid var(--line)!important;text-align:left;word-break:normal;
 overflow-wrap:normal}
 .gradio-container #md-card table :is(th,td):first-child{white-space:nowrap}
 .gradio-container #md-card th{white-space:nowrap}
-.gradio-container .md-report table{display:table}
-.gradio-container .md-report :is(th,td){border:0!important;padding:7px 12px!important;
-border-bottom:1px solid var(--line)!important}
+.gradio-container .md-report table{display:table;border:0!important;margin:0!important}
+.gradio-container .md-report :is(th,td){border:0!important;padding:7px 9px!important;
+text-align:right!important;border-bottom:1px solid var(--line)!important}
+.gradio-container .md-report
+:is(:is(th,td):first-child,.words td,.names :is(th,td):nth-child(-n+4)){text-align:left!important}
+.gradio-container .md-report tr:last-child td{border-bottom:0!important}
 .gradio-container .md-report h3{margin:0 0 2px}
 #md-latency{min-height:110px}#md-rows *{font-family:inherit}
 .gradio-container #md-card th{color:var(--dim)!important;font-weight:600}
@@ -46,7 +49,7 @@ flex-wrap:wrap;padding:14px 0 2px}
 .gradio-container .md-head h1{font-size:25px;line-height:1.2;margin:0;letter-spacing:-.012em;
 font-weight:680;color:var(--ink);overflow-wrap:anywhere}
 .gradio-container .md-head p.md-dim{margin:3px 0 0;font-size:14px}.md-head p b{color:var(--ink)}
-.md-state{display:flex;align-items:center;gap:10px}
+.md-state{display:flex;align-items:center;flex-wrap:wrap;gap:8px 10px}
 .md-chip{display:inline-block;border-radius:999px;padding:3px 11px;font-size:12.5px;font-weight:600;
 background:var(--line);color:var(--ink);white-space:nowrap}
 .md-chip.md-good{background:var(--pick);color:var(--good);box-shadow:inset 0 0 0 1px currentColor}
@@ -118,6 +121,7 @@ background:none!important}
 .gradio-container .md-gates :is(th,td){white-space:normal!important;text-align:left!important;
 padding:6px 8px 6px 0!important;vertical-align:top}
 .md-gates tbody th{font-weight:500}
+.gradio-container .md-figures :is(th,td){padding:7px!important}
 .md-needed{display:block;font-weight:500;font-size:12.5px}
 .md-grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));
 align-items:start;margin:14px 0}
@@ -154,7 +158,7 @@ display:block}
 :is(button,a,input,select,canvas,[tabindex]):focus-visible{outline:3px solid var(--c0)!important;
 outline-offset:2px}
 footer{opacity:.75}
-@media(max-width:560px){#md-image{height:240px!important}
+@media(max-width:560px){#md-image{height:170px!important}#md-answer{order:-1}
 .gradio-container .tab-container button{padding:0 8px!important;
 font-size:14px!important}
 .gradio-container{padding:0 10px 24px!important}.md-head{padding-top:14px}

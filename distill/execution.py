@@ -8,14 +8,13 @@ So a choice is written before it is used, and a resumed run computes as the reco
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..bundle.atomic import write_json
+from ..bundle.sealed import unsealed, write_sealed
 from ..errors import MldrError
 from .precision import uses_bf16
 from .training_config import TrainConfig
@@ -88,7 +87,7 @@ class ExecutionRecord:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self.chosen.model_dump())
+            write_sealed(self._path, self.chosen.model_dump())
         except OSError as error:
             raise MldrError(f"{self._path} cannot be written ({error.strerror})") from error
 
@@ -97,7 +96,7 @@ def _read(path: Path) -> Execution | None:
     if not path.is_file():
         return None
     try:
-        return Execution(**json.loads(path.read_text(encoding="utf-8")))
+        return Execution(**unsealed(path.read_bytes())[0])
     except (OSError, ValueError, TypeError, ValidationError) as error:
         raise MldrError(
             f"{path} is damaged ({type(error).__name__}): delete it to choose precision and "

@@ -71,18 +71,19 @@ class Phase:
     def views(self, training: Training, count: int, *, balanced: bool = False) -> Views:
         """This process's share of what is seen in training, ``count`` distinct epochs of it."""
         train, augment = training.train, training.augment
+        seed = train.seed if train.view_seed is None else train.view_seed
         return Views(
             TrainBatches(
                 self.dataset.train,
                 self.data,
-                seed=train.seed,
+                seed=seed,
                 augment=augment,
                 balanced=balanced,
                 **self._place(),
             ),
             Mix(augment),
             classes=len(self.dataset.classes),
-            seed=train.seed,
+            seed=seed,
             rank=self.accelerator.process_index,
             count=count,
         )

@@ -83,7 +83,7 @@ def conv2d(
         output = _Depthwise.apply(input, weight, step, pad)
     else:
         output = _as_product(input, weight, step, pad, groups)
-    return output if bias is None else output + bias[:, None, None]
+    return output if bias is None else output + bias.to(output.dtype)[:, None, None]
 
 
 def applies(
@@ -93,14 +93,16 @@ def applies(
     padding: int | str | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> bool:
-    """Whether this one is computed as a product: fp32 or wider, on a CPU, a small grid."""
+    """Whether this one is computed as a product: on a CPU, a small grid.
+
+    In fp32 or wider, or within autocast, which casts the product as it casts a convolution.
+    """
     if input.dim() != 4 or input.shape[2] * input.shape[3] > _SMALL or isinstance(padding, str):
         return False
-    if input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if input.device.type != "cpu" or _pair(dilation) != (1, 1):
         return False
-    if input.dtype != weight.dtype or input.dtype not in (torch.float32, torch.float64):
-        return False
-    if _pair(dilation) != (1, 1):
+    single = input.dtype == weight.dtype and input.dtype in (torch.float32, torch.float64)
+    if not single and not torch.is_autocast_enabled("cpu"):
         return False
     step, pad = _pair(stride), _pair(padding)
     grid = _grid(input, weight, step, pad)

@@ -7,6 +7,7 @@ order. So every change is recorded with its step before that step is done, and r
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -97,14 +98,17 @@ class StepThreads:
         self._durations.clear()
         if len(numbers) == 1:
             return numbers[0]
-        seconds = {threads: self._timed(threads, rehearse) for threads in numbers}
+        seconds: dict[int, float] = {}
+        for threads in numbers:
+            best = min(seconds.values(), default=math.inf)
+            seconds[threads] = self._timed(threads, rehearse, best)
         times = ", ".join(f"{threads}: {1000 * t:.0f} ms" for threads, t in seconds.items())
         quickest = min(seconds, key=lambda threads: seconds[threads])
         self._progress.note(f"{quickest} of {self._most} threads (a step with {times})")
         return quickest
 
-    def _timed(self, threads: int, rehearse: Callable[[], None]) -> float:
-        """Median seconds of a step."""
+    def _timed(self, threads: int, rehearse: Callable[[], None], best: float) -> float:
+        """Median seconds of a step; of the first ones alone where they are far from ``best``."""
         torch.set_num_threads(threads)
         rehearse()
         durations = []
@@ -112,4 +116,6 @@ class StepThreads:
             began = self._clock()
             rehearse()
             durations.append(self._clock() - began)
+            if durations[-1] >= _SLOW * best:
+                break
         return statistics.median(durations)

@@ -1,6 +1,7 @@
 """The teacher's logits for every view, computed once and stored.
 
-FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch
+FOLDER/logits.npy   float16 [rows, B, C]: row r is the batch of `Views` row r, B the global batch;
+                    [rows, B, C + F] where its pooled features of width F are kept behind them
 FOLDER/cache.json   identity and shape of the logits
 FOLDER/rows-R.json  how many rows the process of rank R has written, and the SHA-256 of each block
 
@@ -24,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bundle.atomic import writing
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..bundle.sealed import unsealed, write_sealed
@@ -39,7 +41,7 @@ _EVERY = 50  # rows between two notes of how far it is
 _RELATIVE, _ABSOLUTE = 2e-2, 5e-2
 
 Block = tuple[int, str]  # the row that it ends before, SHA-256 of the process's part of it
-Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> logits [b, C]
+Answer = Callable[[Tensor], Tensor]  # images [b, 3, S, S] of 0..255 -> what is kept of them
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class TeacherCache:
             progress.finish()
 
     def row(self, row: int, device: torch.device) -> Tensor:
-        """This process's logits of a row, float32 [b, C]."""
+        """This process's part of a row, float32 [b, C] or [b, C + F]."""
         stored = torch.from_numpy(np.array(self._logits[row, self._columns]))
         if device.type == "cuda":
             stored = stored.pin_memory()
@@ -185,7 +187,8 @@ class TeacherCache:
     def _note(self, rows: int) -> None:
         """Record that ``rows`` rows are filled, once they are on the disk."""
         assert isinstance(self._logits, np.memmap)
-        self._logits.flush()
+        with writing(self.folder / self.file):
+            self._logits.flush()
         start = self._blocks[-1][0] if self._blocks else 0
         if rows > start:
             self._blocks.append((rows, self._hash(start, rows)))

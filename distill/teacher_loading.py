@@ -1,11 +1,13 @@
-"""A teacher loaded from its weights, its classes checked, and its logits kept for a training."""
+"""A teacher loaded from its weights, its classes checked, and its answers kept for a training."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
@@ -48,28 +50,33 @@ def cached_logits(
 ) -> TeacherCache | None:
     """The teacher's logits for the views, complete; None where it has to be asked every time.
 
+    Its pooled features beside them, where the method compares features.
+
     Raises MldrError where they do not fit on the disk, or are of another teacher.
     """
-    asks_more = method.needs_teacher_stages or method.needs_features
-    if teacher is None or not views.count or asks_more:
+    if teacher is None or not views.count or method.needs_teacher_stages:
         return None
     accelerator, train = phase.accelerator, training.train
     ready = teacher.to(accelerator.device, train)
     share = phase.share
-    shape = (views.count * views.steps_per_epoch, phase.data.batch_size, len(phase.dataset.classes))
+    width = len(phase.dataset.classes)
+    if method.needs_features:
+        width += teacher.plan.pooled_width
+    shape = (views.count * views.steps_per_epoch, phase.data.batch_size, width)
     order: dict[str, Any] = {"balanced": True} if phase.balanced(training) else {}
     identity = cache_identity(
         teacher,
         data=phase.dataset.fingerprint,
         split=[phase.data.val_fraction, phase.data.split_seed, phase.data.image_size],
         augment=training.augment.model_dump(mode="json"),
-        seed=train.seed,
+        seed=train.seed if train.view_seed is None else train.view_seed,
         shape=shape,
         processes=share.world,
         **order,
     )
     folder = (phase.logits or phase.folder / "logits") / identity[:16]
-    rows = min(views.count, train.passes) * views.steps_per_epoch
+    seen_views = views.count if train.view_seed is not None else min(views.count, train.passes)
+    rows = seen_views * views.steps_per_epoch
     megabytes = math.prod(shape) * 2 / 1e6
     phase.progress.note(f"teacher's logits for {rows} steps: {megabytes:.1f} MB in {folder}")
     with locked(folder, share.rank, phase.progress):
@@ -77,9 +84,18 @@ def cached_logits(
             TeacherCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = TeacherCache.open(folder, identity, shape, share)
-        cache.fill(views, rows, lambda images: ready(images).logits, phase.progress, teacher.side)
+        answer = partial(_answer, ready, features=method.needs_features)
+        cache.fill(views, rows, answer, phase.progress, teacher.side)
     accelerator.wait_for_everyone()
     return cache
+
+
+def _answer(teacher: FrozenTeacher, pixels: Tensor, *, features: bool) -> Tensor:
+    """What a cache keeps of [b, 3, S, S]: logits [b, C], or logits and features [b, C + F]."""
+    answer = teacher(pixels, features=features)
+    if answer.features is None:
+        return answer.logits
+    return torch.cat([answer.logits, answer.features], dim=1)
 
 
 def _check_published(model: nn.Module, classes: int, name: str) -> None:

@@ -19,7 +19,7 @@ from .task import FrozenTeacher
 from .traced import Forward, disagreement, traced
 
 LEAST_IMAGES = 2000  # to answer, below which there is nothing to choose
-_WORTH = 60.0  # seconds of PyTorch's work, from which tracing takes less time than it saves
+_WORTH = 120.0  # seconds of PyTorch's work, from which tracing takes less time than it saves
 _TRIALS = 3
 
 Clock = Callable[[], float]

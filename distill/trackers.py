@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..bundle.atomic import write_json
+from ..bundle.atomic import write_json, writing
 from ..errors import Unavailable
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -37,7 +37,8 @@ class RunTrackers:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         require_trackers(names)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._step, self._note = folder.resolve(), step, note
         self._ids: dict[str, str] = _stored_ids(folder) if step else {}
         self._trackers: dict[str, Any] = {}

@@ -57,7 +57,8 @@ class Trainer:
         teacher: the model that gives what the method needs, or None.
         views: this process's share of what the student sees.
         val_batches: this process's share of the validation split.
-        cache: the teacher's logits for every row of ``views``; it is then not asked.
+        cache: the teacher's logits for every row of ``views``, and its pooled features after them
+            where the method needs them; it is then not asked.
         threads: how many threads each step takes; None: what the process has.
         folder: where checkpoints, metrics.jsonl and TensorBoard's events go.
         identity: of the training; a checkpoint with another identity is refused.
@@ -179,7 +180,8 @@ class Trainer:
         if self.config.keep_statistics:
             keep_statistics(self.task.student)
         self.meter.restart()
-        return self.views.epoch(epoch, start_step=start_step, sides=self._sides)
+        view = epoch if self.config.view_seed is None else epoch + self.config.seed
+        return self.views.epoch(view, start_step=start_step, sides=self._sides)
 
     @property
     def _sides(self) -> tuple[int, ...]:
@@ -258,10 +260,12 @@ class Trainer:
         return means
 
     def _answers(self, batch: MixedBatch, parts: int) -> Iterator[StageOutput | None]:
-        """The teacher's answer to every part of the batch: cached logits where there is a cache."""
+        """The teacher's answer to every part of the batch, from the cache where there is one."""
         if self.cache is not None:
-            for logits in self.cache.row(batch.row, self.device).tensor_split(parts):
-                yield StageOutput(logits, ())
+            classes = batch.targets.shape[1]
+            for answers in self.cache.row(batch.row, self.device).tensor_split(parts):
+                features = answers[:, classes:] if self.task.method.needs_features else None
+                yield StageOutput(answers[:, :classes], (), features)
         elif self.teacher is not None:
             method = self.task.method
             stages, features = method.needs_teacher_stages, method.needs_features

@@ -61,6 +61,14 @@ class TrainConfig(BaseModel):
         "dropout. The same recipe and seed give the same student, resumed or not (on a CPU, to "
         "the bit).",
     )
+    view_seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**32,
+        description="Seed of the augmented views that `teacher_views` repeats; unset: `seed`. Runs "
+        "with the same one share the teacher's logits whatever their seed, which then decides the "
+        "initial weights, dropout and the view that comes first.",
+    )
     precision: Precision = Field(
         default="auto",
         description="`bf16`: autocast; weights and losses stay in float32, and so do depthwise "
@@ -87,8 +95,9 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Distinct epochs of augmented images, after which the very same pixels come "
         "again. The teacher is then asked once for each: its logits are kept in float16 in the "
-        "run's folder (views x images x classes x 2 bytes) and serve every epoch and later runs. "
-        "Methods that need the teacher's features still ask it. 0: every epoch is new.",
+        "run's folder (views x images x classes x 2 bytes) and serve every epoch and later runs; "
+        "for cc, crd, rkd and rsd with its features (classes + their width). fitnet needs stages, "
+        "and asks it every time. 0: every epoch is new.",
     )
     channels_last: bool = Field(default=True, description="NHWC memory order for 4-d tensors.")
     compile: bool = Field(

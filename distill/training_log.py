@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..bundle.atomic import write_bytes, writing
 from ..bundle.lesson import FIRST_LOSS, LAST_LOSS
 from ..errors import MldrError
 from .trackers import RunTrackers
@@ -83,37 +86,43 @@ class MetricsLog:
         self, folder: Path, *, bytes_kept: int = 0, trackers: RunTrackers | None = None
     ) -> None:
         """Keep the first ``bytes_kept`` bytes: what came after the checkpoint happens again."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("ab")
-        self._file.truncate(min(bytes_kept, self._file.tell()))
+        self._path = folder / "metrics.jsonl"
+        with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab")
+            self._file.truncate(min(bytes_kept, self._file.tell()))
         self._trackers = trackers
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line: step, epoch and the values."""
         line = {"step": step, "epoch": round(epoch, 4), **values}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
         if self._trackers is not None:
             self._trackers.log(step, values)
 
     def sync(self) -> int:
         """Make what was written durable; the file's length in bytes."""
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
         """Close the file and the trackers."""
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
         if self._trackers is not None:
             self._trackers.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl."""
-    return [
-        json.loads(line)
-        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    """The lines of a run's metrics.jsonl, damaged ones left out."""
+    lines = []
+    for text in (folder / "metrics.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict) and "epoch" in line]
 
 
 def first_and_last_loss(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -158,8 +167,7 @@ def draw_curves(folder: Path, title: str) -> Path:
     accuracy_axes.grid(alpha=0.3)
     if accuracy_axes.lines:
         accuracy_axes.legend()
-    path = folder / "curves.png"
-    temporary = folder / ".curves.tmp.png"
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
-    return path
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_bytes(folder / "curves.png", picture.getvalue())
+    return folder / "curves.png"

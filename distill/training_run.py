@@ -146,7 +146,7 @@ def _choose_teacher_runtime(
     asks_more = method.needs_teacher_stages or method.needs_features
     if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or asks_more:
         return
-    epochs = min(views.count, train.epochs) if views.count else train.epochs
+    epochs = min(views.count, train.passes) if views.count else train.passes
     batches = epochs * views.steps_per_epoch
     if batches * phase.data.batch_size < LEAST_IMAGES:
         return

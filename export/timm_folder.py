@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundle.atomic import write_json
+from ..bundle.atomic import Unwritable, write_json
 from ..bundle.manifest import describe
 from ..bundle.preprocess import Floats
-from ..errors import MldrError
+from ..bundle.tensors import system_error
 from .torch_reference import torch_reference
 from .trained_student import Student
 
@@ -48,7 +48,7 @@ def write_timm_folder(folder: Path, student: Student, inputs: Floats) -> str | N
         _drop_published(folder / CONFIG)
         reason = timm_difference(folder, student.model, inputs)
     except SafetensorError as error:  # a full disk
-        raise MldrError(f"{folder / TENSORS} cannot be written ({one_line(error)})") from error
+        raise Unwritable(folder / TENSORS, system_error(error)) from error
     except (RuntimeError, ValueError) as error:  # tensors shared by layers, values not of JSON
         reason = f"timm cannot write this model ({one_line(error)})"
     if reason is not None:

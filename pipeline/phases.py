@@ -58,6 +58,7 @@ _YOUNGER = {
     "class_weight": 1.0,
     "sample_weight": 1.0,
     "balance_from": 0,
+    "view_seed": None,
 }
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
 from ..bundle.shipping import recommended
 from ..bundle.timing import in_turns
-from ..bundle.trained import WEIGHTS
+from ..bundle.trained import WEIGHTS, read_trained
 from ..bundle.wording import counted, figure
 from ..data.loader import EvalBatches
 from ..distill.evaluate import evaluate
+from ..distill.execution import Execution
 from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import identity_of
 from ..distill.task import FrozenTeacher
@@ -34,6 +35,7 @@ from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
 from .narrow_table import narrow_table
 from .phases import Pipeline
+from .workspace import Workspace
 
 FILE = "summary.json"
 TIMED_AS = "table"  # what the times call the testing and timing for it
@@ -79,6 +81,7 @@ class RunSummary:
     images: int  # of the test split
     classes: int
     seconds: dict[str, float]
+    steps: tuple[str, ...]  # how each training computed: precision and threads
     places: dict[str, str]
     machine: str
     quality: tuple[str, ...]  # the weakest classes, the most confused, the probabilities
@@ -96,6 +99,7 @@ class RunSummary:
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
         facts = [
             ("time", f"{spent}; {_duration(sum(self.seconds.values()))} in all"),
+            *([("steps", "; ".join(self.steps))] if self.steps else []),
             ("on", f"{self.machine}; accuracy on {counted(self.images, 'test image')}"),
             *([("warning", self.warning)] if self.warning else []),
             *(("lesson", line) for line in self.lesson),
@@ -140,6 +144,7 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
         images=manifest.artifacts[0].parity.samples,
         classes=len(manifest.labels),
         seconds=space.times(),
+        steps=tuple(_steps(space)),
         places={
             "bundle": str(bundle.path),
             "curves": str(space.folder("student") / "curves.png"),
@@ -156,6 +161,18 @@ def summarise(pipeline: Pipeline, bundle: Bundle) -> RunSummary:
     )
     write_json(space.out / FILE, {**asdict(summary), "rows": [asdict(r) for r in rows]})
     return summary
+
+
+def _steps(space: Workspace) -> Iterator[str]:
+    """What was chosen for the trainings of this run, as their records say."""
+    for phase in ("teacher", "student"):
+        if (finished := space.trained(phase)) is not None:
+            provenance = read_trained(finished).provenance
+            if "execution" in provenance:  # a younger part of the record
+                execution = Execution(**provenance["execution"])
+                counts = [*execution.threads.values()] or [provenance["threads"]]
+                numbers = ", then ".join(counted(count, "thread") for count in counts)
+                yield f"{phase} in {execution.precision} with {numbers}"
 
 
 def _rows(pipeline: Pipeline, bundle: Bundle) -> tuple[SummaryRow, ...]:

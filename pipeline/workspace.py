@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..bundle.atomic import write_json, write_text
+from ..bundle.atomic import write_json, write_text, writing
 from ..bundle.lock import lock
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD, read_trained
@@ -80,7 +80,8 @@ class Workspace:
         phases = [self.out / name for name in ("teacher", "student", "bundle")]
         if restart:
             for path in (*phases, self.out / "summary.json", self.out / _TIMES):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                with writing(path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         elif any(phase.exists() for phase in phases) and (difference := self.difference()):
             raise MldrError(f"{difference}: choose another --out, or --restart to discard it")
         write_text(self.out / _RECIPE, dump_recipe(self.recipe))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -152,3 +153,62 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_file_in_a_folder_is_told_where_it_would_have_come_to_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    expected = re.escape(f"{tmp_path / 'out' / 'deep' / 'file'} cannot be written (No space left")
+    with pytest.raises(MldrError, match=f"^{expected}"), atomic_folder(tmp_path / "out") as folder:
+        (folder / "deep").mkdir()
+        write_bytes(folder / "deep" / "file", b"content")
+    assert names(tmp_path) == []
+
+
+def test_a_body_that_meets_a_full_disk_and_one_that_reads_a_missing_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(MldrError, match=r"out cannot .* \(File too large\)"), atomic_folder(out):
+        raise OSError(27, "File too large")
+    with pytest.raises(MldrError, match=r"out cannot .* \(Is a dir"), atomic_folder(out) as folder:
+        folder.write_bytes(b"")
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "out"):
+        (tmp_path / "absent").read_bytes()
+
+
+def test_what_a_library_left_to_its_owner_is_for_every_reader_of_the_folder(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out") as folder:
+        for name, mode in (("weights", 0o600), ("script", 0o700)):
+            (folder / name).touch()
+            (folder / name).chmod(mode)
+        (folder / "fresh").touch()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes["weights"] == modes["fresh"]
+    assert modes["script"] == modes["fresh"] | 0o700
+
+
+def test_tensors_on_a_full_disk_are_one_error_of_ours(tmp_path: Path) -> None:
+    """The system itself refuses: no file of this process may grow beyond 1,000 bytes."""
+    program = (
+        "import pathlib, resource, sys, numpy as np\n"
+        "from mldr_deploy.bundle.tensors import write_tensors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_tensors(pathlib.Path(sys.argv[1]), {'w': np.zeros(1000, np.float32)})\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    root = Path(sys.modules["mldr_deploy"].__path__[0]).parent
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "w.safetensors")],
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    path = tmp_path / "w.safetensors"
+    assert done.stdout.startswith(f"Unwritable {path} cannot be written (File too large): free sp")
+    assert names(tmp_path) == []

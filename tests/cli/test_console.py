@@ -37,6 +37,12 @@ def run(error: BaseException | None) -> tuple[int, str]:
         (Unavailable("TensorRT is not installed"), 2, "Error: TensorRT is not installed\n"),
         (MldrError("two\nlines"), 1, "Error: two lines\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (
+            OSError(28, "No space left on device", "a/b.png"),
+            1,
+            "Error: a/b.png cannot be written (No space left on device): free space or choose "
+            "another\n",
+        ),
     ],
 )
 def test_expected_failures_are_one_line(error: BaseException, code: int, text: str) -> None:
@@ -46,6 +52,8 @@ def test_expected_failures_are_one_line(error: BaseException, code: int, text: s
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(ZeroDivisionError())
+    with pytest.raises(FileNotFoundError):
+        run(FileNotFoundError(2, "No such file or directory", "a"))
 
 
 def report(shown: Progress) -> None:

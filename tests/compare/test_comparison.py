@@ -146,6 +146,14 @@ def test_giving_the_command_again_trains_nothing(done: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_report_on_a_folder_that_is_not_there_is_refused(matrix: Path, tmp_path: Path) -> None:
+    out = tmp_path / "nowhere"
+    result = give(str(matrix), "--out", str(out), "--report-only")
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert f"Error: {out} does not exist, so nothing of {matrix} is finished" in result.stderr
+    assert not out.exists()
+
+
 def test_another_matrix_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.toml"
     text = (done / "matrix.toml").read_text()

@@ -4,6 +4,7 @@ import base64
 import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.about import card, header, summary
 from mldr_deploy.demo.answers import answers, comparison
+from mldr_deploy.demo.classify_tab import _loaded
 from mldr_deploy.demo.demo_config import DemoConfig
 from mldr_deploy.demo.html import milliseconds, notice, percent
 from mldr_deploy.demo.image_classifier import ImageClassifier, as_json
@@ -209,3 +211,26 @@ def test_times_have_three_digits() -> None:
         "12.3 ms",
         "1234 ms",
     ]
+
+
+def test_a_latency_is_one_figure_wherever_it_stands(
+    student: LoadedStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Card, stages and table; on a clock of its own, the median of seven calls."""
+    viewer, calls = Viewer(student, None), iter(range(1, 100))
+
+    def answered(self: Viewer, name: str, form: Any, inputs: Any) -> Any:
+        logits, _ = form(inputs)
+        return self._answered(name, "", logits[0], 0.001 * next(calls))
+
+    monkeypatch.setattr(Viewer, "_answer", answered)
+    compared = look(viewer, 3, compare=True)
+    assert compared.student.seconds == 0.007  # of 1, 3, ..., 13
+    assert compared.student in compared.artifacts
+    shown = answers(compared) + comparison(compared, dict.fromkeys(student.forms, 1), "fp32")
+    assert shown.count("7.00 ms") == 3 and "8.00 ms" in shown
+    assert look(viewer, 3).artifacts == []
+
+
+def test_the_switch_says_how_many_are_loaded(student: LoadedStudent) -> None:
+    assert _loaded(student) == "2 of 3 are loaded; below, why not fp16."

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from mldr_deploy.bundle.progress import Silent
+from mldr_deploy.bundle.tensors import read_tensors
+from mldr_deploy.bundle.trained import WEIGHTS
 from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.distill import training_run
 from mldr_deploy.distill.methods.method_registry import MethodConfig
@@ -174,8 +176,12 @@ def teacher_of(phase: Phase, seed: int = 1) -> FrozenTeacher:
     return FrozenTeacher(built, plan_stages(built, 32), preprocessing_of(model, built, phase))
 
 
-def distil(phase: Phase, method: str = "kd", **train: Any) -> Path:
-    training = Training(train=TWICE.model_copy(update=train))
+def distil(
+    phase: Phase, method: str = "kd", optimizer: OptimizerConfig | None = None, **train: Any
+) -> Path:
+    training = Training(
+        train=TWICE.model_copy(update=train), optimizer=optimizer or OptimizerConfig()
+    )
     student, keys = ModelConfig(name="test_vit"), MethodConfig(name=method)
     return training_run.distill(phase, student, teacher_of(phase), keys, training)
 
@@ -205,6 +211,23 @@ def test_methods_share_the_logits_and_longer_runs_ask_no_more(
     assert len(list(taught_phase.logits.iterdir())) == 1  # type: ignore[union-attr]
 
 
+def test_features_are_kept_beside_the_logits(
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Training from them is training beside the teacher, within their rounding to float16."""
+    sgd = OptimizerConfig(name="sgd", lr=0.01)
+    weights = []
+    calls = count_calls(monkeypatch)
+    for kept in (True, False):
+        if not kept:
+            monkeypatch.setattr(training_run, "cached_logits", lambda *_: None)
+        folder = replace(taught_phase, folder=tmp_path / str(kept))
+        weights.append(read_tensors(distil(folder, "rsd", sgd) / WEIGHTS))
+        assert len(calls) == (10 if kept else 10 + 20)  # two views once, or every step
+    for name, value in weights[1].items():
+        np.testing.assert_allclose(weights[0][name], value, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
 def test_another_seed_or_teacher_has_a_cache_of_its_own(
     taught_phase: Phase, tmp_path: Path
 ) -> None:
@@ -215,6 +238,33 @@ def test_another_seed_or_teacher_has_a_cache_of_its_own(
     assert cache_identity(one) == cache_identity(teacher_of(taught_phase))
     assert cache_identity(one) != cache_identity(other)
     assert cache_identity(one, seed=1) != cache_identity(one, seed=2)
+
+
+def test_seeds_with_the_same_views_share_the_logits_and_are_two_trainings(
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = count_calls(monkeypatch)
+    weights = []
+    for seed in (0, 3):
+        folder = distil(
+            replace(taught_phase, folder=tmp_path / str(seed)), epochs=1, seed=seed, view_seed=7
+        )
+        weights.append(read_tensors(folder / WEIGHTS))
+    assert len(list(taught_phase.logits.iterdir())) == 1  # type: ignore[union-attr]
+    assert len(calls) == 10 + 1  # both views, though an epoch sees one; the spot check
+    assert any(not np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_seed_says_which_of_the_shared_views_comes_first(rig: Any) -> None:
+    rows: list[list[list[int]]] = [[], []]
+    for seed in (0, 1):
+        train = TWICE.model_copy(update={"seed": seed, "view_seed": 0})
+        trainer = replace(rig, train=train).build()
+        for epoch in range(3):
+            trainer.state = trainer.state.model_copy(update={"step": 5 * epoch})
+            rows[seed].append([seen.row for seen in trainer._remaining(epoch)])
+    first, second = list(range(5)), list(range(5, 10))
+    assert rows == [[first, second, first], [second, first, second]]
 
 
 @pytest.mark.parametrize(

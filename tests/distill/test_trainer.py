@@ -269,7 +269,7 @@ class Shown(Silent):
             self.losses[self.step] = info["labels"]
 
 
-def test_losses_are_shown_from_the_first_step_on(rig: Rig, tmp_path: Path) -> None:
+def test_losses_are_shown_from_the_first_step_on(rig: Any, tmp_path: Path) -> None:
     """As a run logs them that logs every step."""
     shown, train = Shown(), ONE_EPOCH.model_copy(update={"log_steps": 50})
     replace(rig, train=train).build(shown).run()

@@ -83,7 +83,8 @@ def test_classes_that_differ_much_are_drawn_equally_often(
     plan = plan_stages(model := fresh_model(phase, STUDENT, training), 32)
     network = Network(STUDENT, model, plan, preprocessing_of(STUDENT, model, uneven))
     scratch = Scratch(Scratch.keys(), Pair(4, plan, None))
-    trainer = training_run.trainer_of(uneven, network, scratch, None, training)
+    record = training_run.execution_of(uneven, training)
+    trainer = training_run.trainer_of(uneven, network, scratch, None, training, record)
     drawn = labels[trainer.views.pictures().flatten().numpy()]
     assert (drawn == 3).sum() == rare
 

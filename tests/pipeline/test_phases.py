@@ -21,6 +21,7 @@ from mldr_deploy.bundle.data_report import data_report_of
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.bundle.wording import counted
 from mldr_deploy.cli.group import main
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
@@ -91,6 +92,11 @@ def test_summary_says_what_the_bundle_and_the_stages_say(finished: tuple[Path, R
     recorded = data_report_of(bundle.manifest)
     assert (recorded.leaked, recorded.test_images, recorded.omissions) == (0, 359, [])
     assert summary["data"] == []
+    records = {p: load_trained(out / p / "trained")[0].provenance for p in ("teacher", "student")}
+    assert summary["steps"] == [
+        f"{phase} in {record['precision']} with {counted(record['threads'], 'thread')}"
+        for phase, record in records.items()
+    ]
     assert {"teacher", "student", "export and parity", "table"} <= set(summary["seconds"])
     assert all(row["ms_single"] > 0 and row["ms_batch"] > 0 for row in summary["rows"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,20 @@ def test_a_repository_holds_every_artifact_and_a_python_model(
         if isinstance(node, ast.Import) for alias in node.names
     }  # fmt: skip
     assert imported == {"json", "numpy", "onnxruntime", "triton_python_backend_utils"}
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    result = CliRunner().invoke(main, ["triton-repo", str(served), str(tmp_path / "repo")])
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    text = f"Error: {tmp_path / 'repo'} cannot be written (No space left on device): free space or"
+    assert result.stderr.startswith(text) and result.stderr.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
 
 
 def test_tritons_schema_reads_the_configuration(served: Path, tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What is settled before training: who takes part at which cost, and the rounds.
+
+OUT/plan.json is written once; a choice that is resumed reads it, so that nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..bundle.atomic import write_json
+from ..errors import MldrError
+from ..models.architecture_config import ModelConfig
+from ..pipeline.recipe import Recipe, dump_recipe
+from .halving import HalvingRound
+from .measurements import machine
+from .request import ChoiceRequest
+from .untrained import UntrainedLatency
+
+FILE = "plan.json"
+
+
+class Entrant(BaseModel):
+    """An architecture at an image size that was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Architecture and side of its input.")
+    folder: str = Field(description="Its name in the names of files.")
+    model: ModelConfig = Field(description="As the recipe's student.")
+    image_size: int = Field(description="Side of the input, pixels.")
+    family: str = Field(description="cnn, transformer, mlp or mamba.")
+    parameters: int = Field(description="Of the published model, with 1000 classes.")
+    published_size: int = Field(description="Side of the published input, pixels.")
+    operations: int = Field(description="Multiply-accumulates of one image.")
+    latencies: dict[str, UntrainedLatency] = Field(description="By precision.")
+    excess: dict[str, str] = Field(description="Precisions over the budget, with the figures.")
+    seconds_per_epoch: float | None = Field(default=None, description="Cost of training.")
+
+    @property
+    def precisions(self) -> list[str]:
+        """Those within the budget."""
+        return [name for name in self.latencies if name not in self.excess]
+
+    @property
+    def fastest(self) -> UntrainedLatency:
+        """Its fastest file, of those within the budget where there are some."""
+        files = self.precisions or [*self.latencies]
+        return min((self.latencies[name] for name in files), key=lambda file: file.milliseconds)
+
+
+class ChoicePlan(BaseModel):
+    """Everything that was settled before training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request: ChoiceRequest = Field(description="What was asked for.")
+    recipe: str = Field(description="The recipe of all trainings, TOML.")
+    machine: dict[str, Any] = Field(description="What was measured on.")
+    entrants: list[Entrant] = Field(description="Who takes part.")
+    outside: list[Entrant] = Field(description="Who was measured and is over the budget.")
+    misfits: dict[str, str] = Field(description="Who could not be measured, and why.")
+    fixed_seconds: float = Field(description="The teacher and its logits, estimated.")
+    rounds: list[HalvingRound] = Field(description="The rounds.")
+
+    def entrant(self, name: str) -> Entrant:
+        """The one of that name."""
+        return next(entrant for entrant in self.entrants if entrant.name == name)
+
+    @property
+    def planned_seconds(self) -> float:
+        """What the rounds take at most, by the measured costs, the teacher among them."""
+        costs = sorted((e.seconds_per_epoch or 0.0 for e in self.entrants), reverse=True)
+        return self.fixed_seconds + sum(r.epochs * sum(costs[: r.contenders]) for r in self.rounds)
+
+
+def save_plan(plan: ChoicePlan, out: Path) -> None:
+    """Write OUT/plan.json."""
+    write_json(out / FILE, plan.model_dump(mode="json"))
+
+
+def stored_plan(out: Path, request: ChoiceRequest, recipe: Recipe) -> ChoicePlan | None:
+    """The plan of ``out``; None where there is none yet.
+
+    Raises MldrError when it is of another request or recipe, or damaged.
+    """
+    path = out / FILE
+    if not path.is_file():
+        return None
+    try:
+        plan = ChoicePlan(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, ValidationError):
+        raise MldrError(f"{path} is damaged: choose another --out, or delete that folder") from None
+    if plan.request != request:
+        requested, stored = request.model_dump(mode="json"), plan.request.model_dump(mode="json")
+        key = next(key for key in requested if requested[key] != stored[key])
+        raise MldrError(
+            f"{out} holds a choice with {key} = {stored[key]}, not {requested[key]}: choose "
+            "another --out, or delete that folder"
+        )
+    facts = machine()
+    for key in ("processor", "cores", "cpu_quota"):
+        if plan.machine.get(key) != facts[key]:
+            raise MldrError(
+                f"{out} holds a choice for another machine ({key} {plan.machine.get(key)}, here "
+                f"{facts[key]}): choose another --out"
+            )
+    if plan.recipe != dump_recipe(recipe):
+        raise MldrError(
+            f"{out} holds a choice by another recipe: choose another --out, or delete that folder"
+        )
+    return plan

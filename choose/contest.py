@@ -1,0 +1,146 @@
+"""The rounds of a choice, as runs that any process may take, and the proof of the finalists.
+
+OUT/teacher/                 the teacher's run, whose logits all rounds share
+OUT/rounds/K/NAME/           a student's run in round K; of finalists also bundle/ and proof.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..bundle.progress import Progress
+from ..bundle.shipping import objection
+from ..compare.outcomes import Outcome, teacher_outcome, tuning_outcome
+from ..compare.recent_data import RecentData
+from ..compare.units import Unit
+from ..compare.workers import Failures, failure, work
+from ..errors import MldrError
+from ..pipeline.phases import Pipeline
+from ..pipeline.recipe import Recipe
+from .choice_plan import ChoicePlan, Entrant
+from .halving import RoundScore, ranking
+from .request import student_recipe
+from .untrained import UntrainedLatency, time_files
+
+_PROOF = "proof.json"
+
+
+class ProvenFile(BaseModel):
+    """One file of a finalist's bundle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(description="Its name in the bundle.")
+    test_top1: float = Field(description="Top-1 on the test split, per cent.")
+    bytes: int = Field(description="Its size.")
+    latency: UntrainedLatency = Field(description="Measured again, trained.")
+    objection: str | None = Field(description="Why it may not be shipped; null: it may.")
+
+
+class Contest:
+    """The rounds of ``plan`` in ``out``."""
+
+    def __init__(self, plan: ChoicePlan, base: Recipe, out: Path, data: RecentData) -> None:
+        self.plan, self.base, self.out, self.data = plan, base, out, data
+        self.teacher = Unit(
+            name="teacher",
+            folder=out / "teacher",
+            recipe=base,
+            work=teacher_outcome,
+        )
+        self.failed: dict[str, str] = {}  # by name: why its training failed
+
+    def rounds(self, device: str, progress: Progress) -> list[list[RoundScore]]:
+        """Carry out every round; the scores of each, best first.
+
+        Raises MldrError when the teacher has nothing to teach, or every training of a round failed.
+        """
+        self._work([self.teacher], device, progress)
+        entrants, scores = self.plan.entrants, []
+        for number, halving in enumerate(self.plan.rounds):
+            entrants = entrants[: halving.contenders]
+            progress.note(f"round {number + 1}: {len(entrants)} students, {halving.epochs} epochs")
+            units = {entrant.name: self.unit(entrant, number) for entrant in entrants}
+            self._attempt([*units.values()], device, progress)
+            standing = ranking([_score(e, u) for e in entrants if (u := units[e.name]).finished])
+            scores.append(standing)
+            entrants = [self.plan.entrant(score.name) for score in standing]
+        return scores
+
+    def prove(self, standing: list[RoundScore], device: str, progress: Progress) -> list[Unit]:
+        """Export and prove each of the last round; the finished units, in the same order."""
+        number = len(self.plan.rounds) - 1
+        units = [self._proof(self.plan.entrant(score.name), number) for score in standing]
+        self._attempt(units, device, progress)
+        return [unit for unit in units if unit.finished]
+
+    def unit(self, entrant: Entrant, number: int) -> Unit:
+        """The training of ``entrant`` in round ``number``."""
+        epochs = self.plan.rounds[number].epochs
+        return Unit(
+            name=f"{entrant.name}, round {number + 1}",
+            folder=self.out / "rounds" / str(number + 1) / entrant.folder,
+            recipe=student_recipe(
+                self.base, entrant.name, entrant.model, entrant.image_size, epochs
+            ),
+            work=tuning_outcome,
+            needs=self.teacher,
+            teacher=self.teacher,
+        )
+
+    def _proof(self, entrant: Entrant, number: int) -> Unit:
+        trained = self.unit(entrant, number)
+        return replace(
+            trained, name=f"proof of {entrant.name}", work=self._prove, file=_PROOF, needs=trained
+        )
+
+    def _prove(self, pipeline: Pipeline) -> Outcome:
+        """Export and prove a finished student, and time its files as before training."""
+        bundle = pipeline.bundle()
+        artifacts = {a.precision: a for a in bundle.manifest.artifacts if a.format == "onnx"}
+        files = {name: bundle.file(artifact) for name, artifact in artifacts.items()}
+        request = self.plan.request
+        latencies = time_files(files, request.budget, bundle.golden.inputs, request.rules)
+        return {
+            precision: ProvenFile(
+                file=artifact.file,
+                test_top1=artifact.parity.artifact.top1,
+                bytes=artifact.bytes,
+                latency=latencies[precision],
+                objection=objection(bundle.manifest, artifact),
+            ).model_dump(mode="json")
+            for precision, artifact in artifacts.items()
+        }
+
+    def _attempt(self, units: list[Unit], device: str, progress: Progress) -> None:
+        """Carry out ``units``; those that fail are noted, unless none is finished."""
+        try:
+            self._work(units, device, progress)
+        except Failures:
+            if not any(unit.finished for unit in units):
+                raise
+        for unit in units:
+            if (reason := failure(unit)) is not None:
+                self.failed[unit.name] = reason
+
+    def _work(self, units: list[Unit], device: str, progress: Progress) -> None:
+        work(units, device=device, data=self.data, progress=progress)
+
+
+def proven_files(unit: Unit) -> dict[str, ProvenFile]:
+    """The files of a finished proof, by precision."""
+    return {name: ProvenFile(**entry) for name, entry in unit.outcome.items()}
+
+
+def _score(entrant: Entrant, unit: Unit) -> RoundScore:
+    top1 = unit.outcome.get("val_top1")
+    if top1 is None:
+        raise MldrError(
+            "students are chosen by validation accuracy and the data set has no validation split "
+            "(data.val_fraction is 0): set data.val_fraction=0.1"
+        )
+    fastest = entrant.fastest
+    return RoundScore(entrant.name, float(top1), fastest.milliseconds, fastest.bytes)

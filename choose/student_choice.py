@@ -1,0 +1,98 @@
+"""The whole choice: plan, rounds, proof, verdict, and what it leaves in OUT.
+
+OUT/plan.json  choice.json  table.md  report.html  compare.toml  bundle/
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..bundle.atomic import atomic_folder, write_json, write_text
+from ..bundle.manifest import FILE as MANIFEST
+from ..bundle.progress import Progress
+from ..compare.recent_data import RecentData
+from ..errors import MldrError
+from ..pipeline.fitted import fitted
+from ..pipeline.phases import pipeline
+from ..pipeline.recipe import Recipe
+from .choice_page import choice_page
+from .choice_plan import ChoicePlan, save_plan, stored_plan
+from .choice_table import choice_table
+from .contest import Contest, proven_files
+from .follow_up import follow_up
+from .measurements import Measurements
+from .planning import Planning
+from .request import ChoiceRequest, base_recipe
+from .verdict import StudentChoice, verdict
+
+
+def choose_student(
+    request: ChoiceRequest,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str,
+    progress: Progress,
+    measurements: Measurements | None = None,
+) -> StudentChoice:
+    """Choose the most accurate student within the budget and write ``out``.
+
+    What is finished there is not done again, and a training that was interrupted goes on from its
+    last checkpoint. Raises MldrError where nothing is within the budget, the hours are too few for
+    one round, no student may be shipped, or ``out`` holds another choice.
+    """
+    if recipe.teacher is None:
+        raise MldrError("the recipe has no [teacher] table: give --teacher MODEL")
+    if recipe.data.val_fraction == 0:
+        raise MldrError(
+            "students are chosen by validation accuracy: data.val_fraction must be more than 0"
+        )
+    data = RecentData()
+    pictures = len(data.load(recipe.data, progress=progress).train)
+    base = fitted(base_recipe(recipe, request), pictures)
+    if base.method != recipe.method:
+        progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
+    plan = _plan(request, base, out, device, data, progress, measurements)
+    contest = Contest(plan, base, out, data)
+    scores = contest.rounds(device, progress)
+    proofs = {unit.folder.name: unit for unit in contest.prove(scores[-1], device, progress)}
+    names = {entrant.name: entrant.folder for entrant in plan.entrants}
+    files = {s.name: proven_files(proofs[f]) for s in scores[-1] if (f := names[s.name]) in proofs}
+    choice = verdict(plan, scores, files, contest.failed)
+    _write(choice, base, proofs[names[choice.winner]].folder / "bundle", out)
+    return choice
+
+
+def _plan(
+    request: ChoiceRequest,
+    base: Recipe,
+    out: Path,
+    device: str,
+    data: RecentData,
+    progress: Progress,
+    measurements: Measurements | None,
+) -> ChoicePlan:
+    """The plan that lies in ``out``, else a new one."""
+    plan = stored_plan(out, request, base)
+    if plan is not None:
+        progress.note(f"going on with {out}")
+        return plan
+    with pipeline(
+        base, out / "measuring", device=device, restart=False, progress=progress, load=data.load
+    ) as opened:
+        planning = Planning(opened, request, measurements or Measurements.of_user(), progress)
+        plan = planning.plan()
+    save_plan(plan, out)
+    shutil.rmtree(out / "measuring")
+    return plan
+
+
+def _write(choice: StudentChoice, base: Recipe, bundle: Path, out: Path) -> None:
+    """Everything that a choice leaves; choice.json last."""
+    with atomic_folder(out / "bundle", replaces=MANIFEST) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    write_text(out / "compare.toml", follow_up(choice, base, out))
+    write_text(out / "table.md", choice_table(choice))
+    write_text(out / "report.html", choice_page(choice))
+    write_json(out / "choice.json", choice.model_dump(mode="json"))

@@ -1,0 +1,269 @@
+"""The judge of a choice: who wins, who was dropped why, and what lies on either side of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..bundle.shipping import TOO_NOISY
+from ..bundle.wording import figure
+from ..errors import MldrError
+from .choice_plan import ChoicePlan, Entrant
+from .contest import ProvenFile
+from .halving import RoundScore
+from .untrained import NOISY
+
+
+class TableRow(BaseModel):
+    """One file of one student that was trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="The student.")
+    family: str = Field(description="Its family.")
+    precision: str = Field(description="Of the file.")
+    milliseconds: float = Field(description="Measured before training.")
+    megabytes: float = Field(description="Size, 10^6 bytes.")
+    excess: str | None = Field(description="Why it is over the budget; null: it is not.")
+    epochs: int = Field(description="Of its longest training.")
+    val_top1: float = Field(description="Validation top-1 of that training, in fp32, per cent.")
+    test_top1: float | None = Field(description="Of the proven file; null: it was not exported.")
+    front: bool = Field(description="Whether no other file is as accurate, as fast and as small.")
+
+
+class StudentChoice(BaseModel):
+    """What was chosen and why. OUT/choice.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: ChoicePlan = Field(description="What was settled before training.")
+    scores: list[list[RoundScore]] = Field(description="Of every round, best first.")
+    winner: str = Field(description="The chosen student.")
+    precision: str = Field(description="The precision to ship.")
+    proofs: dict[str, dict[str, ProvenFile]] = Field(description="Finalists' files.")
+    table: list[TableRow] = Field(description="Every file of every trained student.")
+    dropped: dict[str, str] = Field(description="Why each other was not chosen.")
+    next_faster: str | None = Field(description="The best that is faster, in words.")
+    next_more_accurate: str | None = Field(description="What would be more accurate, in words.")
+    warnings: list[str] = Field(description="What a reader must know before trusting it.")
+
+    @property
+    def entrant(self) -> Entrant:
+        """The winner."""
+        return self.plan.entrant(self.winner)
+
+    @property
+    def proof(self) -> ProvenFile:
+        """The file to ship."""
+        return self.proofs[self.winner][self.precision]
+
+    @property
+    def row(self) -> TableRow:
+        """The table's row of it."""
+        key = self.winner, self.precision
+        return next(row for row in self.table if (row.name, row.precision) == key)
+
+    def __str__(self) -> str:
+        row, proof = self.row, self.proof
+        return (
+            f"{self.winner} in {self.precision}: test top-1 {proof.test_top1:.2f} %, "
+            f"{figure(row.milliseconds)} ms, {row.megabytes:.2f} MB; the most accurate of "
+            f"{len(self.plan.entrants)} students within {self.plan.request.budget}"
+        )
+
+
+Proofs = dict[str, dict[str, ProvenFile]]  # by student and precision
+
+
+def verdict(
+    plan: ChoicePlan, scores: list[list[RoundScore]], proofs: Proofs, failed: dict[str, str]
+) -> StudentChoice:
+    """The first of the last round's ranking of which a file within the budget may be shipped.
+
+    Of several such files the widest. Raises MldrError where there is none.
+    """
+    refusals: dict[str, str] = {}
+    for score in scores[-1]:
+        precision, reason = _shipped(plan, score.name, proofs.get(score.name, {}))
+        if precision is not None:
+            break
+        refusals[score.name] = reason
+    else:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
+        raise MldrError(f"no student is left that may be shipped ({reasons}); give more --hours")
+    table = table_rows(plan, scores, proofs)
+    winner = score.name
+    return StudentChoice(
+        plan=plan,
+        scores=scores,
+        winner=winner,
+        precision=precision,
+        proofs=proofs,
+        table=table,
+        dropped=_dropped(plan, scores, winner, refusals, failed),
+        next_faster=_next_faster(plan, scores, winner, precision),
+        next_more_accurate=_next_more_accurate(plan, scores, winner),
+        warnings=[*_warnings(plan, winner, precision, proofs)],
+    )
+
+
+def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple[str | None, str]:
+    """The widest precision of student ``name`` that may be shipped, or None and why.
+
+    It must be within the budget by the latency before training and the size after it.
+    """
+    entrant, budget = plan.entrant(name), plan.request.budget
+    reasons = [] if files else ["it was not exported"]
+    for precision in sorted(entrant.precisions, key=lambda name: name != "fp32"):
+        file = files.get(precision)
+        if file is None:
+            continue
+        over = budget.excess(entrant.latencies[precision].milliseconds, file.bytes)
+        problem = over or file.objection
+        if problem is None:
+            return precision, ""
+        reasons.append(f"{precision}: {problem}")
+    return None, "; ".join(reasons)
+
+
+def table_rows(
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], proofs: Proofs
+) -> list[TableRow]:
+    """A row a file, by the rounds that its student reached, then by accuracy."""
+    rows = []
+    for score, number in furthest(scores):
+        entrant = plan.entrant(score.name)
+        for precision, latency in entrant.latencies.items():
+            proof = proofs.get(score.name, {}).get(precision)
+            rows.append(
+                TableRow(
+                    name=entrant.name,
+                    family=entrant.family,
+                    precision=precision,
+                    milliseconds=latency.milliseconds,
+                    megabytes=latency.bytes / 1e6,
+                    excess=entrant.excess.get(precision),
+                    epochs=plan.rounds[number].epochs,
+                    val_top1=score.top1,
+                    test_top1=None if proof is None else proof.test_top1,
+                    front=not _dominated(scores, plan, score, number, precision),
+                )
+            )
+    return rows
+
+
+def furthest(scores: Sequence[Sequence[RoundScore]]) -> list[tuple[RoundScore, int]]:
+    """Each student's score in its last round, with that round's number; the best first."""
+    last: dict[str, tuple[RoundScore, int]] = {}
+    for number, standing in enumerate(scores):
+        for score in standing:
+            last[score.name] = score, number
+    order = {name: place for place, (name, _) in enumerate(last.items())}
+    return sorted(last.values(), key=lambda pair: (-pair[1], -pair[0].top1, order[pair[0].name]))
+
+
+def _dominated(
+    scores: Sequence[Sequence[RoundScore]],
+    plan: ChoicePlan,
+    score: RoundScore,
+    number: int,
+    precision: str,
+) -> bool:
+    """Whether a file of the same round is as accurate, as fast and as small, and better in one.
+
+    In round ``number`` both students had the same training; int8 counts with fp32's accuracy.
+    """
+    file = plan.entrant(score.name).latencies[precision]
+    merits = (score.top1, -file.milliseconds, -file.bytes)
+    for rival in scores[number]:
+        for latency in plan.entrant(rival.name).latencies.values():
+            rival_merits = (rival.top1, -latency.milliseconds, -latency.bytes)
+            if rival_merits != merits and all(
+                a >= b for a, b in zip(rival_merits, merits, strict=True)
+            ):
+                return True
+    return False
+
+
+def _dropped(
+    plan: ChoicePlan,
+    scores: Sequence[Sequence[RoundScore]],
+    winner: str,
+    refusals: dict[str, str],
+    failed: dict[str, str],
+) -> dict[str, str]:
+    """Why each student but the winner was not chosen."""
+    reasons: dict[str, str] = {}
+    for score, number in furthest(scores):
+        halving, best = plan.rounds[number], scores[number][0]
+        place = scores[number].index(score) + 1
+        reasons[score.name] = refusals.get(
+            score.name,
+            f"place {place} of {len(scores[number])} in round {number + 1} ({halving.epochs} "
+            f"epochs): validation top-1 {score.top1:.2f} %, {best.name} {best.top1:.2f} %",
+        )
+    for entrant in plan.entrants:
+        text = [reason for name, reason in failed.items() if name.startswith(f"{entrant.name},")]
+        if entrant.name not in reasons:
+            reasons[entrant.name] = f"its training failed: {'; '.join(text)}"
+    for entrant in plan.outside:
+        reasons[entrant.name] = "; ".join(f"{p}: {reason}" for p, reason in entrant.excess.items())
+    reasons |= plan.misfits
+    reasons.pop(winner)
+    return reasons
+
+
+def _next_faster(
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], winner: str, precision: str
+) -> str | None:
+    limit = plan.entrant(winner).latencies[precision].milliseconds
+    for score, number in furthest(scores):
+        if score.name != winner and score.milliseconds < limit:
+            return (
+                f"{score.name}: {figure(score.milliseconds)} ms; validation top-1 "
+                f"{score.top1:.2f} % after {plan.rounds[number].epochs} epochs"
+            )
+    return None
+
+
+def _next_more_accurate(
+    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], winner: str
+) -> str | None:
+    """A more accurate finalist that may not be shipped, else who is least over the budget."""
+    best = scores[-1][0]
+    if best.name != winner:
+        return f"{best.name}: validation top-1 {best.top1:.2f} %, but no file that may be shipped"
+    size = plan.entrant(winner).operations
+    larger = [entrant for entrant in plan.outside if entrant.operations > size]
+    if not larger:
+        return None
+    nearest = min(larger, key=lambda entrant: entrant.fastest.milliseconds)
+    return (
+        f"perhaps {nearest.name}, the fastest of the larger ones that are over the budget: "
+        f"{figure(nearest.fastest.milliseconds)} ms, {nearest.fastest.bytes / 1e6:.2f} MB; it was "
+        "not trained"
+    )
+
+
+def _warnings(plan: ChoicePlan, winner: str, precision: str, proofs: Proofs) -> Iterator[str]:
+    noisy = [
+        (latency.spread, f"{entrant.name} {name}")
+        for entrant in (*plan.entrants, *plan.outside)
+        for name, latency in entrant.latencies.items()
+        if latency.noisy
+    ]
+    if noisy:
+        spread, worst = max(noisy)
+        yield (
+            f"{TOO_NOISY}: in {len(noisy)} files the rounds differ by {100 * (NOISY - 1):.0f} % "
+            f"or more (at most {100 * (spread - 1):.0f} %, {worst}); the choice is then the more "
+            "accurate, by the medians"
+        )
+    budget, file = plan.request.budget, proofs[winner][precision]
+    before = plan.entrant(winner).latencies[precision]
+    if (over := budget.excess(file.latency.milliseconds, file.bytes)) is not None:
+        yield (
+            f"measured again after training, {winner} {precision} has {over} (before training "
+            f"{figure(before.milliseconds)} ms, {before.bytes / 1e6:.2f} MB)"
+        )
