@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from .api.jobs import check, compare, distill_and_export, export, profile
+    from .api.jobs import check, choose, compare, distill_and_export, export, profile
     from .api.loaded_bundle import Classifier, LabelProbability, PictureClasses, load
     from .errors import MldrError, Unavailable
 
@@ -27,7 +27,9 @@ _OFFERED = {
     **dict.fromkeys(
         ("Classifier", "LabelProbability", "PictureClasses", "load"), "api.loaded_bundle"
     ),
-    **dict.fromkeys(("check", "compare", "distill_and_export", "export", "profile"), "api.jobs"),
+    **dict.fromkeys(
+        ("check", "choose", "compare", "distill_and_export", "export", "profile"), "api.jobs"
+    ),
     **dict.fromkeys(("MldrError", "Unavailable"), "errors"),
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "PictureClasses",
     "Unavailable",
     "check",
+    "choose",
     "compare",
     "distill_and_export",
     "export",
@@ -65,6 +68,6 @@ class _Room(_ModuleType):
 
 
 if __name__ == "mldr_deploy":  # else a test runner reads this file as that of its root folder
-    for _room in ("compare", "export"):  # light: their __init__ holds one sentence
+    for _room in ("choose", "compare", "export"):  # light: their __init__ holds one sentence
         _import_module(f".{_room}", __name__)
         _sys.modules[f"{__name__}.{_room}"].__class__ = _Room

@@ -17,6 +17,7 @@ from .progress_bars import shown_to_people
 
 if TYPE_CHECKING:
     from ..bundle.reader import Bundle
+    from ..choose.verdict import StudentChoice
     from ..compare.results import Results
     from ..export.recheck import CheckResult
     from ..pipeline.summary import RunSummary
@@ -99,6 +100,33 @@ def check(
         return check_exported(
             Path(bundle), data, _path(data_root), golden_only=golden_only, progress=bar
         )
+
+
+def choose(
+    recipe: Location,
+    out: Location,
+    *,
+    budget: Mapping[str, Any],
+    keys: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> StudentChoice:
+    """The most accurate student within ``budget``, as `mldr-deploy choose`; the bundle is in out.
+
+    ``budget`` has max_ms, and where needed max_mb, batch and threads; ``settings`` are the other
+    fields of ChoiceRequest (``students``, ``candidates``, ``hours``, ...).
+    """
+    from ..choose.request import ChoiceRequest
+    from ..choose.student_choice import choose_student
+    from ..pipeline.choices import overrides
+    from ..pipeline.recipe import load_recipe
+    from ..pipeline.validation import validated
+
+    request = validated(ChoiceRequest, {**settings, "budget": dict(budget)}, "choose")
+    resolved = load_recipe(os.fspath(recipe), overrides(keys or {}))
+    with shown_to_people(progress) as bar:
+        return choose_student(request, resolved, Path(out), device=device, progress=bar)
 
 
 def compare(

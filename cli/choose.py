@@ -127,7 +127,9 @@ def command(
         resolved = load_recipe(recipe, overrides)
         choice = choose_student(request, resolved, out, device=device, progress=bar)
     if as_json:
-        print(choice.model_dump_json())
+        from ..api.json_form import json_form
+
+        print(json_form("choose", choice, passed=True))
         return
     from ..choose.choice_table import choice_table
 

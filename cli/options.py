@@ -152,7 +152,8 @@ def data_source(meaning: str) -> Callable[[F], F]:
         "--data",
         "source",
         metavar="SOURCE",
-        help=f"{meaning}: digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH or csv:FILE.  "
+        help=f"{meaning}: digits, cifar100, tiny-imagenet, folder:PATH, parquet:PATH, "
+        "csv:FILE or hf:USER/NAME.  "
         "[default: the source it was trained on]",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -10,6 +11,7 @@ NAMED_SOURCES = ("digits", "cifar100", "tiny-imagenet")
 PATH_SOURCES = ("folder", "parquet", "csv")
 
 Positive = Annotated[float, Field(gt=0)]
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@\S+)?")
 
 
 class DataConfig(BaseModel):
@@ -21,8 +23,9 @@ class DataConfig(BaseModel):
         default="digits",
         description="`digits` (embedded: scikit-learn's 8x8 scans, up-scaled), `cifar100`, "
         "`tiny-imagenet`, `folder:PATH` (a folder per class, in train/ and val/ or test/ where "
-        "there are splits), `parquet:PATH` (a file, or a folder of train*/test* shards) or "
-        "`csv:FILE` (columns path and label, and split where there are splits).",
+        "there are splits), `parquet:PATH` (a file, or a folder of train*/test* shards), "
+        "`csv:FILE` (columns path and label, and split where there are splits) or "
+        "`hf:USER/NAME[@REVISION]` (Parquet shards of the Hugging Face Hub).",
     )
     root: str | None = Field(
         default=None,
@@ -108,7 +111,9 @@ class DataConfig(BaseModel):
         kind, colon, path = source.partition(":")
         if (kind in NAMED_SOURCES and not colon) or (kind in PATH_SOURCES and path.strip()):
             return source
-        allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE"]
+        if kind == "hf" and _HUB_NAME.fullmatch(path):
+            return source
+        allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE", "hf:USER/NAME"]
         raise ValueError(f"allowed are {', '.join(allowed)}")
 
 

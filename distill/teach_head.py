@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from .network import Network
 from .phase import Phase, Training
 from .task import FrozenTeacher
 from .teacher_cache import cache_identity, locked
+from .trackers import RunTrackers, TrackerName
 from .training_log import MetricsLog
 from .views import Views
 
@@ -69,7 +70,14 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     model.requires_grad_(True)
     if phase.accelerator.is_main_process:
         on_training = measured(head, labelled(blocks, labels))
-        _tell(phase, head, heads, on_training, head_only=train.parts == "head")
+        _tell(
+            phase,
+            head,
+            heads,
+            on_training,
+            head_only=train.parts == "head",
+            trackers=train.trackers,
+        )
 
 
 def _features(
@@ -119,6 +127,7 @@ def _tell(
     on_training: LinearHead,
     *,
     head_only: bool,
+    trackers: Sequence[TrackerName],
 ) -> None:
     """A note; where nothing else is trained also a line of metrics.jsonl for every decay."""
     times = imbalance(phase.dataset.train.labels)
@@ -130,7 +139,7 @@ def _tell(
     )
     if not head_only:  # the training that follows begins the file
         return
-    log = MetricsLog(phase.folder)
+    log = MetricsLog(phase.folder, trackers=RunTrackers(trackers, phase.folder))
     for number, head in enumerate(heads, 1):
         values = {"decay": head.decay, "head_loss": head.loss, "head_top1": head.top1}
         log.write(number, number, values)

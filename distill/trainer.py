@@ -43,6 +43,7 @@ from .small_grids import small_grids
 from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teacher_cache import TeacherCache
+from .trackers import RunTrackers
 from .training_config import OptimizerConfig, ScheduleConfig, TrainConfig
 from .training_log import LossMeter, MetricsLog
 from .views import MixedBatch, Views
@@ -81,6 +82,11 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self.config, self.schedule, self.peak = train, schedule, optimizer.peak
+        self.settings = {
+            **train.model_dump(mode="json", exclude={"trackers", "threads"}),
+            **{f"optimizer.{key}": value for key, value in optimizer.model_dump().items()},
+            **{f"schedule.{key}": value for key, value in schedule.model_dump().items()},
+        }
         self.accelerator, self.progress = accelerator, progress
         self.device = accelerator.device
         self.views, self.val_batches, self.cache = views, val_batches, cache
@@ -115,7 +121,7 @@ class Trainer:
         self._resume()
         if self.accelerator.is_main_process:
             log_bytes = self.state.metrics_bytes
-            self.log = MetricsLog(self.folder, bytes_kept=log_bytes, step=self.state.step)
+            self.log = MetricsLog(self.folder, bytes_kept=log_bytes, trackers=self._trackers())
         self.progress.start("training", self.steps)
         self.progress.advance(self.state.step)
         began = time.perf_counter() - self.state.seconds
@@ -143,6 +149,15 @@ class Trainer:
             if self.log is not None:
                 self.log.close()
         return self.best, self.state
+
+    def _trackers(self) -> RunTrackers:
+        return RunTrackers(
+            self.config.trackers,
+            self.folder,
+            step=self.state.step,
+            settings=self.settings,
+            note=self.progress.note,
+        )
 
     @property
     def _single_process(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .trackers import TrackerName
+
 Precision = Literal["auto", "bf16", "fp32"]
 Auto = Literal["auto"]  # a number that follows from the training pictures: see `pacing`
 
@@ -130,6 +132,13 @@ class TrainConfig(BaseModel):
         default=50,
         ge=1,
         description="Steps between lines of metrics.jsonl; the loss is checked for NaN then too.",
+    )
+    trackers: tuple[TrackerName, ...] = Field(
+        default=("tensorboard",),
+        description="Where the lines of metrics.jsonl go too, by Accelerate: `tensorboard` (events "
+        "in the run's folder), `mlflow` (pip install mlflow; its local store, or "
+        "MLFLOW_TRACKING_URI), `wandb` (pip install wandb). The experiment has the name of the "
+        "run's folder. No say in what is trained.",
     )
     checkpoint_steps: int = Field(
         default=500,

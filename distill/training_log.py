@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, TensorBoard, and a picture of the curves."""
+"""The log of a run: metrics.jsonl, trackers, and a picture of the curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch import Tensor
 from ..bundle.atomic import write_bytes, writing
 from ..bundle.lesson import FIRST_LOSS, LAST_LOSS
 from ..errors import MldrError
+from .trackers import RunTrackers
 
 # Columns of metrics.jsonl that are no parts of the loss.
 _OTHER_COLUMNS = {"step", "epoch", "lr", "images_per_second"}
@@ -80,18 +80,18 @@ class LossMeter:
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and, where TensorBoard is installed, to its event file."""
+    """Appends to metrics.jsonl, and to trackers where there are any."""
 
-    def __init__(self, folder: Path, *, bytes_kept: int = 0, step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, bytes_kept: int = 0, trackers: RunTrackers | None = None
+    ) -> None:
         """Keep the first ``bytes_kept`` bytes: what came after the checkpoint happens again."""
         self._path = folder / "metrics.jsonl"
         with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab")
             self._file.truncate(min(bytes_kept, self._file.tell()))
-        self._events = folder / "tensorboard"
-        with writing(self._events):
-            self._board = _summary_writer(self._events, step)
+        self._trackers = trackers
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line: step, epoch and the values."""
@@ -99,10 +99,8 @@ class MetricsLog:
         with writing(self._path):
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
-        if self._board is not None:
-            with writing(self._events):
-                for name, value in values.items():
-                    self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.log(step, values)
 
     def sync(self) -> int:
         """Make what was written durable; the file's length in bytes."""
@@ -111,12 +109,11 @@ class MetricsLog:
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Close both files."""
+        """Close the file and the trackers."""
         with writing(self._path):
             self._file.close()
-        if self._board is not None:
-            with writing(self._events):
-                self._board.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -174,11 +171,3 @@ def draw_curves(folder: Path, title: str) -> Path:
     figure.savefig(picture, dpi=110)
     write_bytes(folder / "curves.png", picture.getvalue())
     return folder / "curves.png"
-
-
-def _summary_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=step or None)

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from ..errors import MldrError
 
-_OWN = ("folder:", "parquet:", "csv:")
+_OWN = ("folder:", "parquet:", "csv:", "hf:")
 
 
 def default_recipe(source: str | None) -> str:
@@ -49,6 +47,8 @@ def _toml(key: str, value: Any) -> str:
     if isinstance(plain, Mapping):
         pairs = ", ".join(f"{_quoted(name)} = {_toml(key, item)}" for name, item in plain.items())
         return f"{{ {pairs} }}"
+    import tomli_w  # here: the command line imports this file, and `serve` does without it
+
     try:
         return tomli_w.dumps({"value": plain}).partition("=")[2].strip()
     except TypeError:
@@ -59,4 +59,6 @@ def _toml(key: str, value: Any) -> str:
 
 
 def _quoted(name: str) -> str:
+    import tomli_w
+
     return tomli_w.dumps({name: 0}).rpartition("=")[0].strip()

@@ -29,6 +29,7 @@ from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import Phase, identity_of
 from ..distill.task import FrozenTeacher
 from ..distill.teacher_loading import load_teacher
+from ..distill.trackers import require_trackers
 from ..distill.training_config import TrainConfig
 from ..distill.trial import require_worth
 from ..errors import MldrError, Unavailable
@@ -276,6 +277,7 @@ def pipeline(
     work there, Unavailable for a device that is not there.
     """
     folder = out or Path("runs") / recipe.name
+    require_trackers(_trackers(recipe))
     accelerator = _accelerator(device)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()
@@ -285,6 +287,10 @@ def pipeline(
         space.claim(restart=restart)
         accelerator.wait_for_everyone()
         yield Pipeline(space, accelerator, progress, load)
+
+
+def _trackers(recipe: Recipe) -> tuple[str, ...]:
+    return (*recipe.train.trackers, *(recipe.teacher.train.trackers if recipe.teacher else ()))
 
 
 def _accelerator(device: str) -> Accelerator:
@@ -346,6 +352,8 @@ def _matters(phase: str, key: str) -> bool:
     head, _, data_key = key.partition(".")
     if key in ("train.threads", "teacher.train.threads"):
         return False  # distill/execution.py keeps them
+    if key in ("train.trackers", "teacher.train.trackers"):
+        return False
     if head == "data":
         return data_key not in _INDIFFERENT_DATA
     teaching = head == "teacher"

@@ -32,6 +32,8 @@ _TIMES = "times.json"
 _INDIFFERENT = (
     "name",
     "description",
+    "train.trackers",
+    "teacher.train.trackers",
     "data.root",
     "data.workers",
     "data.download",

@@ -42,7 +42,7 @@ FLOORS: dict[str, set[str]] = {
         "compare",
     },
     "demo": {"bundle", "models", "runtimes", "profiler", "serve"},
-    "api": {"bundle", "runtimes", "export", "profiler", "pipeline", "compare"},
+    "api": {"bundle", "runtimes", "export", "profiler", "pipeline", "compare", "choose"},
     "cli": {
         "bundle",
         "data",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...bundle.progress import Progress
 from ..data_config import DataConfig
 from ..raw import RawDataset
-from . import cifar100, csv_file, digits, image_folder, parquet, tiny_imagenet
+from . import cifar100, csv_file, digits, hub, image_folder, parquet, tiny_imagenet
 
 Source = Callable[[DataConfig, Progress], RawDataset]
 
@@ -18,4 +18,5 @@ SOURCES: dict[str, Source] = {
     "folder": image_folder.load,
     "parquet": parquet.load,
     "csv": csv_file.load,
+    "hf": hub.load,
 }

@@ -10,7 +10,7 @@ from mldr_deploy.data.sources.source_registry import SOURCES
 
 
 def test_every_allowed_source_is_registered() -> None:
-    assert set(SOURCES) == {*NAMED_SOURCES, *PATH_SOURCES}
+    assert set(SOURCES) == {*NAMED_SOURCES, *PATH_SOURCES, "hf"}
 
 
 @pytest.mark.parametrize(

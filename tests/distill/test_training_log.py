@@ -63,8 +63,8 @@ def write(folder: Path, steps: range, **options: int) -> int:
 
 def test_log_goes_on_from_the_checkpoint_s_length(tmp_path: Path) -> None:
     kept = write(tmp_path, range(1, 4))
-    write(tmp_path, range(4, 7), bytes_kept=kept, step=3)
-    again = write(tmp_path, range(4, 6), bytes_kept=kept, step=3)
+    write(tmp_path, range(4, 7), bytes_kept=kept)
+    again = write(tmp_path, range(4, 6), bytes_kept=kept)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 3, 4, 5, 5]
     assert again == (tmp_path / "metrics.jsonl").stat().st_size
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
