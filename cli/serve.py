@@ -86,7 +86,7 @@ from .console import progress
 @click.option(
     "--body-timeout",
     type=click.FloatRange(0.001, 3600),
-    default=30.0,
+    default=300.0,
     show_default=True,
     help="Seconds that a request may take to arrive; then 408.",
 )
@@ -102,8 +102,8 @@ from .console import progress
     type=click.FloatRange(0.001, 3600),
     default=10.0,
     show_default=True,
-    help="Seconds that a request's line and headers may take to arrive, and an answer to be "
-    "read; then the connection is closed.",
+    help="Seconds that a request's line and headers may take to arrive, and every 64 KiB of an "
+    "answer to be read; then the connection is closed.",
 )
 @click.option(
     "--max-connections",

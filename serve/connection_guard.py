@@ -12,6 +12,7 @@ from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from .byte_budget import PACE
 from .service_config import ServeConfig
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class ConnectionGuard(Connection):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
         self._since = self.loop.time()  # when the connection began or its last answer was written
-        self._unread: float | None = None  # since when the reader takes nothing
-        self._closing: float | None = None
+        self._unread = 0  # bytes of answers that wait for their reader
+        self._read = self._since  # when there were none, or PACE fewer
         self._begun = False  # whether a part of a head has come
 
     @property
@@ -86,28 +87,24 @@ class ConnectionGuard(Connection):
         self._since, self._begun = self.loop.time(), False
         super().on_response_complete()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self.loop.time()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._unread = None
-
     def cut_late(self, now: float) -> None:
         """Cut the connection if it is late at ``now``, on the loop's clock."""
         patience = self._limits.head_timeout
-        if self.transport.is_closing():  # its last answer may lie unread
-            self._closing = now if self._closing is None else self._closing
-            if now - self._closing > patience:
-                self.drop()
-        elif self._unread is not None and now - self._unread > patience:
+        if self._reads_slowly(now):
             self.drop()
         elif self.awaits_head and now - self._since > patience:
             if self._begun:
                 self.refuse(408, f"the request's head took more than {patience:g} seconds")
             else:
                 self.transport.close()
+
+    def _reads_slowly(self, now: float) -> bool:
+        """Whether PACE bytes of an answer, or its last ones, took longer than an answer may."""
+        unread = self.transport.get_write_buffer_size()
+        if unread == 0 or unread <= self._unread - PACE:
+            self._unread, self._read = unread, now
+        self._unread = max(self._unread, unread)
+        return now - self._read > self._limits.head_timeout
 
     def refuse(self, status: int, message: str) -> None:
         """Answer and close; only close where the answer would be taken for another request's."""

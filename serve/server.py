@@ -39,9 +39,9 @@ def serve(
     require_packages()
     require_name(config.runtime)
     bundle = open_bundle(path, allow_failed=allow_failed)
-    progress.note(f"{path / FILE}: {bundle.manifest.seal}")
     listening = listen(config.host, config.port)  # before anything slow, to fail early
     with listening:
+        progress.note(f"{path / FILE}: {bundle.manifest.seal}")
         options = RuntimeOptions(threads=config.threads)
         runtime = open_runtime(bundle, config.runtime, config.artifact, options, progress)
         with runtime:

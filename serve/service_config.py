@@ -96,7 +96,7 @@ class ServeConfig(UploadLimits):
         description="Time from a request's last byte to its answer, seconds; then 503.",
     )
     body_timeout: float = Field(
-        default=30.0, gt=0, le=3600, description="Time that a request may take to arrive, seconds."
+        default=300.0, gt=0, le=3600, description="Time that a request may take to arrive, seconds."
     )
     body_pace: float = Field(
         default=8.0,
@@ -108,8 +108,8 @@ class ServeConfig(UploadLimits):
         default=10.0,
         gt=0,
         le=3600,
-        description="Time that a request's line and headers may take to arrive, and an answer to "
-        "be read, seconds; then the connection is closed.",
+        description="Time that a request's line and headers may take to arrive, and every 64 KiB "
+        "of an answer to be read, seconds; then the connection is closed.",
     )
     max_connections: int = Field(
         default=1000,

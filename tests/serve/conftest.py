@@ -108,11 +108,12 @@ Launch = Callable[..., Live]
 
 def launched(bundle: Path, *options: str, python: str | None = None) -> Live:
     words = [sys.executable, *(["-c", python] if python else ["-m", "mldr_deploy"])]
+    packages = [str(ROOT / ".src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [*words, "serve", str(bundle), "--port", "0", "--threads", "1", *options],
         stderr=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": str(ROOT / ".src"), "PATH": os.defpath},
+        env={"PYTHONPATH": os.pathsep.join(packages), "PATH": os.defpath},
     )
     assert process.stderr is not None
     said = []

@@ -145,6 +145,30 @@ main()
 """
 
 
+BARRED_MODEL = """
+import time
+from pathlib import Path
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+compute = OnnxRuntimeCpu.compute
+def barred(self):
+    while Path({barrier!r}).exists():
+        time.sleep(0.02)
+    compute(self)
+OnnxRuntimeCpu.compute = barred
+from mldr_deploy.cli import main
+main()
+"""
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+    except ConnectionError:
+        return False
+    return True
+
+
 def test_a_slow_decode_stalls_nobody_else(
     served: Path, launch: Callable[..., Any], good: bytes, tmp_path: Path
 ) -> None:
@@ -172,14 +196,16 @@ def test_a_slow_decode_stalls_nobody_else(
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_the_end(
-    served: Path, launch: Callable[..., Any], good: bytes, by: int
+    served: Path, launch: Callable[..., Any], good: bytes, by: int, tmp_path: Path
 ) -> None:
-    code = SLOW_MODEL.format(seconds=0.6)
-    live = launch(served, "--runtime", "onnxruntime-cpu", "--max-batch", "1", python=code)
+    barrier = tmp_path / "barrier"
+    options = ("--runtime", "onnxruntime-cpu", "--deadline", "300", "--grace", "300")
+    live = launch(served, *options, python=BARRED_MODEL.format(barrier=str(barrier)))
+    barrier.touch()
     statuses: list[int] = []
 
     def ask() -> None:
-        with urllib.request.urlopen(f"{live.url}/classify", good, timeout=30) as answer:
+        with urllib.request.urlopen(f"{live.url}/classify", good, timeout=300) as answer:
             statuses.append(answer.status)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -188,11 +214,16 @@ def test_what_was_accepted_is_answered_before_the_end(
     arrived = 'mldr_stage_seconds_count{stage="preprocess"} 4.0'
     while arrived not in urllib.request.urlopen(f"{live.url}/metrics").read().decode():
         time.sleep(0.05)
-    answered = len(statuses)
-    status, said = live.stop(by)
+    assert statuses == []
+    live.process.send_signal(by)
+    while accepts(live.port):  # until it has begun to stop
+        time.sleep(0.05)
+    assert statuses == [] and live.process.poll() is None
+    barrier.unlink()
+    status, said = live.stop()
     for thread in threads:
         thread.join()
-    assert answered < 4 and statuses == [200] * 4
+    assert statuses == [200] * 4
     assert status == 0 and "Traceback" not in said, said
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.serve.body import read_body
 from mldr_deploy.serve.byte_budget import PACE, ByteBudget
 from mldr_deploy.serve.connection_guard import ConnectionGuard
 from mldr_deploy.serve.guarded_protocol import GuardedH11, guarded_httptools
@@ -123,6 +125,7 @@ class Wire(asyncio.Transport):
     def __init__(self, address: str = "10.0.0.1") -> None:
         super().__init__({"peername": (address, 1)})
         self.said, self.closed, self.aborted = b"", False, False
+        self.unread = 0
 
     def write(self, data: Any) -> None:
         assert not self.closed
@@ -130,6 +133,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
@@ -269,20 +275,34 @@ async def test_an_answer_that_nobody_reads_is_given_up(kind: Kind) -> None:
     now = asyncio.get_running_loop().time()
     connection, wire = Connections(kind, head_timeout=3).open()
     connection.data_received(GET)
-    connection.pause_writing()
+    wire.unread = PACE - 1
     connection.cut_late(now + 2)
-    connection.resume_writing()  # it reads some of it
-    connection.cut_late(now + 2.5)
     assert not wire.closed
-    connection.pause_writing()
     connection.cut_late(now + 4)
     assert wire.aborted
     connection, wire = Connections(kind, head_timeout=3).open()
-    wire.close()  # with bytes that were not read
-    connection.cut_late(now + 1)
-    connection.cut_late(now + 3)
+    wire.close()
+    wire.unread = PACE - 1
+    connection.cut_late(now + 2)
     assert not wire.aborted
-    connection.cut_late(now + 5)
+    connection.cut_late(now + 4)
+    assert wire.aborted
+
+
+@looped
+async def test_an_answer_that_is_read_slowly_but_steadily_is_read_to_its_end(kind: Kind) -> None:
+    now = asyncio.get_running_loop().time()
+    connection, wire = Connections(kind, head_timeout=3).open()
+    connection.data_received(GET)
+    connection.pause_writing()
+    for second in range(2, 22, 2):
+        wire.unread = 11 * PACE - second // 2 * PACE
+        connection.cut_late(now + second)
+    assert wire.unread == PACE and not wire.closed
+    wire.unread -= 1  # not PACE bytes
+    connection.cut_late(now + 22)
+    assert not wire.closed
+    connection.cut_late(now + 24)
     assert wire.aborted
 
 
@@ -311,6 +331,44 @@ async def test_whom_a_new_connection_displaces(kind: Kind) -> None:
             connection.data_received(GET)
     _, fourth = connections.open("10.0.0.5")  # all others are being answered
     assert fourth.aborted and not one_address.aborted
+
+
+# How slow a body may be, by a clock that jumps to the next event.
+
+
+def skip_waiting() -> None:
+    loop: Any = asyncio.get_running_loop()
+    seconds, select = loop.time(), loop._selector.select
+
+    def select_at_once(timeout: float | None) -> Any:
+        nonlocal seconds
+        seconds += timeout or 0
+        return select(0)
+
+    loop.time, loop._selector.select = lambda: seconds, select_at_once
+
+
+async def body_of(size: int, bytes_a_second: int) -> bytes:
+    """What the service reads of a body that comes at this pace."""
+    pieces = [bytes(bytes_a_second)] * (size // bytes_a_second)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(1)
+        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+
+    config = ServeConfig()
+    request = Request({"type": "http", "headers": []}, receive)
+    with ByteBudget(config.max_in_flight).share("a") as share:
+        return await read_body(request, config.max_upload, config, share)
+
+
+@looped
+async def test_a_photo_from_a_phone_with_a_weak_signal_is_taken() -> None:
+    skip_waiting()
+    assert len(await body_of(3_000_000, 20_000)) == 3_000_000
+    with pytest.raises(RequestRefusal, match="the body is too slow") as refusal:
+        await body_of(3_000_000, 5_000)
+    assert refusal.value.status == 408
 
 
 # Who gives way when bytes are short, by a clock that stands still.
