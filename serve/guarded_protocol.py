@@ -9,7 +9,6 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .connection_guard import ConnectionGuard
-from .httptools_bounds import HttptoolsBounds
 from .service_config import ServeConfig
 
 
@@ -27,4 +26,6 @@ def guarded_httptools() -> type[ConnectionGuard]:
     """The faster protocol."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    return type("GuardedHttptools", (HttptoolsBounds, HttpToolsProtocol), {})
+    from .no_upgrades import NoUpgrades
+
+    return type("GuardedHttptools", (NoUpgrades, HttpToolsProtocol), {})

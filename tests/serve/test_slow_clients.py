@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -153,11 +154,13 @@ class Wire(asyncio.Transport):
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers when the body has come."""
-    while (await receive()).get("more_body"):
-        pass
+    """Answers with its size when the body has come."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"fine"})
+    await send({"type": "http.response.body", "body": b"fine, got %d" % size})
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -268,6 +271,29 @@ async def test_a_damaged_request_behind_another_is_no_answer_to_that_one(kind: K
     for _ in range(20):
         await asyncio.sleep(0)
     assert wire.closed and b"HTTP/1.1 400" not in wire.said.partition(b"fine")[0]
+
+
+@looped
+async def test_a_request_that_offers_http2_keeps_its_body(kind: Kind) -> None:
+    offer = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\nUpgrade: h2c"
+    framings = {
+        b"Content-Length: 5": b"hello",
+        b"Transfer-Encoding: chunked": b"5\r\nhello\r\n0\r\n\r\n",
+        b"X: 1": b"",
+    }
+    for framing, body in framings.items():
+        request = b"\r\n".join([b"POST /a?b=%20 HTTP/1.1", offer, framing, b"", body])
+        for size in (1, 7, len(request)):
+            connection, wire = Connections(kind).open()
+            for data in (request, GET, request):  # and those behind it are read too
+                for k in range(0, len(data), size):
+                    connection.data_received(data[k : k + size])
+                    await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            length = 5 if body else 0
+            sizes = re.findall(rb"got (\d)", wire.said)
+            assert [int(digit) for digit in sizes] == [length, 0, length], wire.said
 
 
 @looped
