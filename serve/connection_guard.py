@@ -44,7 +44,8 @@ class ConnectionGuard(Connection):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        self._since = self.loop.time()  # when the connection began or its last answer was written
+        self.timeout_keep_alive = limits.keep_alive
+        self._since = self.loop.time()  # when the connection, its answer or the next head began
         self._unread = 0  # bytes of answers that wait for their reader
         self._read = self._since  # when there were none, or PACE fewer
         self._begun = False  # whether a part of a head has come
@@ -77,6 +78,8 @@ class ConnectionGuard(Connection):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.awaits_head and not self._begun:
+            self._since = self.loop.time()
         self._begun = self.awaits_head
 
     def send_400_response(self, msg: str) -> None:
@@ -92,10 +95,10 @@ class ConnectionGuard(Connection):
         patience = self._limits.head_timeout
         if self._reads_slowly(now):
             self.drop()
-        elif self.awaits_head and now - self._since > patience:
+        elif now - self._since > patience:
             if self._begun:
                 self.refuse(408, f"the request's head took more than {patience:g} seconds")
-            else:
+            elif self.cycle is None:  # never used; uvicorn ends one that was
                 self.transport.close()
 
     def _reads_slowly(self, now: float) -> bool:

@@ -111,6 +111,13 @@ class ServeConfig(UploadLimits):
         description="Time that a request's line and headers may take to arrive, and every 64 KiB "
         "of an answer to be read, seconds; then the connection is closed.",
     )
+    keep_alive: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="Time that an answered connection is kept for the next request, seconds; longer "
+        "than a load balancer keeps it, commonly 60.",
+    )
     max_connections: int = Field(
         default=1000,
         ge=1,

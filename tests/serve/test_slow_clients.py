@@ -219,6 +219,26 @@ async def test_a_head_is_bounded_in_time_and_bytes(kind: Kind) -> None:
 
 
 @looped
+async def test_a_connection_of_a_load_balancers_pool_is_kept_for_the_next_request(
+    kind: Kind,
+) -> None:
+    loop = asyncio.get_running_loop()
+    connection, wire = Connections(kind, head_timeout=3).open()
+    connection.data_received(GET)
+    while b"fine" not in wire.said:
+        await asyncio.sleep(0)
+    connection.cut_late(loop.time() + 60)
+    assert not wire.closed
+    timer: Any = connection.timeout_keep_alive_task
+    assert 60 < timer.when() - loop.time() <= 75
+    connection.data_received(b"G")
+    connection.cut_late(loop.time() + 2)
+    assert not wire.closed
+    connection.cut_late(loop.time() + 4)
+    assert wire.closed and b"HTTP/1.1 408" in wire.said
+
+
+@looped
 async def test_endless_headers_and_an_endless_header_are_cut(kind: Kind) -> None:
     for piece in (b"X-More: 1\r\n" * 1000, b"x" * 10_000):
         connection, wire = Connections(kind).open()
