@@ -115,8 +115,8 @@ class ServeConfig(UploadLimits):
         default=75,
         ge=1,
         le=3600,
-        description="Time that an answered connection is kept for the next request, seconds; longer "
-        "than a load balancer keeps it, commonly 60.",
+        description="Time that an answered connection is kept for the next request, seconds; "
+        "longer than a load balancer keeps it, commonly 60.",
     )
     max_connections: int = Field(
         default=1000,
