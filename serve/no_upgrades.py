@@ -14,7 +14,7 @@ import httptools
 from .httptools_bounds import HttptoolsBounds
 
 
-class OfferParser(httptools.HttpRequestParser):
+class OfferParser(httptools.HttpRequestParser):  # type: ignore[misc]
     """Hands what follows the head of an offer to its ``protocol``."""
 
     def __init__(self, protocol: NoUpgrades) -> None:
