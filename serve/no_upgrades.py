@@ -7,29 +7,33 @@ an offer (RFC 9110, section 7.8), so such a head is read again without it.
 from __future__ import annotations
 
 import contextlib
+from functools import cache
 from typing import Any
-
-import httptools
 
 from .httptools_bounds import HttptoolsBounds
 
 
-class OfferParser(httptools.HttpRequestParser):  # type: ignore[misc]
-    """Hands what follows the head of an offer to its ``protocol``."""
+@cache
+def offer_parser() -> Any:
+    """httptools' parser; it hands what follows the head of an offer to its protocol."""
+    import httptools
 
-    def __init__(self, protocol: NoUpgrades) -> None:
-        super().__init__(protocol)
-        self._protocol = protocol
-        with contextlib.suppress(AttributeError):  # httptools before 0.6.3 needs it not
-            self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+    class OfferParser(httptools.HttpRequestParser):  # type: ignore[misc]
+        def __init__(self, protocol: NoUpgrades) -> None:
+            super().__init__(protocol)
+            self._protocol = protocol
+            with contextlib.suppress(AttributeError):  # httptools before 0.6.3 needs it not
+                self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
-    def feed_data(self, data: bytes) -> None:
-        try:
-            super().feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            if not self._protocol.offers_upgrade:
-                raise
-            self._protocol.pass_over(data[offer.args[0] :])
+        def feed_data(self, data: bytes) -> None:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._protocol.offers_upgrade:
+                    raise
+                self._protocol.pass_over(data[offer.args[0] :])
+
+    return OfferParser
 
 
 class NoUpgrades(HttptoolsBounds):
@@ -37,7 +41,7 @@ class NoUpgrades(HttptoolsBounds):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.parser = OfferParser(self)
+        self.parser = offer_parser()(self)
 
     @property
     def offers_upgrade(self) -> bool:
@@ -57,5 +61,5 @@ class NoUpgrades(HttptoolsBounds):
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
-        self.parser = OfferParser(self)
+        self.parser = offer_parser()(self)
         self.parser.feed_data(b"\r\n".join([*lines, b"", b""]) + following)
