@@ -243,10 +243,10 @@ class Pipeline:
         return finished
 
     def _identity(self, phase: str) -> str:
-        """What a checkpoint must have come from to be continued."""
+        """What a checkpoint must have come from to be continued: batch and epochs in numbers."""
         return identity_of(
             {
-                **identifying(self.recipe, phase),
+                **identifying(self.fitted, phase),
                 "stage": phase,  # the key stays: older runs are continued
                 "data": self.dataset.fingerprint,
                 "processes": self.accelerator.num_processes,

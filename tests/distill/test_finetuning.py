@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,17 @@ def test_head_first_begins_where_a_head_alone_ends(
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_features_of_other_views_are_not_gone_on_with(
+    phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "save_trained", _killed)
+    for view_seed in (1, 2):
+        train = TrainConfig(parts="head", head_views=1, view_seed=view_seed)
+        with pytest.raises(KeyboardInterrupt):
+            training_run.train_teacher(phase, pretrained, Training(train=train))
+    assert len(os.listdir(phase.folder / "features")) == 2
 
 
 def test_a_resumed_run_does_not_teach_the_head_again(
