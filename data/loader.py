@@ -161,7 +161,7 @@ class TrainBatches:
         return tensor.to(self.device, non_blocking=True)
 
     def _cut(self, image: Image.Image, side: int, words: list[int]) -> NDArray[np.uint8]:
-        """``image`` as [side, side, 3], cut as ``words`` say; the part does not depend on ``side``."""
+        """``image`` as [side, side, 3], of a part that ``words`` decide whatever ``side`` is."""
         config = self._augment_config
         if config.crop == "random-resized":
             state = np.random.SeedSequence(words).generate_state(1, np.uint64)

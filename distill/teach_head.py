@@ -139,7 +139,9 @@ def _tell(
     )
     if not head_only:  # the training that follows begins the file
         return
-    log = MetricsLog(phase.folder, trackers=RunTrackers(trackers, phase.folder, note=phase.progress.note))
+    log = MetricsLog(
+        phase.folder, trackers=RunTrackers(trackers, phase.folder, note=phase.progress.note)
+    )
     for number, head in enumerate(heads, 1):
         values = {"decay": head.decay, "head_loss": head.loss, "head_top1": head.top1}
         log.write(number, number, values)

@@ -229,6 +229,6 @@ def _pair(phase: Phase, student: StagePlan, teacher: StagePlan | None, training:
         student=student,
         teacher=teacher,
         labels=torch.from_numpy(phase.dataset.train.labels),
-        batch=phase.data.batch_size // processes // training.train.accumulate,
+        batch=max(1, phase.data.batch_size // processes // training.train.accumulate),
         device=phase.accelerator.device,
     )

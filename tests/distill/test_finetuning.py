@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +160,7 @@ def test_features_of_other_views_are_not_gone_on_with(
         train = TrainConfig(parts="head", head_views=1, view_seed=view_seed)
         with pytest.raises(KeyboardInterrupt):
             training_run.train_teacher(phase, pretrained, Training(train=train))
-    assert len(os.listdir(phase.folder / "features")) == 2
+    assert len([*(phase.folder / "features").iterdir()]) == 2
 
 
 def test_a_resumed_run_does_not_teach_the_head_again(
