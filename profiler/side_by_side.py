@@ -18,7 +18,7 @@ from ..bundle.picture import open_picture
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError
-from ..runtimes.choose import Candidate, candidates, prove_golden
+from ..runtimes.runtime_choice import Candidate, candidates, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .change import LEVEL, THRESHOLD, changed_in_pairs, judged_together
 from .clock import Clock, WallClock

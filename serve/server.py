@@ -15,7 +15,7 @@ from ..bundle.manifest import FILE
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
-from ..runtimes.choose import open_runtime, prove_golden, require_name
+from ..runtimes.runtime_choice import open_runtime, prove_golden, require_name
 from ..runtimes.runtime import RuntimeOptions
 from .service_config import ServeConfig
 
