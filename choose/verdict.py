@@ -10,7 +10,7 @@ from ..bundle.shipping import TOO_NOISY
 from ..bundle.wording import figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
-from .contest import ProvenFile
+from .contest import ProvenFile, proof_name
 from .halving import RoundScore
 from .untrained import NOISY
 
@@ -85,7 +85,9 @@ def verdict(
     """
     refusals: dict[str, str] = {}
     for score in scores[-1]:
-        precision, reason = _shipped(plan, score.name, proofs.get(score.name, {}))
+        failure = failed.get(proof_name(score.name), "no file was exported")
+        files = proofs.get(score.name, {})
+        precision, reason = _shipped(plan, score.name, files) if files else (None, failure)
         if precision is not None:
             break
         refusals[score.name] = reason
@@ -114,7 +116,7 @@ def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple
     It must be within the budget by the latency before training and the size after it.
     """
     entrant, budget = plan.entrant(name), plan.request.budget
-    reasons = [] if files else ["it was not exported"]
+    reasons = []
     for precision in sorted(entrant.precisions, key=lambda name: name != "fp32"):
         file = files.get(precision)
         if file is None:

@@ -85,7 +85,9 @@ def proofs(**problems: str) -> dict[str, dict[str, ProvenFile]]:
     }
 
 
-def choice(files: dict[str, dict[str, ProvenFile]], **changes: Any) -> StudentChoice:
+def choice(
+    files: dict[str, dict[str, ProvenFile]], failed: dict[str, str] | None = None, **changes: Any
+) -> StudentChoice:
     plan = ChoicePlan(
         request=ChoiceRequest(budget=BUDGET),
         recipe="",
@@ -96,7 +98,7 @@ def choice(files: dict[str, dict[str, ProvenFile]], **changes: Any) -> StudentCh
         fixed_seconds=0.0,
         rounds=[HalvingRound(contenders=3, epochs=1), HalvingRound(contenders=2, epochs=3)],
     )
-    return verdict(plan.model_copy(update=changes), ROUNDS, files, {})
+    return verdict(plan.model_copy(update=changes), ROUNDS, files, failed or {})
 
 
 def test_the_most_accurate_in_the_precision_that_is_within_the_budget() -> None:
@@ -124,6 +126,12 @@ def test_a_file_that_grew_over_the_budget_is_not_shipped() -> None:
     chosen = choice(files)
     assert chosen.winner == "small"
     assert "6.01 MB, over 6 MB" in chosen.dropped["large"]
+
+
+def test_a_finalist_whose_export_failed_says_why() -> None:
+    files = proofs()
+    del files["large"]
+    assert choice(files, {"proof of large": "no space"}).dropped["large"] == "no space"
 
 
 def test_no_student_left() -> None:
