@@ -109,7 +109,7 @@ def choose(
     progress: Progress | None = None,
     **settings: Any,
 ) -> StudentChoice:
-    """The most accurate student within ``budget``, as `mldr-deploy choose`; it is in ``out``/bundle.
+    """The most accurate student within ``budget``, as `mldr-deploy choose`: in ``out``/bundle.
 
     ``budget`` is ``{"max_ms": 5}``, and where needed max_mb, batch and threads; ``recipe``,
     ``keys`` and ``data`` are as for `distill_and_export`; ``settings`` are students, candidates,

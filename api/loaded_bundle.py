@@ -23,8 +23,8 @@ from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import softmax
 from ..errors import MldrError
 from ..pipeline.validation import validated
-from ..runtimes.runtime_choice import AUTO, open_runtime
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime_choice import AUTO, open_runtime
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
 

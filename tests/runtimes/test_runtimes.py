@@ -16,9 +16,9 @@ from mldr_deploy.bundle.manifest import Artifact, describe
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.runtimes import runtime_choice
-from mldr_deploy.runtimes.runtime_choice import candidates, fastest, open_runtime, prove_golden
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError, Runtime, RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import candidates, fastest, open_runtime, prove_golden
 from mldr_deploy.runtimes.runtime_kinds import RUNTIMES, RuntimeKind
 
 ROOT = Path(__file__).resolve().parents[2]

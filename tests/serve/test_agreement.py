@@ -23,8 +23,8 @@ from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import Closed, Entry, FileAccuracy, Round
 from mldr_deploy.runtimes import runtime_choice
-from mldr_deploy.runtimes.runtime_choice import open_runtime, prove_golden
 from mldr_deploy.runtimes.runtime import Runtime, RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import open_runtime, prove_golden
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], Path]
 FIRST, SECOND = "student.onnx", "student.second.onnx"
