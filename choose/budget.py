@@ -25,7 +25,8 @@ class Budget(BaseModel):
         """Why a file of ``size`` bytes is over the budget, with the figure; None: it is not."""
         reasons = []
         if milliseconds > self.max_ms:
-            reasons.append(f"{milliseconds:.4g} ms, over {self.max_ms:g} ms")
+            digits = next(d for d in range(4, 18) if float(f"{milliseconds:.{d}g}") > self.max_ms)
+            reasons.append(f"{milliseconds:.{digits}g} ms, over {self.max_ms:g} ms")
         if self.max_mb is not None and size > 1e6 * self.max_mb:
             megabytes = math.ceil(size / 1e4) / 100  # never rounded below the limit it passes
             reasons.append(f"{megabytes:.2f} MB, over {self.max_mb:g} MB")

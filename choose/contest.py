@@ -94,7 +94,7 @@ class Contest:
     def _proof(self, entrant: Entrant, number: int) -> Unit:
         trained = self.unit(entrant, number)
         return replace(
-            trained, name=f"proof of {entrant.name}", work=self._prove, file=_PROOF, needs=trained
+            trained, name=proof_name(entrant.name), work=self._prove, file=_PROOF, needs=trained
         )
 
     def _prove(self, pipeline: Pipeline) -> Outcome:
@@ -128,6 +128,11 @@ class Contest:
 
     def _work(self, units: list[Unit], device: str, progress: Progress) -> None:
         work(units, device=device, data=self.data, progress=progress)
+
+
+def proof_name(student: str) -> str:
+    """Name of the unit that exports and proves ``student``."""
+    return f"proof of {student}"
 
 
 def proven_files(unit: Unit) -> dict[str, ProvenFile]:

@@ -190,8 +190,9 @@ class Planning:
         bare = model.model_copy(update={"weights": None, "fresh_head": False})
         subject: dict[str, Any] = {
             "model": bare.model_dump(mode="json"),
-            "data": [side, data.batch_size, self._classes],
-            "images": [len(phase.dataset.train), len(phase.dataset.val)],
+            "data": data.model_dump(mode="json", exclude={"source", "root"}),
+            "pictures": phase.dataset.fingerprint,  # large ones take longer to decode
+            "images": [len(phase.dataset.train), len(phase.dataset.val), self._classes],
             "precision": training.train.precision,
             "optimizer": training.optimizer.name,
             "augment": training.augment.model_dump(mode="json"),
