@@ -256,9 +256,9 @@ def _warnings(plan: ChoicePlan, winner: str, precision: str, proofs: Proofs) -> 
     if noisy:
         spread, worst = max(noisy)
         yield (
-            f"{TOO_NOISY}: in {counted(len(noisy), 'file')} the rounds differ by {100 * (NOISY - 1):.0f} % "
-            f"or more (at most {100 * (spread - 1):.0f} %, {worst}); the choice is then the more "
-            "accurate, by the medians"
+            f"{TOO_NOISY}: in {counted(len(noisy), 'file')} the rounds differ by "
+            f"{100 * (NOISY - 1):.0f} % or more (at most {100 * (spread - 1):.0f} %, {worst}); "
+            "the choice is then the more accurate, by the medians"
         )
     budget, file = plan.request.budget, proofs[winner][precision]
     before = plan.entrant(winner).latencies[precision]

@@ -73,7 +73,8 @@ def test_hidden_pictures_and_folders_are_told(disk: Any) -> None:
     shutil.copy(path / "train" / "ant" / "0.png", path / "train" / "ant" / ".0.png")
     words = said(load(path))
     assert "hidden pictures, 1 in all: train/ant 1; first train/ant/.0.png" in words
-    assert "1 hidden or system folders, not looked into: train 1; first train/.cats" in words
+    folders = "hidden or system folders, not looked into"
+    assert f"{folders}, 1 in all: train 1; first train/.cats" in words
 
 
 @pytest.mark.parametrize("name", ["thumbs", "recycle", "CVS", "lost"])
@@ -150,7 +151,7 @@ def test_what_lies_beside_pictures_is_told_and_no_loss(disk: Any) -> None:
     assert len(data.train) == 12
     words = said(data)
     assert "files that are no pictures, 6 in all: train/ant 6; first train/ant/0.xml" in words
-    assert "1 neither files nor folders: train/ant 1" in words
+    assert "neither files nor folders, 1 in all: train/ant 1" in words
 
 
 LOSSES = {
@@ -233,7 +234,9 @@ def test_a_raw_file_beside_its_own_picture_is_no_loss(disk: Any) -> None:
     (path / "train" / "ant" / "0.NEF").write_bytes(b"MM\0*" + bytes(60))
     (path / "train" / "ant" / "1.png.dvc").write_text("outs:")
     data = load(path)
-    assert len(data.train) == 12 and "1 camera raw files" in said(data)
+    assert len(
+        data.train
+    ) == 12 and "camera raw files (develop them to JPEG or PNG), 1 in all" in said(data)
 
 
 def test_pictures_outside_class_folders_are_a_loss(disk: Any) -> None:
