@@ -38,7 +38,7 @@ from .short_forms import CHOICE_FORMS
 )
 @click.option(
     "--students",
-    type=options.CommaList(str),
+    type=options.CommaList(),
     default=(),
     help="Names or shell patterns of architectures, separated by commas.  [default: small ones of "
     "four families]",

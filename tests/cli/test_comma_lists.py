@@ -21,14 +21,18 @@ LISTS = {  # option -> where its command puts it, what may be written, whether i
     ("profile", "--runtime"): ("runtimes", ("onnxruntime-cpu", "openvino"), False),
     ("profile", "--batches"): ("batches", (1, 8), False),
     ("profile", "--loads"): ("loads", (0.25, 0.5), True),
+    ("choose", "--students"): ("students", ("resnet10t", "vim_*"), False),
+    ("choose", "--image-sizes"): ("image_sizes", (32, 64), False),
+    ("choose", "--precisions"): ("precisions", ("fp32", "int8"), False),
 }
+NEEDED = {"export": ["BUNDLE", "--out", "DIR"], "choose": ["--max-ms", "5", "--out", "DIR"]}
 
 
 def parsed(command: str, option: str, written: str) -> Any:
     """What ``command`` gets for ``option written``."""
     found = main.get_command(click.Context(main), command)
     assert found is not None
-    needed = ["BUNDLE", "--out", "DIR"] if command == "export" else ["BUNDLE"]
+    needed = NEEDED.get(command, ["BUNDLE"])
     context = found.make_context(command, [*needed, option, written])
     return context.params[LISTS[command, option][0]]
 

@@ -105,9 +105,7 @@ def test_golden_only_leaves_the_split_alone(bundle: Path) -> None:
 
 def test_check_refuses_a_changed_file(bundle: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for file in bundle.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(bundle, copy)
     weights = copy / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.distill import trainer as trainer_module
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.trainer import Trainer
+from mldr_deploy.distill.training_config import OptimizerConfig
 from mldr_deploy.distill.views import Views
 
 META = torch.device("meta")
@@ -93,7 +93,7 @@ def on_meta(rig: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             Views(batches, Mix(EVERYTHING), classes=4, seed=0),
             built.val_batches,
             train=built.config,
-            optimizer=SimpleNamespace(lr=0.1),  # type: ignore[arg-type]
+            optimizer=OptimizerConfig(lr=0.1),
             schedule=built.schedule,
             accelerator=Alone(),  # type: ignore[arg-type]
             folder=Path("nowhere"),
