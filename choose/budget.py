@@ -6,6 +6,8 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..bundle.wording import counted
+
 
 class Budget(BaseModel):
     """Limits of one file in ONNX Runtime on this machine's CPU. Prints itself."""
@@ -34,7 +36,5 @@ class Budget(BaseModel):
 
     def __str__(self) -> str:
         size = "" if self.max_mb is None else f" and {self.max_mb:g} MB"
-        threads = f"{self.threads} threads" if self.threads else "all cores"
-        if self.threads == 1:
-            threads = "1 thread"
+        threads = counted(self.threads, "thread") if self.threads else "all cores"
         return f"{self.max_ms:g} ms{size} at batch {self.batch} on {threads}"

@@ -10,7 +10,7 @@ import torch
 
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
-from ..bundle.wording import figure
+from ..bundle.wording import counted, figure
 from ..data.loader import EvalBatches
 from ..distill.phase import Training
 from ..errors import MldrError
@@ -216,7 +216,7 @@ class Planning:
         if budget.max_mb is not None:
             nearest += f", the smallest file has {min(sizes) / 1e6:.2f} MB"
         return (
-            f"none of {len(outside)} students is within {budget}: {nearest}; give more "
+            f"of {counted(len(outside), 'student')} none is within {budget}: {nearest}; give more "
             "(--max-ms, --max-mb), smaller --image-sizes or other --students"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.shipping import TOO_NOISY
-from ..bundle.wording import figure
+from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
 from .contest import ProvenFile, proof_name
@@ -69,7 +69,7 @@ class StudentChoice(BaseModel):
         return (
             f"{self.winner} in {self.precision}: test top-1 {proof.test_top1:.2f} %, "
             f"{figure(row.milliseconds)} ms, {row.megabytes:.2f} MB; the most accurate of "
-            f"{len(self.plan.entrants)} students within {self.plan.request.budget}"
+            f"{counted(len(self.plan.entrants), 'student')} within {self.plan.request.budget}"
         )
 
 
@@ -231,7 +231,7 @@ def _next_faster(
         if score.name not in (winner, *refusals) and score.milliseconds < limit:
             return (
                 f"{score.name}: {figure(score.milliseconds)} ms; validation top-1 "
-                f"{score.top1:.2f} % after {plan.rounds[number].epochs} epochs"
+                f"{score.top1:.2f} % after {counted(plan.rounds[number].epochs, 'epoch')}"
             )
     return None
 
@@ -265,9 +265,9 @@ def _warnings(plan: ChoicePlan, winner: str, precision: str, proofs: Proofs) -> 
     if noisy:
         spread, worst = max(noisy)
         yield (
-            f"{TOO_NOISY}: in {len(noisy)} files the rounds differ by {100 * (NOISY - 1):.0f} % "
-            f"or more (at most {100 * (spread - 1):.0f} %, {worst}); the choice is then the more "
-            "accurate, by the medians"
+            f"{TOO_NOISY}: in {counted(len(noisy), 'file')} the rounds differ by "
+            f"{100 * (NOISY - 1):.0f} % or more (at most {100 * (spread - 1):.0f} %, {worst}); "
+            "the choice is then the more accurate, by the medians"
         )
     budget, file = plan.request.budget, proofs[winner][precision]
     before = plan.entrant(winner).latencies[precision]
