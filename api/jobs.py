@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..choose.verdict import StudentChoice
     from ..compare.results import Results
     from ..export.recheck import CheckResult
+    from ..pipeline.recipe import Recipe
     from ..pipeline.summary import RunSummary
     from ..profiler.report import Report
 
@@ -43,15 +44,10 @@ def distill_and_export(
     `digits`. ``out`` holds the run, the bundle in ``out``/bundle; the same call again continues.
     None in all processes but the first, where several train.
     """
-    from ..pipeline.choices import default_recipe, overrides, source_of
     from ..pipeline.phases import pipeline
-    from ..pipeline.recipe import load_recipe
     from ..pipeline.summary import report
 
-    source = None if data is None else source_of(os.fspath(data))
-    chosen = default_recipe(source) if recipe is None else os.fspath(recipe)
-    table = {**({} if source is None else {"data.source": source}), **(keys or {})}
-    resolved = load_recipe(chosen, overrides(table))
+    resolved = _recipe(recipe, keys, data)
     with (
         shown_to_people(progress) as bar,
         pipeline(resolved, _path(out), device=device, restart=restart, progress=bar) as opened,
@@ -103,28 +99,28 @@ def check(
 
 
 def choose(
-    recipe: Location,
-    out: Location,
+    recipe: Location | None = None,
+    keys: Mapping[str, Any] | None = None,
     *,
     budget: Mapping[str, Any],
-    keys: Mapping[str, Any] | None = None,
+    out: Location,
+    data: Location | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     **settings: Any,
 ) -> StudentChoice:
-    """The most accurate student within ``budget``, as `mldr-deploy choose`; the bundle is in out.
+    """The most accurate student within ``budget``, as `mldr-deploy choose`: in ``out``/bundle.
 
-    ``budget`` has max_ms, and where needed max_mb, batch and threads; ``settings`` are the other
-    fields of ChoiceRequest (``students``, ``candidates``, ``hours``, ...).
+    ``budget`` is ``{"max_ms": 5}``, and where needed max_mb, batch and threads; ``recipe``,
+    ``keys`` and ``data`` are as for `distill_and_export`; ``settings`` are students, candidates,
+    image_sizes, precisions and hours, as the command's options of these names.
     """
     from ..choose.request import ChoiceRequest
     from ..choose.student_choice import choose_student
-    from ..pipeline.choices import overrides
-    from ..pipeline.recipe import load_recipe
     from ..pipeline.validation import validated
 
     request = validated(ChoiceRequest, {**settings, "budget": dict(budget)}, "choose")
-    resolved = load_recipe(os.fspath(recipe), overrides(keys or {}))
+    resolved = _recipe(recipe, keys, data)
     with shown_to_people(progress) as bar:
         return choose_student(request, resolved, Path(out), device=device, progress=bar)
 
@@ -166,6 +162,19 @@ def profile(
         return profile_in(
             Path(bundle), _path(out), settings, allow_failed=allow_failed, progress=bar
         )
+
+
+def _recipe(
+    recipe: Location | None, keys: Mapping[str, Any] | None, data: Location | None
+) -> Recipe:
+    """``recipe``, else the one that fits ``data``, with ``data`` and ``keys`` over it."""
+    from ..pipeline.choices import default_recipe, overrides, source_of
+    from ..pipeline.recipe import load_recipe
+
+    source = None if data is None else source_of(os.fspath(data))
+    name = default_recipe(source) if recipe is None else os.fspath(recipe)
+    table = {**({} if source is None else {"data.source": source}), **(keys or {})}
+    return load_recipe(name, overrides(table))
 
 
 def _path(location: Location | None) -> Path | None:

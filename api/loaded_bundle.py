@@ -17,13 +17,14 @@ import numpy as np
 from PIL import Image
 
 from ..bundle.picture import open_picture
-from ..bundle.preprocess import Floats, Pixels, preprocess
+from ..bundle.preprocess import Floats, Pixels, normalise, to_pixels
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.temperature import softmax
 from ..errors import MldrError
-from ..runtimes.choose import AUTO, open_runtime
+from ..pipeline.validation import validated
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime_choice import AUTO, open_runtime
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
 
@@ -129,13 +130,23 @@ class Classifier:
         """Shares [C] of each; decoded a batch at a time, so that any number fits into memory."""
         manifest, size = self.bundle.manifest, self.bundle.manifest.max_batch
         for start in range(0, len(pictures), size):
-            part = [_opened(image) for image in pictures[start : start + size]]
-            logits = self.logits(preprocess(part, manifest.preprocessing))
+            part = pictures[start : start + size]
+            pixels = [self._pixels(start + k, image) for k, image in enumerate(part)]
+            logits = self.logits(normalise(np.stack(pixels), manifest.preprocessing))
             finite = np.isfinite(logits).all(axis=1)
             if not finite.all():
                 number = start + int(finite.argmin())
                 raise MldrError(f"the model gives no finite answer to picture {number}")
             yield from softmax(logits, manifest.temperature).astype(np.float32)
+
+    def _pixels(self, number: int, picture: Any) -> Pixels:
+        """Picture ``number`` as the network takes it, [H, W, 3]. Raises MldrError, with number."""
+        try:
+            return to_pixels(_opened(picture), self.bundle.manifest.preprocessing)
+        except MldrError as error:
+            raise MldrError(f"picture {number}: {error}") from None
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow, of an image opened lazily
+            raise MldrError(f"picture {number} cannot be decoded: {error}") from None
 
     def _best(self, shares: Any, top: int) -> PictureClasses:
         order = (-shares).argsort(kind="stable")[:top]
@@ -160,8 +171,8 @@ def load(
     ``threads`` 0 is one per usable core. Raises MldrError for a bundle that does not hold, and
     Unavailable where this machine lacks the runtime.
     """
+    options = validated(RuntimeOptions, {"threads": threads}, "load")
     opened = open_bundle(Path(bundle), allow_failed=allow_failed)
-    options = RuntimeOptions(threads=threads)
     return Classifier(opened, open_runtime(opened, runtime, artifact, options, progress))
 
 
@@ -172,7 +183,7 @@ def _several(picture: Any) -> bool:
 
 
 def _opened(picture: Any) -> Image.Image | Pixels:
-    """Something that ``preprocess`` takes. Raises MldrError."""
+    """Something that ``to_pixels`` takes. Raises MldrError."""
     if isinstance(picture, bytes | bytearray | memoryview):
         return open_picture(bytes(picture))
     if isinstance(picture, str | os.PathLike):

@@ -34,8 +34,8 @@ from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.profiler import request_stages
 from mldr_deploy.profiler.clock import WallClock
 from mldr_deploy.profiler.closed_loop import calls_of, measure
-from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import open_runtime
 
 WARM_UP = 50
 

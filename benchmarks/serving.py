@@ -139,7 +139,7 @@ def bare(bundle: Path, batch: int, seconds: float) -> Result:
         "import numpy as np\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
         "from mldr_deploy.runtimes.runtime import RuntimeOptions\n"
-        "from mldr_deploy.runtimes.choose import open_runtime\n"
+        "from mldr_deploy.runtimes.runtime_choice import open_runtime\n"
         "bundle, batch, seconds = open_bundle(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]\n"
         "inputs = np.concatenate([bundle.golden.inputs] * (1 + batch // 4))\n"
         "with open_runtime(bundle, 'onnxruntime-cpu', None, RuntimeOptions(threads=1)) as run:\n"

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".src"))
 
 from mldr_deploy.bundle.picture import open_picture
 from mldr_deploy.bundle.reader import open_bundle
-from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import open_runtime
 
 
 class Classifier(litserve.LitAPI):

@@ -26,7 +26,7 @@ class Unwritable(MldrError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         reason = error.strerror or error
-        super().__init__(f"{path} cannot be written ({reason}): free space or choose another")
+        super().__init__(f"{path} cannot be written ({reason}): free space or choose another place")
         self.path, self.error = path, error
 
 

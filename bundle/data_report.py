@@ -69,7 +69,8 @@ class DataReport(BaseModel):
         unnamed = f", {len(omissions) - _NAMED} more classes" if len(omissions) > _NAMED else ""
         total = sum(o.count for o in omissions)
         return (
-            f"left out: {total} {reason}: {', '.join(places)}{unnamed}; first {omissions[0].first}"
+            f"left out: {reason}, {total} in all: {', '.join(places)}{unnamed}; "
+            f"first {omissions[0].first}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,8 +53,7 @@ class Bundle:
     def unlisted(self) -> list[str]:
         """Files in the folder that its manifest does not list and no system left, by path."""
         listed = {FILE, *(entry.file for entry in self.manifest.files)}
-        paths = (Path(root, name) for root, _, names in os.walk(self.path) for name in names)
-        present = {path.relative_to(self.path).as_posix() for path in paths}
+        present = {path.relative_to(self.path).as_posix() for path in _entries(self.path)}
         return sorted(file for file in present - listed if not lies_in_debris(file))
 
     def weights(self) -> dict[str, NDArray[Any]]:
@@ -106,6 +106,13 @@ def require_better_than_chance(bundle: Bundle) -> None:
     """Raise MldrError, with advice, for a bundle whose student learned nothing."""
     if (warning := bundle.manifest.warning) is not None:
         raise MldrError(f"{bundle.path}: {warning}; allow failed artifacts to look into it")
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Every file in ``folder``, at any depth, and every link to a folder; none is followed."""
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        yield from (Path(root, name) for name in (*files, *links))
 
 
 def _require_inside(folder: Path, file: str) -> None:

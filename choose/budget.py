@@ -6,6 +6,8 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..bundle.wording import counted
+
 
 class Budget(BaseModel):
     """Limits of one file in ONNX Runtime on this machine's CPU. Prints itself."""
@@ -25,7 +27,8 @@ class Budget(BaseModel):
         """Why a file of ``size`` bytes is over the budget, with the figure; None: it is not."""
         reasons = []
         if milliseconds > self.max_ms:
-            reasons.append(f"{milliseconds:.4g} ms, over {self.max_ms:g} ms")
+            digits = next(d for d in range(4, 18) if float(f"{milliseconds:.{d}g}") > self.max_ms)
+            reasons.append(f"{milliseconds:.{digits}g} ms, over {self.max_ms:g} ms")
         if self.max_mb is not None and size > 1e6 * self.max_mb:
             megabytes = math.ceil(size / 1e4) / 100  # never rounded below the limit it passes
             reasons.append(f"{megabytes:.2f} MB, over {self.max_mb:g} MB")
@@ -33,7 +36,5 @@ class Budget(BaseModel):
 
     def __str__(self) -> str:
         size = "" if self.max_mb is None else f" and {self.max_mb:g} MB"
-        threads = f"{self.threads} threads" if self.threads else "all cores"
-        if self.threads == 1:
-            threads = "1 thread"
+        threads = counted(self.threads, "thread") if self.threads else "all cores"
         return f"{self.max_ms:g} ms{size} at batch {self.batch} on {threads}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from html import escape
 
-from ..bundle.wording import figure
+from ..bundle.wording import counted, figure
 from ..profiler.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Axes
 from ..profiler.page.scale import Scale, fitted, linear_ticks
 from ..profiler.page.style import CSS
@@ -32,9 +32,10 @@ def _document(choice: StudentChoice) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
     yield f"<title>{escape(title)}</title><style>{CSS}{_EXTRA}</style></head><body><main>"
     yield f"<h1>{escape(title)}</h1>"
-    rounds = ", then ".join(f"{r.contenders} for {r.epochs} epochs" for r in plan.rounds)
+    rounds = ", then ".join(f"{r.contenders} for {counted(r.epochs, 'epoch')}" for r in plan.rounds)
+    measured = len(plan.entrants) + len(plan.outside)
     yield (
-        f'<p class="dim">{len(plan.entrants) + len(plan.outside)} students measured, '
+        f'<p class="dim">{counted(measured, "student")} measured, '
         f"{len(plan.entrants)} within the budget; trained: {rounds}. "
         f"{escape(str(plan.machine.get('processor', '')))}, {plan.machine.get('cores')} cores.</p>"
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.progress import Progress
 from ..bundle.shipping import objection
+from ..bundle.wording import counted
 from ..compare.outcomes import Outcome, teacher_outcome, tuning_outcome
 from ..compare.recent_data import RecentData
 from ..compare.units import Unit
@@ -62,7 +63,9 @@ class Contest:
         entrants, scores = self.plan.entrants, []
         for number, halving in enumerate(self.plan.rounds):
             entrants = entrants[: halving.contenders]
-            progress.note(f"round {number + 1}: {len(entrants)} students, {halving.epochs} epochs")
+            students = counted(len(entrants), "student")
+            epochs = counted(halving.epochs, "epoch")
+            progress.note(f"round {number + 1}: {students}, {epochs}")
             units = {entrant.name: self.unit(entrant, number) for entrant in entrants}
             self._attempt([*units.values()], device, progress)
             standing = ranking([_score(e, u) for e in entrants if (u := units[e.name]).finished])
@@ -94,7 +97,7 @@ class Contest:
     def _proof(self, entrant: Entrant, number: int) -> Unit:
         trained = self.unit(entrant, number)
         return replace(
-            trained, name=f"proof of {entrant.name}", work=self._prove, file=_PROOF, needs=trained
+            trained, name=proof_name(entrant.name), work=self._prove, file=_PROOF, needs=trained
         )
 
     def _prove(self, pipeline: Pipeline) -> Outcome:
@@ -128,6 +131,11 @@ class Contest:
 
     def _work(self, units: list[Unit], device: str, progress: Progress) -> None:
         work(units, device=device, data=self.data, progress=progress)
+
+
+def proof_name(student: str) -> str:
+    """Name of the unit that exports and proves ``student``."""
+    return f"proof of {student}"
 
 
 def proven_files(unit: Unit) -> dict[str, ProvenFile]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..bundle.wording import counted
 from ..errors import MldrError
 
 FACTOR = 3
@@ -65,7 +66,7 @@ def plan(costs: Sequence[float], fixed: float, seconds: float, limit: int) -> li
         if len(counts) == 1:
             hours = math.ceil((fixed + unit) / 36) / 100  # a hundredth of an hour, rounded up
             raise MldrError(
-                f"{len(dearest)} students cannot train for one epoch each in "
+                f"{counted(len(dearest), 'student')} cannot train for one epoch each in "
                 f"{seconds / 3600:.3g} hours: give --hours {hours:.2f} or more, or fewer students "
                 "(--candidates)"
             )

@@ -10,7 +10,7 @@ import torch
 
 from ..bundle.preprocess import Floats, Preprocessing
 from ..bundle.progress import Progress
-from ..bundle.wording import figure
+from ..bundle.wording import counted, figure
 from ..data.loader import EvalBatches
 from ..distill.phase import Training
 from ..errors import MldrError
@@ -190,8 +190,9 @@ class Planning:
         bare = model.model_copy(update={"weights": None, "fresh_head": False})
         subject: dict[str, Any] = {
             "model": bare.model_dump(mode="json"),
-            "data": [side, data.batch_size, self._classes],
-            "images": [len(phase.dataset.train), len(phase.dataset.val)],
+            "data": data.model_dump(mode="json", exclude={"source", "root"}),
+            "pictures": phase.dataset.fingerprint,  # large ones take longer to decode
+            "images": [len(phase.dataset.train), len(phase.dataset.val), self._classes],
             "precision": training.train.precision,
             "optimizer": training.optimizer.name,
             "augment": training.augment.model_dump(mode="json"),
@@ -215,7 +216,7 @@ class Planning:
         if budget.max_mb is not None:
             nearest += f", the smallest file has {min(sizes) / 1e6:.2f} MB"
         return (
-            f"none of {len(outside)} students is within {budget}: {nearest}; give more "
+            f"of {counted(len(outside), 'student')} none is within {budget}: {nearest}; give more "
             "(--max-ms, --max-mb), smaller --image-sizes or other --students"
         )
 

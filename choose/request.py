@@ -18,7 +18,7 @@ _VIEWS = 4  # epochs of pictures whose logits are kept, where the recipe says no
 class ChoiceRequest(BaseModel):
     """The budget, who may take part, and how long it may last."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     budget: Budget = Field(description="What the student may cost.")
     students: tuple[str, ...] = Field(

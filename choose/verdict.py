@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.shipping import TOO_NOISY
-from ..bundle.wording import figure
+from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
-from .contest import ProvenFile
+from .contest import ProvenFile, proof_name
 from .halving import RoundScore
 from .untrained import NOISY
 
@@ -24,7 +24,7 @@ class TableRow(BaseModel):
     family: str = Field(description="Its family.")
     precision: str = Field(description="Of the file.")
     milliseconds: float = Field(description="Measured before training.")
-    megabytes: float = Field(description="Size, 10^6 bytes.")
+    megabytes: float = Field(description="Size, 10^6 bytes; of a proven file its own.")
     excess: str | None = Field(description="Why it is over the budget; null: it is not.")
     epochs: int = Field(description="Of its longest training.")
     val_top1: float = Field(description="Validation top-1 of that training, in fp32, per cent.")
@@ -69,7 +69,7 @@ class StudentChoice(BaseModel):
         return (
             f"{self.winner} in {self.precision}: test top-1 {proof.test_top1:.2f} %, "
             f"{figure(row.milliseconds)} ms, {row.megabytes:.2f} MB; the most accurate of "
-            f"{len(self.plan.entrants)} students within {self.plan.request.budget}"
+            f"{counted(len(self.plan.entrants), 'student')} within {self.plan.request.budget}"
         )
 
 
@@ -85,7 +85,9 @@ def verdict(
     """
     refusals: dict[str, str] = {}
     for score in scores[-1]:
-        precision, reason = _shipped(plan, score.name, proofs.get(score.name, {}))
+        failure = failed.get(proof_name(score.name), "no file was exported")
+        files = proofs.get(score.name, {})
+        precision, reason = _shipped(plan, score.name, files) if files else (None, failure)
         if precision is not None:
             break
         refusals[score.name] = reason
@@ -102,7 +104,7 @@ def verdict(
         proofs=proofs,
         table=table,
         dropped=_dropped(plan, scores, winner, refusals, failed),
-        next_faster=_next_faster(plan, scores, winner, precision),
+        next_faster=_next_faster(plan, scores, winner, precision, refusals),
         next_more_accurate=_next_more_accurate(plan, scores, winner),
         warnings=[*_warnings(plan, winner, precision, proofs)],
     )
@@ -114,7 +116,7 @@ def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple
     It must be within the budget by the latency before training and the size after it.
     """
     entrant, budget = plan.entrant(name), plan.request.budget
-    reasons = [] if files else ["it was not exported"]
+    reasons = []
     for precision in sorted(entrant.precisions, key=lambda name: name != "fp32"):
         file = files.get(precision)
         if file is None:
@@ -136,14 +138,16 @@ def table_rows(
         entrant = plan.entrant(score.name)
         for precision, latency in entrant.latencies.items():
             proof = proofs.get(score.name, {}).get(precision)
+            size = latency.bytes if proof is None else proof.bytes
+            excess = plan.request.budget.excess(latency.milliseconds, size)
             rows.append(
                 TableRow(
                     name=entrant.name,
                     family=entrant.family,
                     precision=precision,
                     milliseconds=latency.milliseconds,
-                    megabytes=latency.bytes / 1e6,
-                    excess=entrant.excess.get(precision),
+                    megabytes=size / 1e6,
+                    excess=entrant.excess.get(precision, excess),
                     epochs=plan.rounds[number].epochs,
                     val_top1=score.top1,
                     test_top1=None if proof is None else proof.test_top1,
@@ -215,14 +219,19 @@ def _dropped(
 
 
 def _next_faster(
-    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], winner: str, precision: str
+    plan: ChoicePlan,
+    scores: Sequence[Sequence[RoundScore]],
+    winner: str,
+    precision: str,
+    refusals: dict[str, str],
 ) -> str | None:
+    """The best that is faster and was not refused, in words."""
     limit = plan.entrant(winner).latencies[precision].milliseconds
     for score, number in furthest(scores):
-        if score.name != winner and score.milliseconds < limit:
+        if score.name not in (winner, *refusals) and score.milliseconds < limit:
             return (
                 f"{score.name}: {figure(score.milliseconds)} ms; validation top-1 "
-                f"{score.top1:.2f} % after {plan.rounds[number].epochs} epochs"
+                f"{score.top1:.2f} % after {counted(plan.rounds[number].epochs, 'epoch')}"
             )
     return None
 
@@ -256,9 +265,9 @@ def _warnings(plan: ChoicePlan, winner: str, precision: str, proofs: Proofs) -> 
     if noisy:
         spread, worst = max(noisy)
         yield (
-            f"{TOO_NOISY}: in {len(noisy)} files the rounds differ by {100 * (NOISY - 1):.0f} % "
-            f"or more (at most {100 * (spread - 1):.0f} %, {worst}); the choice is then the more "
-            "accurate, by the medians"
+            f"{TOO_NOISY}: in {counted(len(noisy), 'file')} the rounds differ by "
+            f"{100 * (NOISY - 1):.0f} % or more (at most {100 * (spread - 1):.0f} %, {worst}); "
+            "the choice is then the more accurate, by the medians"
         )
     budget, file = plan.request.budget, proofs[winner][precision]
     before = plan.entrant(winner).latencies[precision]

@@ -30,3 +30,14 @@ def balanced_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArr
         rounds = [rng.permutation(members) for _ in range(-(-int(share) // len(members)))]
         drawn.append(np.concatenate(rounds)[:share])
     return rng.permutation(np.concatenate(drawn))
+
+
+def repetitions(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each of N positions came before in ``order``; 0 where none comes twice."""
+    grouped = np.argsort(order, kind="stable")
+    begins = np.r_[True, np.diff(order[grouped]) != 0]
+    places = np.arange(len(order))
+    first = np.maximum.accumulate(np.where(begins, places, 0))
+    counts = np.empty_like(order)
+    counts[grouped] = places - first
+    return counts

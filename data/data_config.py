@@ -114,7 +114,9 @@ class DataConfig(BaseModel):
         if kind == "hf" and _HUB_NAME.fullmatch(path):
             return source
         allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE", "hf:USER/NAME"]
-        raise ValueError(f"allowed are {', '.join(allowed)}")
+        raise ValueError(
+            f"allowed are {', '.join(allowed)}, and for --data a folder or file that is there"
+        )
 
 
 class AugmentConfig(BaseModel):

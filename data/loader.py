@@ -19,7 +19,7 @@ from torch import Tensor
 from ..bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
 from ..errors import MldrError
 from .augment import Augment
-from .balance import balanced_order
+from .balance import balanced_order, repetitions
 from .crops import cut_out
 from .data_config import AugmentConfig, DataConfig
 from .parallel import ordered_map
@@ -49,7 +49,8 @@ class TrainBatches:
     comes equally often in it. Global batch k is ``order[k*G : (k+1)*G]`` with G =
     ``config.batch_size``; process ``rank`` of ``world`` takes its contiguous share. Resident splits
     live on ``device`` and come out in their own size; streamed ones are decoded on threads and
-    brought to S x S, each picture as a function of (seed, epoch, index).
+    brought to S x S, each picture as a function of (seed, epoch, index), and of how often it came
+    before in the epoch.
 
     ``augment`` is what is still to be done to a batch: for streamed pictures the threads have
     already taken the random resized crop, which needs the whole picture.
@@ -96,10 +97,12 @@ class TrainBatches:
         self, epoch: int, start_step: int = 0, sides: tuple[int, ...] = ()
     ) -> Iterator[TrainBatch]:
         """The batches of ``epoch`` from ``start_step`` on, for ``sides``; for S where none."""
-        shares = self._shares(epoch, start_step)
+        order = self.order(epoch)
+        shares = self._shares(order, start_step)
         sides = sides or (self.image_size,)
         if self._resident is None:
-            return self._stream(epoch, shares, sides)
+            repeats = self._shares(repetitions(order.ravel()), start_step)
+            return self._stream(epoch, shares, repeats, sides)
         return self._index(self._resident, shares, sides)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -113,9 +116,9 @@ class TrainBatches:
             self.steps_per_epoch, -1
         )
 
-    def _shares(self, epoch: int, start_step: int) -> NDArray[np.int64]:
-        """Positions that this process takes, [steps, b]."""
-        per_process = self.order(epoch).reshape(self.steps_per_epoch, self._world, -1)
+    def _shares(self, order: NDArray[np.int64], start_step: int) -> NDArray[np.int64]:
+        """What this process takes of ``order``, [steps, b] of [steps, G]."""
+        per_process = order.reshape(self.steps_per_epoch, self._world, -1)
         return per_process[start_step:, self._rank]
 
     def _index(
@@ -127,16 +130,21 @@ class TrainBatches:
             yield TrainBatch(dict.fromkeys(sides, pixels), self._labels[share], share)
 
     def _stream(
-        self, epoch: int, shares: NDArray[np.int64], sides: tuple[int, ...]
+        self,
+        epoch: int,
+        shares: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        sides: tuple[int, ...],
     ) -> Iterator[TrainBatch]:
-        def fetch(index: int) -> list[NDArray[np.uint8]]:
+        def fetch(draw: tuple[int, int]) -> list[NDArray[np.uint8]]:
+            index, repeat = draw
             image = self._split.image(index)
-            return [self._cut(image, side, epoch, index) for side in sides]
+            words = [self._seed, epoch, index, *([repeat] if repeat else [])]
+            return [self._cut(image, side, words) for side in sides]
 
         size, threads = shares.shape[1], self._config.workers
-        pixels = ordered_map(
-            fetch, map(int, shares.ravel()), threads=threads, ahead=_LOOKAHEAD * size
-        )
+        draws = zip(shares.ravel().tolist(), repeats.ravel().tolist(), strict=True)
+        pixels = ordered_map(fetch, draws, threads=threads, ahead=_LOOKAHEAD * size)
         for share in shares:
             fetched = zip(*(next(pixels) for _ in share), strict=True)
             images = [self._sent(np.stack(planes)).permute(0, 3, 1, 2) for planes in fetched]
@@ -152,11 +160,11 @@ class TrainBatches:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def _cut(self, image: Image.Image, side: int, epoch: int, index: int) -> NDArray[np.uint8]:
-        """Picture ``index`` as [side, side, 3]; the part of it does not depend on ``side``."""
+    def _cut(self, image: Image.Image, side: int, words: list[int]) -> NDArray[np.uint8]:
+        """``image`` as [side, side, 3], of a part that ``words`` decide whatever ``side`` is."""
         config = self._augment_config
         if config.crop == "random-resized":
-            state = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
+            state = np.random.SeedSequence(words).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
             return cut_out(image, side, config, generator)
         return to_pixels(image, _plain(side))

@@ -71,7 +71,7 @@ def _complaint(
     strays = [stray for entry in entries for stray in entry.strays if stray.pictures]
     counts = Counter(stray.reason for stray in strays).most_common(_NAMED)
     first = {reason: next(s.path for s in strays if s.reason == reason) for reason, _ in counts}
-    named = "; ".join(f"{n} {reason}, first {printable(first[reason])}" for reason, n in counts)
+    named = "; ".join(f"{reason}: {n}, first {printable(first[reason])}" for reason, n in counts)
     amount = (
         "an unknown part" if math.isinf(lost) else f"{lost:.0f} of {lost + usable:.0f} pictures"
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..bundle.wording import counted
 from ..errors import MldrError
 from ..serve.request_refusal import RequestRefusal
 from .batch import BatchScorer, as_json, batch_page
@@ -57,7 +58,11 @@ def batch_tab(tab: BatchScorer, samples: list[str], artifact: Any) -> None:
         try:
             last = None
             for last in scores():
-                yield notice(f"{len(last.answered)} images answered"), gr.skip(), gr.skip()
+                yield (
+                    notice(f"{counted(len(last.answered), 'image')} answered"),
+                    gr.skip(),
+                    gr.skip(),
+                )
             assert last is not None
             table = [*last.cells()][:_MOST_ROWS]
             yield (

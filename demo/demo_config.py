@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..runtimes.choose import AUTO
+from ..runtimes.runtime_choice import AUTO
 from ..serve.service_config import MiB, UploadLimits
 
 HOST = "127.0.0.1"  # the demo has no authentication, so it listens to this machine alone

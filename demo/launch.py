@@ -9,8 +9,8 @@ from pathlib import Path
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle, require_better_than_chance
 from ..errors import Unavailable
-from ..runtimes.choose import require_name
 from ..runtimes.runtime import RuntimeOptions
+from ..runtimes.runtime_choice import require_name
 from ..serve.server import listen, run_app, url_of
 from .demo_config import HOST, DemoConfig
 from .latency_page import found_report

@@ -11,8 +11,8 @@ from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle
 from ..bundle.shipping import recommended, shippable
 from ..errors import MldrError
-from ..runtimes.choose import open_runtime, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime_choice import open_runtime, prove_golden
 from .turns import Turns
 
 _WARM_UP = 3  # calls; the first of a runtime allocate

@@ -71,7 +71,7 @@ class Phase:
     def views(self, training: Training, count: int, *, balanced: bool = False) -> Views:
         """This process's share of what is seen in training, ``count`` distinct epochs of it."""
         train, augment = training.train, training.augment
-        seed = train.seed if train.view_seed is None else train.view_seed
+        seed = train.pixel_seed
         return Views(
             TrainBatches(
                 self.dataset.train,

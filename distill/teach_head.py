@@ -98,7 +98,7 @@ def _features(
         data=phase.dataset.fingerprint,
         split=[phase.data.val_fraction, phase.data.split_seed],
         augment=training.augment.model_dump(mode="json"),
-        seed=training.train.seed,
+        seed=training.train.pixel_seed,
         shape=shape,
         processes=share.world,
     )
@@ -139,7 +139,9 @@ def _tell(
     )
     if not head_only:  # the training that follows begins the file
         return
-    log = MetricsLog(phase.folder, trackers=RunTrackers(trackers, phase.folder))
+    log = MetricsLog(
+        phase.folder, trackers=RunTrackers(trackers, phase.folder, note=phase.progress.note)
+    )
     for number, head in enumerate(heads, 1):
         values = {"decay": head.decay, "head_loss": head.loss, "head_top1": head.top1}
         log.write(number, number, values)

@@ -14,6 +14,7 @@ from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.model_registry import create_model, published_classes
 from ..models.stages import plan_teacher
+from .execution import Execution
 from .methods.base import Method
 from .network import check_classes, preprocessing_of
 from .phase import Phase, Training
@@ -46,33 +47,43 @@ def load_teacher(
 
 
 def cached_logits(
-    phase: Phase, teacher: FrozenTeacher | None, method: Method, views: Views, training: Training
+    phase: Phase,
+    teacher: FrozenTeacher | None,
+    method: Method,
+    views: Views,
+    training: Training,
+    execution: Execution,
 ) -> TeacherCache | None:
     """The teacher's logits for the views, complete; None where it has to be asked every time.
 
-    Its pooled features beside them, where the method compares features.
+    Its pooled features beside them, where the method compares features. What ``training`` leaves
+    open is computed as ``execution`` says.
 
     Raises MldrError where they do not fit on the disk, or are of another teacher.
     """
     if teacher is None or not views.count or method.needs_teacher_stages:
         return None
     accelerator, train = phase.accelerator, training.train
-    ready = teacher.to(accelerator.device, train)
+    ready = teacher.to(accelerator.device, execution.applied(train))
     share = phase.share
     width = len(phase.dataset.classes)
     if method.needs_features:
         width += teacher.plan.pooled_width
     shape = (views.count * views.steps_per_epoch, phase.data.batch_size, width)
-    order: dict[str, Any] = {"balanced": True} if phase.balanced(training) else {}
+    younger: dict[str, Any] = {}  # keys that older caches do not have, where they say something
+    if phase.balanced(training):
+        younger["balanced"] = True
+    if train.teacher_precision != "auto":
+        younger["precision"] = train.teacher_precision
     identity = cache_identity(
         teacher,
         data=phase.dataset.fingerprint,
         split=[phase.data.val_fraction, phase.data.split_seed, phase.data.image_size],
         augment=training.augment.model_dump(mode="json"),
-        seed=train.seed if train.view_seed is None else train.view_seed,
+        seed=train.pixel_seed,
         shape=shape,
         processes=share.world,
-        **order,
+        **younger,
     )
     folder = (phase.logits or phase.folder / "logits") / identity[:16]
     seen_views = views.count if train.view_seed is not None else min(views.count, train.passes)

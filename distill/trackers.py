@@ -97,8 +97,8 @@ def _created(name: str, folder: Path, step: int, run_id: str | None) -> Any:
         return WandBTracker(
             experiment, name=folder.name, dir=str(folder), id=run_id, resume="allow"
         )
-    # What came after the checkpoint happens again: purged.
-    return TensorBoardTracker("tensorboard", folder, purge_step=step or None)
+    # What came after the checkpoint's step happens again: purged.
+    return TensorBoardTracker("tensorboard", folder, purge_step=step + 1 if step else None)
 
 
 def _stored_ids(folder: Path) -> dict[str, str]:

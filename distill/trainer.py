@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..bundle.progress import Progress
+from ..bundle.wording import counted
 from ..data.loader import EvalBatches
 from ..errors import MldrError
 from ..models.stages import StageOutput
@@ -195,8 +196,8 @@ class Trainer:
         best = self.state.best_epoch
         if not self.config.patience or best is None or epochs - best < self.config.patience:
             return False
-        since = epochs - best
-        self.progress.note(f"no better for {since} epochs: {epochs} of {self.config.passes} done")
+        since = counted(epochs - best, "epoch")
+        self.progress.note(f"no better for {since}: {epochs} of {self.config.passes} done")
         return True
 
     def _due(self, every: int) -> bool:

@@ -78,7 +78,8 @@ class TrainConfig(BaseModel):
     )
     teacher_precision: Precision = Field(
         default="auto",
-        description="The same for the teacher's answers.",
+        description="The same for the teacher's answers. Those that `teacher_views` keeps in a "
+        "precision named here serve no run that names another, or `auto`.",
     )
     threads: int = Field(
         default=0,
@@ -145,6 +146,11 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Steps between checkpoints within an epoch; 0: only at its end.",
     )
+
+    @property
+    def pixel_seed(self) -> int:
+        """The seed of every augmented view."""
+        return self.seed if self.view_seed is None else self.view_seed
 
     @property
     def passes(self) -> int:

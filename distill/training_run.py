@@ -113,8 +113,7 @@ def trainer_of(
     views = phase.views(training, training.train.teacher_views, balanced=balanced)
     if teacher is not None and training.train.teacher_precision != "bf16":
         _choose_teacher_runtime(phase, method, teacher, views, training.train, record)
-    training = training.model_copy(update={"train": record.chosen.applied(training.train)})
-    train, preprocessing = training.train, network.preprocessing
+    train, preprocessing = record.chosen.applied(training.train), network.preprocessing
     smoothing = train.label_smoothing
     return Trainer(
         Task(network.model, network.plan, method, preprocessing, label_smoothing=smoothing),
@@ -124,7 +123,7 @@ def trainer_of(
         train=train,
         optimizer=training.optimizer,
         schedule=training.schedule,
-        cache=cached_logits(phase, teacher, method, views, training),
+        cache=cached_logits(phase, teacher, method, views, training, record.chosen),
         threads=_step_threads(phase, train, views.steps_per_epoch, record),
         accelerator=phase.accelerator,
         folder=phase.folder,
@@ -230,6 +229,6 @@ def _pair(phase: Phase, student: StagePlan, teacher: StagePlan | None, training:
         student=student,
         teacher=teacher,
         labels=torch.from_numpy(phase.dataset.train.labels),
-        batch=phase.data.batch_size // processes // training.train.accumulate,
+        batch=max(1, phase.data.batch_size // processes // training.train.accumulate),
         device=phase.accelerator.device,
     )

@@ -23,6 +23,7 @@ from ..bundle.data_report import KEY as DATA_REPORT
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
+from ..bundle.wording import counted
 from ..data.dataset import Dataset, load_dataset
 from ..distill import training_run
 from ..distill.methods.method_registry import needs_teacher
@@ -92,8 +93,8 @@ class Pipeline:
         recipe = fitted(self.recipe, pictures, self.accelerator.num_processes)
         if recipe.data.batch_size != batch:
             self.progress.note(
-                f"data: {recipe.data.batch_size} images a step instead of {batch}, for "
-                f"{pictures} training pictures"
+                f"data: {counted(recipe.data.batch_size, 'image')} a step instead of {batch}, for "
+                f"{counted(pictures, 'training picture')}"
             )
         return recipe
 
@@ -243,10 +244,10 @@ class Pipeline:
         return finished
 
     def _identity(self, phase: str) -> str:
-        """What a checkpoint must have come from to be continued."""
+        """What a checkpoint must have come from to be continued: batch and epochs in numbers."""
         return identity_of(
             {
-                **identifying(self.recipe, phase),
+                **identifying(self.fitted, phase),
                 "stage": phase,  # the key stays: older runs are continued
                 "data": self.dataset.fingerprint,
                 "processes": self.accelerator.num_processes,
@@ -343,7 +344,8 @@ def _subject(recipe: Recipe, phase: str) -> str:
 
 
 def _length(train: TrainConfig) -> str:
-    views, epochs = f"its head alone on {train.head_views} views", f"{train.epochs} epochs"
+    views = f"its head alone on {counted(train.head_views, 'view')}"
+    epochs = counted(train.epochs, "epoch")
     return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
 
 

@@ -12,8 +12,8 @@ from ..bundle.manifest import FILE
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle, refusal
 from ..errors import MldrError, Unavailable
-from ..runtimes.choose import candidates, not_computed
 from ..runtimes.runtime import RuntimeOptions
+from ..runtimes.runtime_choice import candidates, not_computed
 from .clock import Clock, WallClock
 from .machine import this_machine
 from .profile_config import ProfileConfig

@@ -9,8 +9,8 @@ import numpy as np
 from ..bundle.manifest import Artifact
 from ..bundle.progress import Progress
 from ..bundle.reader import Bundle
-from ..runtimes.choose import Candidate, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime_choice import Candidate, prove_golden
 from .clock import Clock
 from .closed_loop import Call, calls_of, measure, warm_up
 from .layer_job import LayerJob

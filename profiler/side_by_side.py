@@ -18,8 +18,8 @@ from ..bundle.picture import open_picture
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import MldrError
-from ..runtimes.choose import Candidate, candidates, prove_golden
 from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime_choice import Candidate, candidates, prove_golden
 from .change import LEVEL, THRESHOLD, changed_in_pairs, judged_together
 from .clock import Clock, WallClock
 from .closed_loop import calls_of, warm_up

@@ -15,8 +15,8 @@ from ..bundle.manifest import FILE
 from ..bundle.progress import Progress, Silent
 from ..bundle.reader import open_bundle
 from ..errors import MldrError, Unavailable
-from ..runtimes.choose import open_runtime, prove_golden, require_name
 from ..runtimes.runtime import RuntimeOptions
+from ..runtimes.runtime_choice import open_runtime, prove_golden, require_name
 from .service_config import ServeConfig
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ..runtimes.choose import AUTO
+from ..runtimes.runtime_choice import AUTO
 from .origin import browsers_origin
 
 MiB = 1 << 20

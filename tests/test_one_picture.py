@@ -39,8 +39,8 @@ from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
-from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import open_runtime
 from mldr_deploy.serve.request_refusal import RequestRefusal
 from mldr_deploy.serve.service import Service
 from mldr_deploy.serve.service_config import ServeConfig

@@ -24,11 +24,16 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
     set that has no Parquet files.
     """
     name, _, revision = config.source.partition(":")[2].partition("@")
-    for candidate in (revision or None, *([] if revision else [_CONVERTED])):
-        folder = _snapshot(name, candidate, config.download)
+    unavailable = None
+    for candidate in (revision,) if revision else (None, _CONVERTED):
+        try:
+            folder = _snapshot(name, candidate, config.download)
+        except Unavailable as error:  # of the conversion it says less than of the data set itself
+            unavailable = unavailable or (error if candidate != _CONVERTED else None)
+            continue
         if any(folder.rglob("*.parquet")):
             return parquet.load(config.model_copy(update={"source": f"parquet:{folder}"}), progress)
-    raise MldrError(
+    raise unavailable or MldrError(
         f"{config.source} holds no Parquet files: name a revision that does, {config.source}@REF, "
         "or fetch it yourself and give parquet:PATH, folder:PATH or csv:FILE"
     )

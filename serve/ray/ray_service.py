@@ -16,8 +16,8 @@ from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle, open_bundle
 from ...bundle.wording import counted
 from ...errors import MldrError, Unavailable
-from ...runtimes.choose import open_runtime, require_name
 from ...runtimes.runtime import RuntimeOptions, one_line
+from ...runtimes.runtime_choice import open_runtime, require_name
 from ..server import listen, require_packages
 from ..service_config import ServeConfig
 from .ray_config import RayConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle.reader import open_bundle
-from ...runtimes.choose import open_runtime, prove_golden
 from ...runtimes.runtime import RuntimeOptions
+from ...runtimes.runtime_choice import open_runtime, prove_golden
 from ..app import create_app
 from ..service import Service
 from ..service_config import ServeConfig

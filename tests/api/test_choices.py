@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import mldr_deploy as md
+from mldr_deploy.bundle.progress import Progress
+from mldr_deploy.choose.request import ChoiceRequest
 from mldr_deploy.errors import MldrError
 from mldr_deploy.pipeline.choices import default_recipe, overrides, source_of
-from mldr_deploy.pipeline.recipe import load_recipe
+from mldr_deploy.pipeline.recipe import Recipe, load_recipe
 
 
 def test_values_of_every_kind_reach_the_recipe() -> None:
@@ -42,3 +45,22 @@ def test_a_path_of_the_user_s_own_makes_the_recipe_photos(tmp_path: Path) -> Non
         "digits",
         "digits",
     ]
+
+
+def test_choose_takes_what_distill_and_export_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[ChoiceRequest, Recipe, Path]] = []
+
+    def choose_student(
+        request: ChoiceRequest, recipe: Recipe, out: Path, *, device: str, progress: Progress
+    ) -> None:
+        asked.append((request, recipe, out))
+
+    monkeypatch.setattr("mldr_deploy.choose.student_choice.choose_student", choose_student)
+    budget = {"max_ms": 5}
+    md.choose(data=tmp_path, keys={"train.epochs": 3}, budget=budget, hours=1, out="runs/c")
+    ((request, recipe, out),) = asked
+    assert (request.budget.max_ms, request.hours, out) == (5, 1, Path("runs/c"))
+    keys = ("train.epochs=3", f"data.source=folder:{tmp_path}")
+    assert recipe == load_recipe("photos", keys)

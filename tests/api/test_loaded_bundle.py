@@ -15,7 +15,7 @@ from PIL import Image
 
 import mldr_deploy as md
 from mldr_deploy.bundle.reader import Bundle, open_bundle
-from mldr_deploy.runtimes.choose import open_runtime
+from mldr_deploy.runtimes.runtime_choice import open_runtime
 from mldr_deploy.serve.app import create_app
 from mldr_deploy.serve.service import Service
 from mldr_deploy.serve.service_config import ServeConfig
@@ -87,7 +87,7 @@ def test_a_batch_of_any_size_is_answered_in_order(
         (np.zeros((4, 4, 3), np.float32), "an array of float32 [4, 4, 3] is no picture"),
         (np.zeros((0, 4, 3), np.uint8), "without pixels"),
         (7, "int is no picture"),
-        ([b""], "an empty file"),
+        ([np.zeros((4, 4, 3), np.uint8), b""], "picture 1: an empty file"),
     ],
 )
 def test_what_is_no_picture_is_refused(
@@ -96,6 +96,30 @@ def test_what_is_no_picture_is_refused(
     with pytest.raises(md.MldrError) as refusal:
         classifier.classify(picture)
     assert words in str(refusal.value)
+
+
+def test_a_picture_that_pillow_opened_but_cannot_decode_is_refused_by_number(
+    classifier: md.Classifier, pixels: np.ndarray
+) -> None:
+    cut = Image.open(io.BytesIO(png(pixels)[:200]))  # its header alone was read
+    with pytest.raises(md.MldrError, match="picture 1 cannot be decoded"):
+        classifier.classify([pixels, cut])
+
+
+def test_a_picture_of_pillow_s_is_turned_upright_as_its_file_is(
+    classifier: md.Classifier, pixels: np.ndarray
+) -> None:
+    tags, file = Image.Exif(), io.BytesIO()
+    tags[0x0112] = 6  # lies on its side
+    Image.fromarray(pixels).save(file, "PNG", exif=tags)
+    upright = classifier.classify(np.rot90(pixels, -1))
+    assert classifier.classify(Image.open(file)) == classifier.classify(file.getvalue()) == upright
+    assert upright != classifier.classify(pixels)
+
+
+def test_threads_that_there_cannot_be_are_refused(served: Path) -> None:
+    with pytest.raises(md.MldrError, match=r"load: threads = -1 is not allowed"):
+        md.load(served, threads=-1)
 
 
 def test_python_loads_no_torch_to_classify(served: Path) -> None:

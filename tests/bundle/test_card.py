@@ -156,7 +156,8 @@ def test_what_was_left_out_of_the_data_is_told(bundle_folder: Path) -> None:
     }
     card = told(bundle_folder, provenance={"training": {"data_report": report}})
     assert [line for line in card.splitlines() if line.startswith("- The data: ")] == [
-        "- The data: left out: 4 empty files: train/cat 3, train/dog 1; first train/cat/0.png.",
+        "- The data: left out: empty files, 4 in all: train/cat 3, train/dog 1; "
+        "first train/cat/0.png.",
         "- The data: the data have no test split: 20 % of every class was cut from train (50 "
         "images).",
         "- The data: 2 of 50 test images stand in the training images too, pixel by pixel.",

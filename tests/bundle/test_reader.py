@@ -191,7 +191,8 @@ def test_files_that_the_manifest_does_not_list_are_named(bundle_folder: Path) ->
     (bundle_folder / "engines").mkdir()
     for name in ("engines/old.plan", "student.onnx.bak", "notes.txt", ".DS_Store"):
         (bundle_folder / name).touch()
-    assert open_bundle(bundle_folder).unlisted == ["engines/old.plan", "notes.txt"]
+    (bundle_folder / "linked").symlink_to(bundle_folder.parent)
+    assert open_bundle(bundle_folder).unlisted == ["engines/old.plan", "linked", "notes.txt"]
 
 
 def _set(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:

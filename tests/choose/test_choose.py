@@ -61,6 +61,7 @@ def words(folder: Path, *more: str) -> list[str]:
         (["--set", "data.val_fraction=0"], "data.val_fraction must be more than 0"),
         (["--set", "teacher=none", "--set", "method.name=scratch"], "has no [teacher] table"),
         (["--precisions", "fp16"], "precisions.0 = 'fp16' is not allowed"),
+        (["--hours", "inf"], "hours = inf is not allowed"),
         (["--image-sizes", "4"], "image_sizes.0 = 4 is not allowed"),
         (["--set", "student.width=3"], "unknown key student.width"),
     ],
@@ -122,7 +123,7 @@ def test_impossible_budgets_say_what_there_is(tmp_path: Path) -> None:
         (text,) = result.stderr.splitlines()
         return str(text)
 
-    assert "none of 3 students is within 0.0001 ms" in (text := line("--max-ms", "0.0001"))
+    assert "of 3 students none is within 0.0001 ms" in (text := line("--max-ms", "0.0001"))
     assert "the fastest is test_" in text
     assert "the smallest file has" in line("--max-mb", "0.001")
     assert "--hours 0." in line("--hours", "0.0001")

@@ -38,6 +38,8 @@ def test_the_median_decides_and_the_spread_tells_the_noise() -> None:
     [
         (5.0, 6_000_000, None),
         (5.001, 1, "5.001 ms, over 5 ms"),
+        (5.0004, 1, "5.0004 ms, over 5 ms"),
+        (5.0000000000000009, 1, "5.000000000000001 ms, over 5 ms"),
         (1.0, 6_000_001, "6.01 MB, over 6 MB"),
         (7.0, 7_000_000, "7 ms, over 5 ms and 7.00 MB, over 6 MB"),
     ],

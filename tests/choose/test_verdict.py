@@ -85,7 +85,9 @@ def proofs(**problems: str) -> dict[str, dict[str, ProvenFile]]:
     }
 
 
-def choice(files: dict[str, dict[str, ProvenFile]], **changes: Any) -> StudentChoice:
+def choice(
+    files: dict[str, dict[str, ProvenFile]], failed: dict[str, str] | None = None, **changes: Any
+) -> StudentChoice:
     plan = ChoicePlan(
         request=ChoiceRequest(budget=BUDGET),
         recipe="",
@@ -96,7 +98,7 @@ def choice(files: dict[str, dict[str, ProvenFile]], **changes: Any) -> StudentCh
         fixed_seconds=0.0,
         rounds=[HalvingRound(contenders=3, epochs=1), HalvingRound(contenders=2, epochs=3)],
     )
-    return verdict(plan.model_copy(update=changes), ROUNDS, files, {})
+    return verdict(plan.model_copy(update=changes), ROUNDS, files, failed or {})
 
 
 def test_the_most_accurate_in_the_precision_that_is_within_the_budget() -> None:
@@ -124,6 +126,29 @@ def test_a_file_that_grew_over_the_budget_is_not_shipped() -> None:
     chosen = choice(files)
     assert chosen.winner == "small"
     assert "6.01 MB, over 6 MB" in chosen.dropped["large"]
+    (row,) = (r for r in chosen.table if (r.name, r.precision) == ("large", "int8"))
+    assert (row.megabytes, row.excess) == (6.000001, "6.01 MB, over 6 MB")
+
+
+def test_the_size_that_is_told_is_the_proven_file_s() -> None:
+    """Export leaves layers of an int8 file in fp32, so that it grows."""
+    files = proofs()
+    files["large"]["int8"] = files["large"]["int8"].model_copy(update={"bytes": 3_210_000})
+    assert "large in int8: test top-1 55.00 %, 4.00 ms, 3.21 MB" in str(choice(files))
+
+
+def test_a_refused_student_is_not_the_next_faster() -> None:
+    refused = proofs(large_int8="int8.onnx failed its parity gate")
+    plan, (first, last) = choice(refused).plan, ROUNDS
+    quick = [RoundScore("large", 70.0, 1.0, 1_000_000), *last[1:]]
+    chosen = verdict(plan, [first, quick], refused, {})
+    assert (chosen.winner, chosen.next_faster) == ("small", None)
+
+
+def test_a_finalist_whose_export_failed_says_why() -> None:
+    files = proofs()
+    del files["large"]
+    assert choice(files, {"proof of large": "no space"}).dropped["large"] == "no space"
 
 
 def test_no_student_left() -> None:

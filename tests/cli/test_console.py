@@ -41,7 +41,7 @@ def run(error: BaseException | None) -> tuple[int, str]:
             OSError(28, "No space left on device", "a/b.png"),
             1,
             "Error: a/b.png cannot be written (No space left on device): free space or choose "
-            "another\n",
+            "another place\n",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import pytest
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mldr_deploy.api.json_form import plain
 from mldr_deploy.bundle.manifest import SCHEMA_VERSION
 from mldr_deploy.cli.group import COMMANDS, main
-from mldr_deploy.compare.comparison import MethodComparison
+from mldr_deploy.compare import comparison
 from mldr_deploy.export.recheck import Finding
 from mldr_deploy.models.catalogue import Listing
 from mldr_deploy.pipeline.environment import Environment
@@ -72,17 +72,18 @@ def test_a_refused_bundle_prints_no_object(copied: Path) -> None:
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
 
 
-def test_compare_prints_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_prints_what_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Reported:
-        failed = None
+        failed: ClassVar[dict[str, str]] = {}
 
         def as_json(self) -> dict[str, Any]:
             return {"pairs": [{"gain": float("nan")}]}
 
-    monkeypatch.setattr(MethodComparison, "open", classmethod(lambda cls, *_: cls))
-    monkeypatch.setattr(MethodComparison, "report", lambda *_: Reported(), raising=True)
+    monkeypatch.setattr(comparison, "report_finished", lambda *_: Reported())
     envelope = printed("compare", "m.toml", "--report-only")
-    assert envelope["result"] == {"pairs": [{"gain": None}]}
+    assert envelope["result"] == {"pairs": [{"gain": None}]} and envelope["passed"] is True
+    monkeypatch.setattr(Reported, "failed", {"kd, seed 0": "not trained"})
+    assert printed("compare", "m.toml", "--report-only")["passed"] is False
 
 
 @pytest.mark.parametrize("record", [RunSummary, SummaryRow, Finding, Listing, Environment])

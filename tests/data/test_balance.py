@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mldr_deploy.data.balance import balanced_order, imbalance
+from mldr_deploy.data.balance import balanced_order, imbalance, repetitions
 from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.loader import TrainBatches
 from mldr_deploy.data.split import Split
@@ -46,6 +46,12 @@ def test_every_class_comes_equally_often_and_none_of_its_pictures_much_oftener(
     for label in np.unique(labels):
         times = np.bincount(order, minlength=len(labels))[labels == label]
         assert times.max() - times.min() <= 1
+
+
+@given(st.lists(st.integers(0, 5), min_size=1))
+def test_repetitions_count_what_came_before(order: list[int]) -> None:
+    expected = [order[:place].count(position) for place, position in enumerate(order)]
+    assert repetitions(np.array(order)).tolist() == expected
 
 
 def test_the_imbalance_is_of_the_classes_that_have_pictures() -> None:

@@ -269,8 +269,8 @@ def test_what_is_left_out_is_told_before_anything_is_decoded(disk: Any) -> None:
     load_dataset(config, progress=lines)
     left_out, decoding, twice = lines.told
     assert left_out == (
-        "data: left out: 1 files that are called like pictures and are none: train/bee 1; first "
-        "train/bee/page.jpg"
+        "data: left out: files that are called like pictures and are none, 1 in all: train/bee 1; "
+        "first train/bee/page.jpg"
     )
     assert decoding == "decoding images"
     assert twice == "data: 2 training images stand twice, under different labels"

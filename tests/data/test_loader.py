@@ -129,6 +129,17 @@ def test_the_random_resized_crop_of_streamed_pictures_is_taken_once(disk: Any) -
     assert resident.augment.config.crop == "random-resized"
 
 
+def test_a_picture_that_is_drawn_again_in_an_epoch_is_cropped_otherwise(disk: Any) -> None:
+    split = streamed(disk)
+    few = split.subset(np.append(np.flatnonzero(split.labels == 0), [len(split) - 1]))
+    options = {"augment": AugmentConfig(crop="random-resized"), "balanced": True}
+    epoch = list(batches(few, 7, **options).epoch(0))
+    rare = torch.cat([batch.pixels[batch.indices == len(few) - 1] for batch in epoch])
+    assert len(rare) > 4 and len(rare.unique(dim=0)) == len(rare)
+    resumed = [batch.pixels for batch in batches(few, 7, **options).epoch(0, start_step=1)]
+    assert torch.equal(torch.cat(resumed), torch.cat([batch.pixels for batch in epoch[1:]]))
+
+
 def test_a_picture_that_broke_since_the_check_is_named(disk: Any) -> None:
     split = streamed(disk)
     (disk.root / "train" / "bee" / "3.png").write_bytes(b"gone")

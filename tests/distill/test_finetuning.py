@@ -152,6 +152,17 @@ def _killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_features_of_other_views_are_not_gone_on_with(
+    phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "save_trained", _killed)
+    for view_seed in (1, 2):
+        train = TrainConfig(parts="head", head_views=1, view_seed=view_seed)
+        with pytest.raises(KeyboardInterrupt):
+            training_run.train_teacher(phase, pretrained, Training(train=train))
+    assert len([*(phase.folder / "features").iterdir()]) == 2
+
+
 def test_a_resumed_run_does_not_teach_the_head_again(
     phase: Phase, pretrained: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

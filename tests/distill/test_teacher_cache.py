@@ -240,6 +240,16 @@ def test_another_seed_or_teacher_has_a_cache_of_its_own(
     assert cache_identity(one, seed=1) != cache_identity(one, seed=2)
 
 
+def test_logits_kept_in_one_precision_serve_no_run_that_names_another(
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = count_calls(monkeypatch)
+    for precision in ("bf16", "fp32"):
+        phase = replace(taught_phase, folder=tmp_path / precision)
+        distil(phase, epochs=1, teacher_precision=precision)
+    assert len(calls) == 2 * 5  # a view each, and no spot check
+
+
 def test_seeds_with_the_same_views_share_the_logits_and_are_two_trainings(
     taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

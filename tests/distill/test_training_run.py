@@ -145,6 +145,13 @@ def test_distilling_needs_a_teacher(phase: Phase) -> None:
         training_run.distill(phase, STUDENT, None, MethodConfig(name="kd"), TRAINING)
 
 
+def test_more_parts_than_images_leave_no_relations(phase: Phase, teacher: ModelConfig) -> None:
+    parts = TRAINING.train.model_copy(update={"accumulate": 2 * phase.data.batch_size})
+    training = TRAINING.model_copy(update={"train": parts})
+    with pytest.raises(MldrError, match=r"a forward pass has 1: raise data\.batch_size or lower"):
+        training_run.check_pair(phase, STUDENT, teacher, MethodConfig(name="rkd"), training, 32)
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [

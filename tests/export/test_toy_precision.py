@@ -193,7 +193,7 @@ def test_export_proves_it_and_serves_it(package: Path, run: Any, tmp_path: Path)
     ask = (
         "import sys, pathlib\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
-        "from mldr_deploy.runtimes.choose import open_runtime\n"
+        "from mldr_deploy.runtimes.runtime_choice import open_runtime\n"
         "bundle = open_bundle(pathlib.Path(sys.argv[1]))\n"
         "with open_runtime(bundle, artifact='int16') as runtime: print(runtime.name)\n"
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.pipeline.fitted import fitted
+from mldr_deploy.pipeline.phases import pipeline
 from mldr_deploy.pipeline.recipe import load_recipe
 
 
@@ -24,3 +28,18 @@ def test_the_teachers_own_training_is_fitted_too() -> None:
     assert teacher is not None
     assert teacher.train.passes == 21
     assert teacher.optimizer.peak == 0.05 * 50 / 128  # of sgd; 270 pictures keep the batch
+
+
+def test_a_checkpoint_is_of_the_numbers_and_not_of_the_words(tmp_path: Path) -> None:
+    """Else a release whose rule differs, or that had none, would be continued to other ends."""
+
+    words = load_recipe("digits", ["data.batch_size=1000", "train.epochs=auto"])
+    numbers = fitted(words, pictures=1293)
+    assert (numbers.data.batch_size, numbers.train.passes) == (646, 9)
+    identities = []
+    for name, recipe in (("words", words), ("numbers", numbers)):
+        out = tmp_path / name
+        with pipeline(recipe, out, device="cpu", restart=False, progress=Silent()) as run:
+            assert len(run.dataset.train) == 1293
+            identities.append(run.phase("student").identity)
+    assert identities[0] == identities[1]

@@ -415,6 +415,9 @@ def test_a_stage_says_what_it_trains_and_for_how_long() -> None:
     length = "its head alone on 2 views, then 6 epochs"
     assert _subject(photos, "student") == f"{from_teacher}, {length}"
     assert _subject(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
+    short = load_recipe("photos", ["train.epochs=1", "train.head_views=1"])
+    length = "its head alone on 1 view, then 1 epoch"
+    assert _subject(short, "student") == f"{from_teacher}, {length}"
 
 
 @pytest.mark.slow

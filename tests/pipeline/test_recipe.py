@@ -155,6 +155,7 @@ def test_a_recipe_goes_over_the_one_that_it_extends(tiny: Path) -> None:
             "data.source=imagenet",
             "data.source = 'imagenet' is not allowed: allowed are digits, cif",
         ),
+        ("data.source=nowhere", "hf:USER/NAME, and for --data a folder or file that is there"),
         ("optimizer.betas=[0.9, 1.5]", "betas must be two numbers within 0 <= beta < 1"),
         (
             "augment.scale=[0, 1]",

@@ -169,7 +169,7 @@ def test_unknown_and_missing_runtimes(served: Path, out: Path) -> None:
 def test_a_bundle_that_nothing_here_runs(
     served: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mldr_deploy.runtimes.choose.RUNTIMES", {})
+    monkeypatch.setattr("mldr_deploy.runtimes.runtime_choice.RUNTIMES", {})
     refused(run(str(served), "--out", str(out)), 2, "nothing that this machine runs")
 
 

@@ -15,8 +15,8 @@ from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.runtimes import onnxruntime_tensorrt_rtx as rtx
 from mldr_deploy.runtimes import runtime_kinds
-from mldr_deploy.runtimes.choose import candidates, open_runtime
 from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.runtime_choice import candidates, open_runtime
 
 NAME = "onnxruntime-tensorrt-rtx"
 

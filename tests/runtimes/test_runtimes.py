@@ -15,10 +15,10 @@ import pytest
 from mldr_deploy.bundle.manifest import Artifact, describe
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
-from mldr_deploy.runtimes import choose
-from mldr_deploy.runtimes.choose import candidates, fastest, open_runtime, prove_golden
+from mldr_deploy.runtimes import runtime_choice
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError, Runtime, RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import candidates, fastest, open_runtime, prove_golden
 from mldr_deploy.runtimes.runtime_kinds import RUNTIMES, RuntimeKind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def test_auto_takes_the_fastest_once(
         tried.extend(runner.file for runner in runners)
         return [[0.5 if name == "other.onnx" else 1.0] * 5 for name in tried[-len(runners) :]]
 
-    monkeypatch.setattr(choose, "in_turns", in_turns)
+    monkeypatch.setattr(runtime_choice, "in_turns", in_turns)
     chosen = fastest(bundle, candidates(bundle), ONE)
     assert chosen.artifact is not None and chosen.artifact.file == "other.onnx"
     assert chosen.kind.name != "pytorch"
@@ -177,7 +177,7 @@ def test_auto_loads_no_torch(served: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from mldr_deploy.bundle.reader import open_bundle\n"
-        "from mldr_deploy.runtimes.choose import open_runtime\n"
+        "from mldr_deploy.runtimes.runtime_choice import open_runtime\n"
         f"bundle = open_bundle(Path({str(served)!r}))\n"
         "with open_runtime(bundle) as runtime:\n"
         "    print(runtime.name, runtime(bundle.golden.inputs).shape)\n"

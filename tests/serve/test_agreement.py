@@ -22,9 +22,9 @@ from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.pipeline.artifact_table import artifact_table
 from mldr_deploy.profiler.recommend import recommendation
 from mldr_deploy.profiler.report import Closed, Entry, FileAccuracy, Round
-from mldr_deploy.runtimes import choose
-from mldr_deploy.runtimes.choose import open_runtime, prove_golden
+from mldr_deploy.runtimes import runtime_choice
 from mldr_deploy.runtimes.runtime import Runtime, RuntimeOptions
+from mldr_deploy.runtimes.runtime_choice import open_runtime, prove_golden
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], Path]
 FIRST, SECOND = "student.onnx", "student.second.onnx"
@@ -124,7 +124,7 @@ def test_every_command_ships_the_same(
     def scripted(runners: Sequence[Runtime], *_: Any, **__: Any) -> list[list[float]]:
         return [times[runner.file] for runner in runners]
 
-    monkeypatch.setattr(choose, "in_turns", scripted)
+    monkeypatch.setattr(runtime_choice, "in_turns", scripted)
     exported = recommended(manifest)
     profiled = recommendation(manifest, entries(manifest, times))
     assert exported is not None and exported.file == profiled.file == file

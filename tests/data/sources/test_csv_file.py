@@ -116,8 +116,8 @@ def test_missing_and_false_files_are_a_loss(disk: Any) -> None:
     path = written(disk, text)
     message = refusal(path)
     assert message.startswith("2 of 10 pictures of class 'bee' in train cannot be used")
-    assert "1 rows whose file does not exist, first photos/3.png" in message
-    assert "1 files that are called like pictures and are none, first photos/5.png" in message
+    assert "rows whose file does not exist: 1, first photos/3.png" in message
+    assert "files that are called like pictures and are none: 1, first photos/5.png" in message
     data = load(path, skip_share=0.2)
     assert len(data.train) + len(data.test) == 18
     assert [o.count for o in data.report.omissions] == [1, 1]

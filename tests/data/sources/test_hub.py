@@ -57,6 +57,20 @@ def test_a_data_set_of_another_format_is_taken_from_the_hub_s_conversion(
     assert len(load("hf:people/pets").train) == 8
 
 
+def test_the_conversion_is_read_from_the_cache_where_nothing_else_was_fetched(
+    disk: Any, cache: Path
+) -> None:
+    """A data set without Parquet files leaves no snapshot of its own there."""
+    shards(disk, snapshot(cache, "people/pets", "refs/convert/parquet"))
+    assert len(load("hf:people/pets").train) == 8
+
+
+def test_a_data_set_that_the_hub_did_not_convert_holds_no_parquet(cache: Path) -> None:
+    snapshot(cache, "people/pets")
+    with pytest.raises(MldrError, match="hf:people/pets holds no Parquet files"):
+        load("hf:people/pets")
+
+
 def test_what_cannot_be_had_is_one_line_with_the_remedy(disk: Any, cache: Path) -> None:
     with pytest.raises(Unavailable, match=r"hf:people/none cannot be fetched.*parquet:PATH"):
         load("hf:people/none")

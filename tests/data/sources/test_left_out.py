@@ -72,8 +72,9 @@ def test_hidden_pictures_and_folders_are_told(disk: Any) -> None:
     (path / "train" / ".cats").mkdir()
     shutil.copy(path / "train" / "ant" / "0.png", path / "train" / "ant" / ".0.png")
     words = said(load(path))
-    assert "1 hidden pictures: train/ant 1; first train/ant/.0.png" in words
-    assert "1 hidden or system folders, not looked into: train 1; first train/.cats" in words
+    assert "hidden pictures, 1 in all: train/ant 1; first train/ant/.0.png" in words
+    folders = "hidden or system folders, not looked into"
+    assert f"{folders}, 1 in all: train 1; first train/.cats" in words
 
 
 @pytest.mark.parametrize("name", ["thumbs", "recycle", "CVS", "lost"])
@@ -107,7 +108,10 @@ def test_linked_folders_are_followed_and_loops_are_not(disk: Any) -> None:
         (path / "train" / "ant" / name).symlink_to(moved)
     data = load(path)
     assert np.bincount(data.train.labels).tolist() == [9, 6]
-    assert "3 links to a folder that is looked into elsewhere" in said(data)
+    assert (
+        "links to a folder that is looked into elsewhere, or that holds the link, 3 in all"
+        in said(data)
+    )
 
 
 def test_a_whole_class_may_be_a_link(disk: Any) -> None:
@@ -146,8 +150,8 @@ def test_what_lies_beside_pictures_is_told_and_no_loss(disk: Any) -> None:
     data = load(path)
     assert len(data.train) == 12
     words = said(data)
-    assert "6 files that are no pictures: train/ant 6; first train/ant/0.xml" in words
-    assert "1 neither files nor folders: train/ant 1" in words
+    assert "files that are no pictures, 6 in all: train/ant 6; first train/ant/0.xml" in words
+    assert "neither files nor folders, 1 in all: train/ant 1" in words
 
 
 LOSSES = {
@@ -167,7 +171,7 @@ def test_a_lost_picture_is_refused_or_told_by_class(name: str, disk: Any) -> Non
     content, reason = LOSSES[name]
     (path / "train" / "bee" / name).write_bytes(content)
     message = refusal(path)
-    assert message.startswith("1 of 7 pictures of class 'bee' in train cannot be used (1 ")
+    assert message.startswith("1 of 7 pictures of class 'bee' in train cannot be used (")
     assert reason in message and f"first train/bee/{name}" in message
     assert "data.skip_share (0.01)" in message
     data = load(path, skip_share=0.15)  # 1 of 7
@@ -181,7 +185,7 @@ def test_dangling_links_are_a_loss(disk: Any) -> None:
         file.unlink()
         file.symlink_to(f"/annex/not/fetched/{index}.png")
     assert refusal(path).startswith(
-        "8 of 16 pictures of class 'ant' in train cannot be used (8 links to nothing, first "
+        "8 of 16 pictures of class 'ant' in train cannot be used (links to nothing: 8, first "
         "train/ant/0.png)"
     )
     (path / "val" / "bee" / "batch2").symlink_to("/annex/not/fetched/batch2")
@@ -192,7 +196,7 @@ def test_a_class_that_links_to_nothing_is_a_loss(disk: Any) -> None:
     path = disk.folder()
     for split in ("train", "val"):
         (path / split / "cow").symlink_to("/nowhere/cow")
-    assert "an unknown part of no class in train cannot be used (1 links to nothing, first " in (
+    assert "an unknown part of no class in train cannot be used (links to nothing: 1, first " in (
         refusal(path)
     )
 
@@ -211,7 +215,7 @@ def test_what_may_not_be_read_is_a_loss(disk: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(walking.os, "scandir", guarded_scandir)
     message = refusal(path)
     assert "an unknown part of class 'ant' in train cannot be used" in message
-    assert "1 folders that cannot be listed (Permission denied), first train/ant/batch2" in message
+    assert "folders that cannot be listed (Permission denied): 1, first train/ant/batch2" in message
     monkeypatch.setattr(walking.os, "scandir", scandir)
 
     def guarded_open(place: Any, *flags: Any, **more: Any) -> int:
@@ -222,7 +226,7 @@ def test_what_may_not_be_read_is_a_loss(disk: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(walking.os, "open", guarded_open)
     message = refusal(path)
     assert "1 of 6 pictures of class 'bee' in train cannot be used" in message
-    assert "1 files that cannot be read (Permission denied), first train/bee/0.png" in message
+    assert "files that cannot be read (Permission denied): 1, first train/bee/0.png" in message
 
 
 def test_a_raw_file_beside_its_own_picture_is_no_loss(disk: Any) -> None:
@@ -230,7 +234,9 @@ def test_a_raw_file_beside_its_own_picture_is_no_loss(disk: Any) -> None:
     (path / "train" / "ant" / "0.NEF").write_bytes(b"MM\0*" + bytes(60))
     (path / "train" / "ant" / "1.png.dvc").write_text("outs:")
     data = load(path)
-    assert len(data.train) == 12 and "1 camera raw files" in said(data)
+    assert len(
+        data.train
+    ) == 12 and "camera raw files (develop them to JPEG or PNG), 1 in all" in said(data)
 
 
 def test_pictures_outside_class_folders_are_a_loss(disk: Any) -> None:
@@ -238,7 +244,7 @@ def test_pictures_outside_class_folders_are_a_loss(disk: Any) -> None:
     shutil.copy(path / "train" / "ant" / "0.png", path / "train" / "stray.png")
     message = refusal(path)
     assert "1 of 17 pictures of no class in train cannot be used" in message
-    assert "1 pictures that lie in no class folder, first train/stray.png" in message
+    assert "pictures that lie in no class folder: 1, first train/stray.png" in message
 
 
 def test_the_share_of_all_counts_too(disk: Any) -> None:

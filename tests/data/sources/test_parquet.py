@@ -354,7 +354,7 @@ def test_rows_without_a_picture_are_left_out_by_class_or_refused(disk: Any) -> N
     images[3], images[7], images[4] = None, b"<html>", b""
     path = disk.table("t.parquet", {"image": images, "label": [0, 1] * 10})
     assert refusal(path).startswith(
-        "1 of 10 pictures of class '0' in train cannot be used (1 files that are no pictures, "
+        "1 of 10 pictures of class '0' in train cannot be used (files that are no pictures: 1, "
         "first row 4 of t.parquet)"
     )
     data = load(path, skip_share=0.2)

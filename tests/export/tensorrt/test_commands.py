@@ -17,8 +17,8 @@ from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.cli.group import main
 from mldr_deploy.errors import Unavailable
 from mldr_deploy.pipeline.engines import ready_to_serve
-from mldr_deploy.runtimes.choose import open_runtime
 from mldr_deploy.runtimes.runtime import RunError
+from mldr_deploy.runtimes.runtime_choice import open_runtime
 
 
 def run(*arguments: object) -> Result:

@@ -13,7 +13,7 @@ import double_cuda
 import numpy as np
 import pytest
 
-from mldr_deploy.bundle import atomic
+from mldr_deploy.bundle import atomic, sealed
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import rebuild_engine
@@ -243,8 +243,8 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(
         genuine(target, data)
 
     genuine = atomic.write_bytes
-    monkeypatch.setattr(atomic, "write_bytes", full)
-    monkeypatch.setattr(rebuild_engine, "write_bytes", full)
+    for module in (atomic, sealed, rebuild_engine):
+        monkeypatch.setattr(module, "write_bytes", full)
     with pytest.raises(MldrError, match="No space left on device"):
         engine_here(path, "fp32")
     assert listing(path) == before and not (path / "engines").exists()

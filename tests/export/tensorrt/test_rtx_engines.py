@@ -21,7 +21,7 @@ from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import plan
 from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.export.tensorrt.engine_config import RTX_CAPABILITIES, EngineConfig
-from mldr_deploy.runtimes.choose import candidates
+from mldr_deploy.runtimes.runtime_choice import candidates
 
 CC = "cc8.0-8.6-8.9-12.0"
 
