@@ -113,7 +113,8 @@ def verdict(
 def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple[str | None, str]:
     """The widest precision of student ``name`` that may be shipped, or None and why.
 
-    It must be within the budget by the latency before training and the size after it.
+    It must be within the budget by the latency before training, by the fastest round after it
+    (noise only adds), and by the size after it.
     """
     entrant, budget = plan.entrant(name), plan.request.budget
     reasons = []
@@ -121,7 +122,8 @@ def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple
         file = files.get(precision)
         if file is None:
             continue
-        over = budget.excess(entrant.latencies[precision].milliseconds, file.bytes)
+        before, after = entrant.latencies[precision].milliseconds, min(file.latency.rounds)
+        over = budget.excess(max(before, after), file.bytes)
         problem = over or file.objection
         if problem is None:
             return precision, ""

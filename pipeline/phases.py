@@ -345,7 +345,7 @@ def _subject(recipe: Recipe, phase: str) -> str:
 
 def _length(train: TrainConfig) -> str:
     views = f"its head alone on {counted(train.head_views, 'view')}"
-    epochs = counted(train.epochs, "epoch")
+    epochs = counted(train.passes, "epoch")
     return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
 
 
