@@ -34,6 +34,7 @@ def _is_file(call: ast.Call) -> bool:
                 | "MethodComparison"
                 | "FeatureCache"
                 | "TeacherCache"
+                | "ExecutionRecord"
             )
         ):
             return False
