@@ -16,6 +16,11 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 HEADER = """# Command reference
 
 Written by `scripts/cli_reference.py` from the commands' own `--help`; do not edit.
+
+Completion of commands, options and choices in your shell, from its start file (for zsh and fish,
+`zsh_source` and `fish_source`):
+
+    eval "$(_MLDR_DEPLOY_COMPLETE=bash_source mldr-deploy)"
 """
 
 
