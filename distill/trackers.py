@@ -6,6 +6,7 @@ goes on. MLflow and W&B are set up as their users know it: MLFLOW_TRACKING_URI, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -76,7 +77,10 @@ class RunTrackers:
         try:
             work()
         except Exception as error:  # servers and disks fail in each library's own way
-            self._trackers.pop(name, None)
+            failed = self._trackers.pop(name, None)
+            with contextlib.suppress(Exception):  # a run that stays open is in the next one's way
+                if failed is not None:
+                    failed.finish()
             self._note(f"{name} is left out from here: {' '.join(str(error).split())[:200]}")
 
 

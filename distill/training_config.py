@@ -89,7 +89,7 @@ class TrainConfig(BaseModel):
         "steps with one, half of the process's and all of them, at its start and again where a "
         "step takes three times the median; a shorter one takes all. A number may decide the last "
         "bits: what is chosen is recorded, and a resumed run keeps it unless this key says "
-        "otherwise.",
+        "otherwise. Several processes, GPUs and a compiled step take what they have.",
     )
     teacher_views: int = Field(
         default=0,
