@@ -126,9 +126,8 @@ def test_the_environment_is_bare(bare: Bare) -> None:
     """Else the rehearsal shows nothing."""
     code = "import importlib.util as u, torch, timm; print([n for n in {} if u.find_spec(n)])"
     names = ["pydantic", "pydantic_core", "tomli_w", "gradio", "fastapi", "mldr_deploy", "mypy"]
-    done = subprocess.run(
-        [str(bare.python), "-c", code.format(names)], capture_output=True, text=True, check=True
-    )
+    command = [str(bare.python), "-E", "-c", code.format(names)]  # -E: without our PYTHONPATH
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
