@@ -22,6 +22,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
+from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.cli.group import main
 from mldr_deploy.compare import recent_data
 from mldr_deploy.data.data_config import DataConfig
@@ -175,7 +176,7 @@ def test_another_outcome_of_the_tuning_is_no_longer_that_of_finished_runs(
     out, text = tmp_path / "out", (done / "matrix.toml").read_text()
     shutil.copytree(done / "out", out)
     for result in (out / "tuning" / "vit" / "kd").glob("*/result.json"):
-        result.write_text(json.dumps(json.loads(result.read_text()) | {"val_top1": 0.0}))
+        write_sealed(result, json.loads(result.read_text()) | {"val_top1": 0.0})
     third = "{ method = { kd = { kd_weight = 3 } } }"
     (tmp_path / "matrix.toml").write_text(text.replace("4 } } }]", f"4 }} }} }}, {third}]"))
     refused = give(str(tmp_path / "matrix.toml"), "--out", str(out), "--jobs", jobs)

@@ -157,7 +157,7 @@ def test_asked_to_stop_it_writes_a_checkpoint_and_says_so(
     assert process.returncode == 130
     assert told.splitlines()[-1] == "Interrupted."
     last = int(metrics(tmp_path, "student")[-1]["step"])
-    (checkpoint,) = (tmp_path / "student" / "checkpoints").iterdir()
+    checkpoint = max((tmp_path / "student" / "checkpoints").iterdir())  # and the one before it
     assert checkpoint.name == f"step-{last:08d}"
     assert f"resuming at step {last} of 20" in finish(start(tmp_path))
     assert_as_if_nothing_had_happened(tmp_path, undisturbed)
