@@ -7,6 +7,7 @@ from html import escape
 
 from ..bundle.wording import counted, figure
 from ..profiler.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Axes
+from ..profiler.page.page import pick_card
 from ..profiler.page.scale import Scale, fitted, linear_ticks
 from ..profiler.page.style import CSS
 from ..profiler.page.svg import colour, dot, line, picture
@@ -64,12 +65,9 @@ def _pick(choice: StudentChoice) -> Iterator[str]:
         (f"{proof.bytes / 1e6:.2f} MB", "file"),
         (f"{row.epochs}", "epochs"),
     ]
-    figures = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
-    yield (
-        f'<div class="pick"><strong>Ship {escape(choice.winner)} in {choice.precision}</strong>'
-        f'<div class="tiles">{figures}</div><p class="dim">{escape(str(choice))}. '
-        f"The proven bundle is the folder bundle/ beside this page.</p></div>"
-    )
+    headline = f"Ship {choice.winner} in {choice.precision}"
+    where = "The proven bundle is the folder bundle/ beside this page."
+    yield pick_card(headline, tiles, f"{choice}. {where}")
 
 
 def _picture(

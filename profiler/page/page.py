@@ -73,10 +73,15 @@ def _pick(report: Report) -> Iterator[str]:
         (f"{max(c.throughput for c in entry.closed):.0f}/s", "images, best batch"),
         (f"{entry.bytes / 1e6:.2f} MB", "file"),
     ]
+    yield pick_card(pick.headline, tiles, pick.reason)
+
+
+def pick_card(headline: str, tiles: Sequence[tuple[str, str]], reason: str) -> str:
+    """What to ship: a headline, figures with their captions, and why. Texts are escaped here."""
     figures = "".join(f"<div><b>{escape(b)}</b><span>{escape(s)}</span></div>" for b, s in tiles)
-    yield (
-        f'<div class="pick"><strong>{escape(pick.headline)}</strong>'
-        f'<div class="tiles">{figures}</div><p class="dim">{escape(pick.reason)}</p></div>'
+    return (
+        f'<div class="pick"><strong>{escape(headline)}</strong>'
+        f'<div class="tiles">{figures}</div><p class="dim">{escape(reason)}</p></div>'
     )
 
 
