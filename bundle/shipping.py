@@ -79,6 +79,8 @@ def objection(manifest: Manifest, artifact: Artifact) -> str | None:
         return f"{artifact.file} failed its parity gate"
     if artifact.emulated:
         return f"{artifact.file}: parity was proven by emulated {artifact.precision}, by no runtime"
+    if artifact.caveat:
+        return f"{artifact.file} is not for this machine: {artifact.caveat}"
     return None
 
 

@@ -33,11 +33,13 @@ EXTRAS = {
     "ray": ("ray",),
     "heic": ("pillow-heif",),
     "openvino": ("openvino",),
+    "executorch": ("executorch",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
         "build",
+        "executorch",
         "fastapi",
         "hypothesis",
         "mypy",

@@ -118,6 +118,14 @@ RUNTIMES: dict[str, RuntimeKind] = {
             'pip install "mldr-deploy[tensorrt]"',
         ),
         RuntimeKind(
+            "executorch",
+            "executorch",
+            "ExecuTorch",
+            ("executorch",),
+            "executorch",
+            'pip install "mldr-deploy[executorch]"',
+        ),
+        RuntimeKind(
             "pytorch", "pytorch", "PyTorch", (), "torch", "pip install torch", automatic=False
         ),
         RuntimeKind(
