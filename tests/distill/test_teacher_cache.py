@@ -21,7 +21,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.tensors import read_tensors
 from mldr_deploy.bundle.trained import WEIGHTS
 from mldr_deploy.data.data_config import AugmentConfig
-from mldr_deploy.distill import training_run
+from mldr_deploy.distill import execution, training_run
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.network import preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
@@ -248,6 +248,16 @@ def test_logits_kept_in_one_precision_serve_no_run_that_names_another(
         phase = replace(taught_phase, folder=tmp_path / precision)
         distil(phase, epochs=1, teacher_precision=precision)
     assert len(calls) == 2 * 5  # a view each, and no spot check
+
+
+def test_logits_that_auto_computed_in_one_precision_serve_no_run_where_it_stands_for_another(
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = count_calls(monkeypatch)
+    for bf16 in (True, False):
+        monkeypatch.setattr(execution, "uses_bf16", lambda *_, answer=bf16: answer)
+        distil(replace(taught_phase, folder=tmp_path / str(bf16)), epochs=1)
+    assert len(calls) == 2 * 5
 
 
 def test_seeds_with_the_same_views_share_the_logits_and_are_two_trainings(
