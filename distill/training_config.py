@@ -20,14 +20,15 @@ class TrainConfig(BaseModel):
     epochs: Annotated[int, Field(ge=1)] | Auto = Field(
         default=10,
         description="Passes over the training images. `auto`: 340 / sqrt(number of training "
-        "images), at least 2 and at most 40.",
+        "images), at least 2 and at most 40; without weights eight times as many, at most 160.",
     )
     parts: Literal["all", "head", "head-first"] = Field(
         default="all",
         description="What is trained. `head`: the classifier alone, by logistic regression on the "
         "features of the frozen rest, which are computed once; seconds instead of hours, from "
         "pretrained weights, on labels. Its decay is chosen on the validation split. "
-        "`head-first`: so, then everything (fine-tuning).",
+        "`head-first`: so, then everything (fine-tuning); a model without weights is trained whole, "
+        "without keep_statistics, below_head and patience.",
     )
     keep_statistics: bool = Field(
         default=False,
