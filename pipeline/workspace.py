@@ -91,14 +91,15 @@ class Workspace:
         write_json(self.out / _TIMES, {**self._noted(), phase: round(seconds, 2)})
 
     def times(self) -> dict[str, float]:
-        """Seconds by phase, in the order of the work; of a training phase, what its record tells.
+        """Seconds by phase, in the order of the work; of a training phase no less than its steps.
 
-        So a kill between a phase's last write and its note loses no time.
+        So a kill between a phase's last write and its note loses no more than its preparation.
         """
         noted = self._noted()
         for phase in ("teacher", "student"):
             if (finished := self.trained(phase)) is not None:
-                noted[phase] = round(read_trained(finished).metrics["train_seconds"], 2)
+                steps = round(read_trained(finished).metrics["train_seconds"], 2)
+                noted[phase] = max(noted.get(phase, 0.0), steps)
         order = ("data", "teacher", "student", *noted)
         return {phase: noted[phase] for phase in order if phase in noted}
 
