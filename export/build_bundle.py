@@ -153,7 +153,7 @@ def _timed(context: ExportContext, artifacts: list[Artifact], images: Floats) ->
             runners[artifact.file] = timed(context.folder, artifact, config.threads)
     if len(runners) < 2 or not config.latency_seconds:
         return artifacts
-    context.progress.start("latency", None)
+    context.progress.start("timing the artifacts", None)
     measured = latencies(
         runners,
         images,

@@ -99,7 +99,7 @@ def test_bundles_are_compared_by_the_command(served: Path) -> None:
     result = CliRunner().invoke(main, [*words, *few])
     assert result.exit_code == 0, result.output
     for stage in ("end to end p99", "decode p50", "compute p99", "device to host p50"):
-        assert f"  batch 1 {stage}" in result.output
+        assert f" batch 1 {stage} " in result.output
     assert "of 8 figures changed. Test: Student's 99 % interval" in result.output
 
 
