@@ -127,11 +127,13 @@ def teach(
     smoothing: float = 0.0,
     seed: int = 0,
     decays: Sequence[float] = DECAYS,
+    tell: Callable[[LinearHead], None] = lambda _: None,
 ) -> tuple[LinearHead, list[LinearHead]]:
     """The classifier whose decay suits pictures held out best, and every one that was tried.
 
     labels int64 [P]. ``held_out``: features [V, F] and labels [V]; where there are none a fifth
-    of every class is held out to choose, and the classifier is then taught on all.
+    of every class is held out to choose, and the classifier is then taught on all. ``tell`` hears
+    of each that was tried.
     """
     weights = class_weights(labels, classes)
     standard = Standard.of(blocks)
@@ -145,6 +147,7 @@ def teach(
         head = LinearHead(*standard.plain(*start), decay)
         scored = iter([held_out]) if held_out else _views_of(blocks, labels, unseen)
         heads.append(measured(head, scored))
+        tell(heads[-1])
         best = min(range(len(heads)), key=lambda index: heads[index].loss)
         if len(heads) - 1 - best >= _WORSE:
             break
