@@ -20,6 +20,7 @@ Shapes: H heads, N vectors of length D, J columns of a block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -101,6 +102,7 @@ def blocked(student: Tensor, teacher: Tensor, scale: float, wanted: bool) -> tup
     block = _BLOCK_ELEMENTS.get(student.device.type, 1 << 20)
     exponent = largest_exponent(student, teacher, scale)
     terms, dtype = terms_needed(exponent, student.dtype, length)
+    work: Callable[..., tuple[Tensor, Tensor | None]]
     if terms:
         rows = max(1, 4 * block // ((1 + heads) * terms * length * dtype.itemsize))
         work = partial(series_block, terms=terms, dtype=dtype)

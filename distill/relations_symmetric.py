@@ -34,29 +34,29 @@ def largest_exponent(student: Tensor, teacher: Tensor, scale: float) -> float:
 
 
 def symmetric_block(
-    student: Tensor, teacher: Tensor, scale: float, wanted: bool
+    student: Tensor, teacher: Tensor, scale: float, with_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
     """`sum_by_products` with the exponentials made one by one."""
-    together = torch.cat([teacher[None], student])
-    matrices = ((scale * together)[..., :, None] * together[..., None, :]).exp_()  # [G, N, D, D]
-    return sum_by_products(student, teacher, scale, wanted, matrices, torch.matmul)
+    vectors = torch.cat([teacher[None], student])
+    matrices = ((scale * vectors)[..., :, None] * vectors[..., None, :]).exp_()  # [G, N, D, D]
+    return sum_by_products(student, teacher, scale, with_gradient, matrices, torch.matmul)
 
 
 def sum_by_products(
     student: Tensor,
     teacher: Tensor,
     scale: float,
-    wanted: bool,
+    with_gradient: bool,
     factors: Tensor,
     product: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor | None]:
-    """Sum of KL_j over a block of vectors, and (Q v + Q' v - P v - P' v) when it is wanted.
+    """Sum of KL_j over a block of vectors, and (Q v + Q' v - P v - P' v) where that is asked.
 
     Args:
         student: [H, N, D].
         teacher: [N, D].
         scale: k.
-        wanted: whether the gradient is.
+        with_gradient: whether the gradient is computed.
         factors: what makes E of every vector, [G, N, ...].
         product: of rows [..., K, D] with the E of a part of ``factors``. Rows come first because
             batched products are fast in that.
@@ -64,18 +64,18 @@ def sum_by_products(
     Returns:
         [H] and [H, N, D].
     """
-    theirs, ours = factors[0], factors[1:]
+    teacher_factors, student_factors = factors[0], factors[1:]
     ones = torch.ones_like(student)
-    taught = torch.cat([ones[:1], teacher[None], student]).transpose(0, 1)  # [N, 1 + G, D]
-    taught = product(taught, theirs).transpose(0, 1)
-    learnt = product(torch.stack([ones, student], dim=-2), ours)
-    sums, own_sums = taught[0], learnt[..., 0, :]  # f of the teacher [N, D], of the heads [H, N, D]
-    averages = taught[1:] / sums  # P'w, P'v
+    by_teacher = torch.cat([ones[:1], teacher[None], student]).transpose(0, 1)  # [N, 1 + G, D]
+    by_teacher = product(by_teacher, teacher_factors).transpose(0, 1)
+    by_student = product(torch.stack([ones, student], dim=-2), student_factors)
+    sums, student_sums = by_teacher[0], by_student[..., 0, :]  # f: [N, D], [H, N, D]
+    averages = by_teacher[1:] / sums  # P'w, P'v
     entropy = scale * teacher * averages[0] - sums.log()
-    loss = (entropy + own_sums.log() - scale * student * averages[1:]).sum(dim=(1, 2))
-    if not wanted:
+    loss = (entropy + student_sums.log() - scale * student * averages[1:]).sum(dim=(1, 2))
+    if not with_gradient:
         return loss, None
-    gradient = learnt[..., 1, :] / own_sums - averages[1:]
-    gradient += product((student / own_sums)[..., None, :], ours)[..., 0, :]
-    gradient -= product((student / sums).transpose(0, 1), theirs).transpose(0, 1)
+    gradient = by_student[..., 1, :] / student_sums - averages[1:]
+    gradient += product((student / student_sums)[..., None, :], student_factors)[..., 0, :]
+    gradient -= product((student / sums).transpose(0, 1), teacher_factors).transpose(0, 1)
     return loss, gradient
