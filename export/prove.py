@@ -183,7 +183,7 @@ def on_split(
     """
 
     def parity(runner: Predictor) -> ParityResult:
-        with torch_reference(model) as reference:
+        with torch_reference(model, config.threads) as reference:
             return prove(
                 memory.through(reference),
                 runner,

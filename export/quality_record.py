@@ -67,7 +67,7 @@ class QualityRecord:
         from ..data.loader import EvalBatches
 
         context.progress.start("testing class by class", len(test))
-        with torch_reference(context.student.model) as student:
+        with torch_reference(context.student.model, context.config.threads) as student:
             for inputs, labels in EvalBatches(test, context.preprocessing, _BATCH, "cpu"):
                 self.answers.add(student(inputs.numpy()), labels.numpy())
                 context.progress.advance(len(labels))
