@@ -79,8 +79,8 @@ class TrainConfig(BaseModel):
     )
     teacher_precision: Precision = Field(
         default="auto",
-        description="The same for the teacher's answers. Those that `teacher_views` keeps in a "
-        "precision named here serve no run that names another, or `auto`.",
+        description="The same for the teacher's answers. Those that `teacher_views` keeps in one "
+        "precision serve no run that computes in another, `auto` or not.",
     )
     threads: int = Field(
         default=0,
