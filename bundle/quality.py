@@ -102,6 +102,11 @@ class Quality(BaseModel):
         lines = [f"Weakest classes: {', '.join(map(str, self.weakest[:3]))}"]
         if self.confused:
             lines.append(f"Most confused: {', '.join(map(str, self.confused[:3]))}")
+        for mistake in self.mistakes[:1]:
+            lines.append(
+                f"Surest mistake: {mistake.file} is labelled {mistake.label}, said "
+                f"{mistake.said} ({100 * mistake.probability:.1f} %): look at the label too"
+            )
         before, after = 100 * self.plain.ece, 100 * self.calibrated.ece
         if self.fitted_on:
             lines.append(

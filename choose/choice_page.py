@@ -33,7 +33,8 @@ def _document(choice: StudentChoice) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
     yield f"<title>{escape(title)}</title><style>{CSS}{_EXTRA}</style></head><body><main>"
     yield f"<h1>{escape(title)}</h1>"
-    rounds = ", then ".join(f"{r.contenders} for {counted(r.epochs, 'epoch')}" for r in plan.rounds)
+    carried_out = plan.rounds[: len(choice.scores)]
+    rounds = ", then ".join(f"{r.contenders} for {counted(r.epochs, 'epoch')}" for r in carried_out)
     measured = len(plan.entrants) + len(plan.outside)
     yield (
         f'<p class="dim">{counted(measured, "student")} measured, '

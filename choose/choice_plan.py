@@ -60,6 +60,9 @@ class ChoicePlan(BaseModel):
     request: ChoiceRequest = Field(description="What was asked for.")
     recipe: str = Field(description="The recipe of all trainings, TOML.")
     machine: dict[str, Any] = Field(description="What was measured on.")
+    device: str | None = Field(
+        default=None, description="What trains; null: of a release that did not say."
+    )
     entrants: list[Entrant] = Field(description="Who takes part.")
     outside: list[Entrant] = Field(description="Who was measured and is over the budget.")
     misfits: dict[str, str] = Field(description="Who could not be measured, and why.")
@@ -82,10 +85,13 @@ def save_plan(plan: ChoicePlan, out: Path) -> None:
     write_json(out / FILE, plan.model_dump(mode="json"))
 
 
-def stored_plan(out: Path, request: ChoiceRequest, recipe: Recipe) -> ChoicePlan | None:
+def stored_plan(
+    out: Path, request: ChoiceRequest, recipe: Recipe, device: str
+) -> ChoicePlan | None:
     """The plan of ``out``; None where there is none yet.
 
-    Raises MldrError when it is of another request or recipe, or damaged.
+    Raises MldrError when it is damaged, or of another request, recipe, machine, device or version:
+    what was measured there decides, and its contenders are compared at the end of equal trainings.
     """
     path = out / FILE
     if not path.is_file():
@@ -101,15 +107,25 @@ def stored_plan(out: Path, request: ChoiceRequest, recipe: Recipe) -> ChoicePlan
             f"{out} holds a choice with {key} = {stored[key]}, not {requested[key]}: choose "
             "another --out, or delete that folder"
         )
-    facts = machine()
-    for key in ("processor", "cores", "cpu_quota"):
-        if plan.machine.get(key) != facts[key]:
-            raise MldrError(
-                f"{out} holds a choice for another machine ({key} {plan.machine.get(key)}, here "
-                f"{facts[key]}): choose another --out"
-            )
+    if (difference := _moved(plan, device)) is not None:
+        raise MldrError(f"{out} holds a choice {difference}, or choose another --out")
     if plan.recipe != dump_recipe(recipe):
         raise MldrError(
             f"{out} holds a choice by another recipe: choose another --out, or delete that folder"
         )
     return plan
+
+
+def _moved(plan: ChoicePlan, device: str) -> str | None:
+    """What else ``plan`` was measured and is trained with than here, and the remedy, or None."""
+    facts = machine()
+    for key in ("processor", "cores", "cpu_quota"):
+        if plan.machine.get(key) != facts[key]:
+            stored = plan.machine.get(key)
+            return f"for another machine ({key} {stored}, here {facts[key]}): go on with it there"
+    if plan.device not in (None, device):
+        return f"that trains on {plan.device}, not {device}: go on with it there (--device)"
+    for name, stored in plan.machine.get("versions", {}).items():
+        if (here := facts["versions"].get(name)) != stored:
+            return f"of {name} {stored}, here is {here}: install that version again"
+    return None

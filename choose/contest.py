@@ -17,12 +17,13 @@ from ..bundle.wording import counted
 from ..compare.outcomes import Outcome, teacher_outcome, tuning_outcome
 from ..compare.recent_data import RecentData
 from ..compare.units import Unit
-from ..compare.workers import Failures, failure, work
+from ..compare.workers import Failures, Work, failure, work
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import Recipe
 from .choice_plan import ChoicePlan, Entrant
-from .halving import RoundScore, ranking
+from .halving import RoundScore, finalists, ranking
+from .hours_left import HoursLeft
 from .request import student_recipe
 from .untrained import UntrainedLatency, time_files
 
@@ -44,8 +45,12 @@ class ProvenFile(BaseModel):
 class Contest:
     """The rounds of ``plan`` in ``out``."""
 
-    def __init__(self, plan: ChoicePlan, base: Recipe, out: Path, data: RecentData) -> None:
+    def __init__(
+        self, plan: ChoicePlan, base: Recipe, out: Path, data: RecentData, train: Work = work
+    ) -> None:
         self.plan, self.base, self.out, self.data = plan, base, out, data
+        self._train = train  # carries out the rounds
+        self.hours = HoursLeft(out, plan.request.hours)
         self.teacher = Unit(
             name="teacher",
             folder=out / "teacher",
@@ -55,29 +60,35 @@ class Contest:
         self.failed: dict[str, str] = {}  # by name: why its training failed
 
     def rounds(self, device: str, progress: Progress) -> list[list[RoundScore]]:
-        """Carry out every round; the scores of each, best first.
+        """Carry out every round for which there is time; the scores of each, best first.
 
         Raises MldrError when the teacher has nothing to teach, or every training of a round failed.
         """
-        self._work([self.teacher], device, progress)
+        self._train([self.teacher], device=device, data=self.data, progress=progress)
         entrants, scores = self.plan.entrants, []
         for number, halving in enumerate(self.plan.rounds):
             entrants = entrants[: halving.contenders]
+            if not self.hours.start(number, self._expected(entrants, number)).begun:
+                progress.note(str(self.hours.omission()))
+                break
             students = counted(len(entrants), "student")
             epochs = counted(halving.epochs, "epoch")
             progress.note(f"round {number + 1}: {students}, {epochs}")
             units = {entrant.name: self.unit(entrant, number) for entrant in entrants}
-            self._attempt([*units.values()], device, progress)
+            self._attempt(self._train, [*units.values()], device, progress)
             standing = ranking([_score(e, u) for e in entrants if (u := units[e.name]).finished])
             scores.append(standing)
             entrants = [self.plan.entrant(score.name) for score in standing]
         return scores
 
-    def prove(self, standing: list[RoundScore], device: str, progress: Progress) -> list[Unit]:
-        """Export and prove each of the last round; the finished units, in the same order."""
-        number = len(self.plan.rounds) - 1
-        units = [self._proof(self.plan.entrant(score.name), number) for score in standing]
-        self._attempt(units, device, progress)
+    def prove(self, scores: list[list[RoundScore]], device: str, progress: Progress) -> list[Unit]:
+        """Export and prove the finalists; the finished units, in the same order.
+
+        In this process, since their files are timed.
+        """
+        number, best = len(scores) - 1, finalists(self.plan.rounds, scores)
+        units = [self._proof(self.plan.entrant(score.name), number) for score in best]
+        self._attempt(work, units, device, progress)
         return [unit for unit in units if unit.finished]
 
     def unit(self, entrant: Entrant, number: int) -> Unit:
@@ -93,6 +104,14 @@ class Contest:
             needs=self.teacher,
             teacher=self.teacher,
         )
+
+    def _expected(self, entrants: list[Entrant], number: int) -> float:
+        """Seconds that round ``number`` takes: by the plan, or by what they took in the last."""
+        epochs = self.plan.rounds[number].epochs
+        if number == 0:
+            return epochs * sum(entrant.seconds_per_epoch or 0.0 for entrant in entrants)
+        taken = [self.unit(entrant, number - 1).outcome["train_seconds"] for entrant in entrants]
+        return float(sum(taken)) * epochs / self.plan.rounds[number - 1].epochs
 
     def _proof(self, entrant: Entrant, number: int) -> Unit:
         trained = self.unit(entrant, number)
@@ -118,19 +137,16 @@ class Contest:
             for precision, artifact in artifacts.items()
         }
 
-    def _attempt(self, units: list[Unit], device: str, progress: Progress) -> None:
+    def _attempt(self, carry_out: Work, units: list[Unit], device: str, progress: Progress) -> None:
         """Carry out ``units``; those that fail are noted, unless none is finished."""
         try:
-            self._work(units, device, progress)
+            carry_out(units, device=device, data=self.data, progress=progress)
         except Failures:
             if not any(unit.finished for unit in units):
                 raise
         for unit in units:
             if (reason := failure(unit)) is not None:
                 self.failed[unit.name] = reason
-
-    def _work(self, units: list[Unit], device: str, progress: Progress) -> None:
-        work(units, device=device, data=self.data, progress=progress)
 
 
 def proof_name(student: str) -> str:

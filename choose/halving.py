@@ -80,3 +80,11 @@ def plan(costs: Sequence[float], fixed: float, seconds: float, limit: int) -> li
 def ranking(scores: Sequence[RoundScore]) -> list[RoundScore]:
     """Best first: the more accurate; of equals the faster, then the smaller, then by name."""
     return sorted(scores, key=lambda s: (-s.top1, s.milliseconds, s.bytes, s.name))
+
+
+def finalists(
+    rounds: Sequence[HalvingRound], scores: Sequence[Sequence[RoundScore]]
+) -> Sequence[RoundScore]:
+    """Those of the last round that was carried out: of one that was to be followed, the better."""
+    omitted = rounds[len(scores) :]
+    return scores[-1][: omitted[0].contenders] if omitted else scores[-1]

@@ -64,3 +64,25 @@ def machine() -> dict[str, Any]:
         "cpu_quota": available.quota,
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def device_kind(device: str) -> str:
+    """``device``, with what PyTorch finds here in the place of auto."""
+    import torch
+
+    if device.strip().lower() != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """What --device ``device`` trains on: cpu, mps, or a GPU by its name."""
+    import torch
+
+    kind, _, index = device_kind(device).strip().lower().partition(":")
+    number = int(index) if index.isdecimal() else 0
+    if kind != "cuda" or number >= torch.cuda.device_count():
+        return kind
+    return torch.cuda.get_device_name(number)

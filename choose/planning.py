@@ -44,6 +44,7 @@ class Planning:
     request: ChoiceRequest
     measurements: Measurements
     progress: Progress
+    device: str  # by its name
     _entrants: dict[str, Entrant] = field(default_factory=dict)
     _misfits: dict[str, str] = field(default_factory=dict)
 
@@ -69,6 +70,7 @@ class Planning:
             request=self.request,
             recipe=dump_recipe(recipe),
             machine=machine(),
+            device=self.device,
             entrants=entrants,
             outside=outside,
             misfits=self._misfits,

@@ -21,7 +21,7 @@ from .choice_plan import ChoicePlan, save_plan, stored_plan
 from .choice_table import choice_table
 from .contest import Contest, proven_files
 from .follow_up import follow_up
-from .measurements import Measurements
+from .measurements import Measurements, device_kind, device_name
 from .planning import Planning
 from .request import ChoiceRequest, base_recipe
 from .verdict import StudentChoice, verdict
@@ -48,7 +48,7 @@ def choose_student(
         raise MldrError(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
-    data = RecentData()
+    device, data = device_kind(device), RecentData()
     pictures = len(data.load(recipe.data, progress=progress).train)
     base = fitted(base_recipe(recipe, request), pictures)
     if base.method != recipe.method:
@@ -56,10 +56,10 @@ def choose_student(
     plan = _plan(request, base, out, device, data, progress, measurements)
     contest = Contest(plan, base, out, data)
     scores = contest.rounds(device, progress)
-    proofs = {unit.folder.name: unit for unit in contest.prove(scores[-1], device, progress)}
+    proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
     names = {entrant.name: entrant.folder for entrant in plan.entrants}
     files = {s.name: proven_files(proofs[f]) for s in scores[-1] if (f := names[s.name]) in proofs}
-    choice = verdict(plan, scores, files, contest.failed)
+    choice = verdict(plan, scores, files, contest.failed, contest.hours.omission())
     _write(choice, base, proofs[names[choice.winner]].folder / "bundle", out)
     return choice
 
@@ -74,15 +74,16 @@ def _plan(
     measurements: Measurements | None,
 ) -> ChoicePlan:
     """The plan that lies in ``out``, else a new one."""
-    plan = stored_plan(out, request, base)
+    device_here = device_name(device)
+    plan = stored_plan(out, request, base, device_here)
     if plan is not None:
         progress.note(f"going on with {out}")
         return plan
     with pipeline(
         base, out / "measuring", device=device, restart=False, progress=progress, load=data.load
     ) as opened:
-        planning = Planning(opened, request, measurements or Measurements.of_user(), progress)
-        plan = planning.plan()
+        storage = measurements or Measurements.of_user()
+        plan = Planning(opened, request, storage, progress, device_here).plan()
     save_plan(plan, out)
     shutil.rmtree(out / "measuring")
     return plan

@@ -11,7 +11,7 @@ from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
 from .contest import ProvenFile, proof_name
-from .halving import RoundScore
+from .halving import RoundScore, finalists
 from .untrained import NOISY
 
 
@@ -77,14 +77,19 @@ Proofs = dict[str, dict[str, ProvenFile]]  # by student and precision
 
 
 def verdict(
-    plan: ChoicePlan, scores: list[list[RoundScore]], proofs: Proofs, failed: dict[str, str]
+    plan: ChoicePlan,
+    scores: list[list[RoundScore]],
+    proofs: Proofs,
+    failed: dict[str, str],
+    omission: str | None = None,
 ) -> StudentChoice:
     """The first of the last round's ranking of which a file within the budget may be shipped.
 
-    Of several such files the widest. Raises MldrError where there is none.
+    Of several such files the widest; ``omission``: why rounds were left out, if some were. Raises
+    MldrError where there is none.
     """
     refusals: dict[str, str] = {}
-    for score in scores[-1]:
+    for score in finalists(plan.rounds, scores):
         failure = failed.get(proof_name(score.name), "no file was exported")
         files = proofs.get(score.name, {})
         precision, reason = _shipped(plan, score.name, files) if files else (None, failure)
@@ -106,7 +111,10 @@ def verdict(
         dropped=_dropped(plan, scores, winner, refusals, failed),
         next_faster=_next_faster(plan, scores, winner, precision, refusals),
         next_more_accurate=_next_more_accurate(plan, scores, winner),
-        warnings=[*_warnings(plan, winner, precision, proofs)],
+        warnings=[
+            *([omission] if omission else []),
+            *_warnings(plan, winner, precision, proofs),
+        ],
     )
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ..bundle.atomic import write_json
 from ..bundle.processor import usable_cores
@@ -32,6 +33,15 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 class Failures(MldrError):
     """Some runs of a comparison failed."""
+
+
+class Work(Protocol):
+    """A way of carrying out runs, as `work` does in this process."""
+
+    def __call__(
+        self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
+    ) -> None:
+        """Carry out ``units``. Raises Failures where some did not work out."""
 
 
 def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress) -> None:
@@ -99,7 +109,7 @@ def watch(
                 if finished_count == len(runs) and len(newer := units()) > len(runs):
                     runs, displayed_count = newer, 0
                     finished_count = sum(unit.finished for unit in runs)
-                    bar.start("runs", len(runs))
+                    bar.start("runs finished", len(runs))
                 bar.advance(finished_count - displayed_count, workers=len(running))
                 displayed_count = finished_count
                 time.sleep(_POLL_SECONDS)

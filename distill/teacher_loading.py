@@ -73,8 +73,8 @@ def cached_logits(
     younger: dict[str, Any] = {}  # keys that older caches do not have, where they say something
     if phase.balanced(training):
         younger["balanced"] = True
-    if train.teacher_precision != "auto":
-        younger["precision"] = train.teacher_precision
+    if ready.bf16:  # what `auto` stands for differs between runs of one machine
+        younger["precision"] = "bf16"
     identity = cache_identity(
         teacher,
         data=phase.dataset.fingerprint,

@@ -132,6 +132,7 @@ def test_the_surest_mistakes_are_the_surest(measured: Any) -> None:
     assert first.file == f"{surest[0]}.png" and first.label == LABELS[labels[surest[0]]]
     assert first.said == LABELS[said[surest[0]]]
     assert first.probability == pytest.approx(shares[surest[0]].max())
+    assert quality.lines()[-2].startswith(f"Surest mistake: {surest[0]}.png is labelled")
 
 
 def test_a_class_without_images_and_no_mistake_are_told_as_such() -> None:

@@ -214,21 +214,29 @@ def test_the_comparison_to_go_on_with_is_one(tmp_path: Path) -> None:
 
 def test_a_plan_is_read_by_who_may_go_on_with_it(tmp_path: Path) -> None:
     recipe, request = load_recipe("digits"), ChoiceRequest(budget=BUDGET)
-    assert stored_plan(tmp_path, request, recipe) is None
+    assert stored_plan(tmp_path, request, recipe, "cpu") is None
     plan = choice(proofs()).plan
-    own = plan.model_copy(update={"recipe": dump_recipe(recipe), "machine": machine()})
+    facts = {"recipe": dump_recipe(recipe), "machine": machine(), "device": "cpu"}
+    own = plan.model_copy(update=facts)
     save_plan(own, tmp_path)
-    assert stored_plan(tmp_path, request, recipe) == own
+    assert stored_plan(tmp_path, request, recipe, "cpu") == own
     with pytest.raises(MldrError, match=r"a choice with hours = 2.0, not 3.0"):
-        stored_plan(tmp_path, request.model_copy(update={"hours": 3.0}), recipe)
+        stored_plan(tmp_path, request.model_copy(update={"hours": 3.0}), recipe, "cpu")
     with pytest.raises(MldrError, match="by another recipe"):
-        stored_plan(tmp_path, request, recipe.model_copy(update={"description": "another"}))
+        stored_plan(tmp_path, request, recipe.model_copy(update={"description": "another"}), "cpu")
     save_plan(own.model_copy(update={"machine": {**machine(), "cores": 999}}), tmp_path)
     with pytest.raises(MldrError, match="for another machine"):
-        stored_plan(tmp_path, request, recipe)
+        stored_plan(tmp_path, request, recipe, "cpu")
+    save_plan(own.model_copy(update={"device": "a GPU"}), tmp_path)
+    with pytest.raises(MldrError, match=r"that trains on a GPU, not cpu: go on .* there"):
+        stored_plan(tmp_path, request, recipe, "cpu")
+    versions = {**machine()["versions"], "onnxruntime": "1.0"}
+    save_plan(own.model_copy(update={"machine": {**machine(), "versions": versions}}), tmp_path)
+    with pytest.raises(MldrError, match=r"of onnxruntime 1.0, here is .*: install that version"):
+        stored_plan(tmp_path, request, recipe, "cpu")
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(MldrError, match="damaged"):
-        stored_plan(tmp_path, request, recipe)
+        stored_plan(tmp_path, request, recipe, "cpu")
 
 
 def test_a_choice_teaches_by_kept_logits_alone() -> None:

@@ -21,7 +21,7 @@ from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.tensors import read_tensors
 from mldr_deploy.bundle.trained import WEIGHTS
 from mldr_deploy.data.data_config import AugmentConfig
-from mldr_deploy.distill import training_run
+from mldr_deploy.distill import execution, training_run
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.network import preprocessing_of
 from mldr_deploy.distill.phase import Phase, Training
@@ -94,7 +94,7 @@ def test_training_from_the_cache_is_training_beside_the_teacher(
         teacher="test_resnet",
         teacher_side=side,
         method=MethodConfig(name=method),
-        train=TWICE,
+        train=TWICE.model_copy(update={"evaluate_every": TWICE.passes}),  # the last is the best
         augment=RANDOM,
         optimizer=OptimizerConfig(name="sgd", lr=0.01),
     )
@@ -222,8 +222,9 @@ def test_features_are_kept_beside_the_logits(
         if not kept:
             monkeypatch.setattr(training_run, "cached_logits", lambda *_: None)
         folder = replace(taught_phase, folder=tmp_path / str(kept))
-        weights.append(read_tensors(distil(folder, "rsd", sgd) / WEIGHTS))
-        assert len(calls) == (10 if kept else 10 + 20)  # two views once, or every step
+        trained = distil(folder, "rsd", sgd, epochs=2, evaluate_every=2)  # the last is the best
+        weights.append(read_tensors(trained / WEIGHTS))
+        assert len(calls) == (10 if kept else 10 + 10)  # before the first step, or in each
     for name, value in weights[1].items():
         np.testing.assert_allclose(weights[0][name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 
@@ -248,6 +249,16 @@ def test_logits_kept_in_one_precision_serve_no_run_that_names_another(
         phase = replace(taught_phase, folder=tmp_path / precision)
         distil(phase, epochs=1, teacher_precision=precision)
     assert len(calls) == 2 * 5  # a view each, and no spot check
+
+
+def test_logits_that_auto_computed_in_one_precision_serve_no_run_where_it_stands_for_another(
+    taught_phase: Phase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = count_calls(monkeypatch)
+    for bf16 in (True, False):
+        monkeypatch.setattr(execution, "uses_bf16", lambda *_, answer=bf16: answer)
+        distil(replace(taught_phase, folder=tmp_path / str(bf16)), epochs=1)
+    assert len(calls) == 2 * 5
 
 
 def test_seeds_with_the_same_views_share_the_logits_and_are_two_trainings(

@@ -17,6 +17,15 @@ def test_the_photos_recipe_fits_three_pictures_a_class() -> None:
     assert 0 < recipe.optimizer.peak < 1e-3
 
 
+def test_a_student_without_weights_is_not_fine_tuned() -> None:
+    recipe = fitted(load_recipe("photos", ["student.weights=none"]), pictures=1800)
+    assert (recipe.train.parts, recipe.train.keep_statistics) == ("all", False)
+    assert (recipe.train.passes, recipe.train.patience, recipe.optimizer.below_head) == (64, 0, 1)
+    tuned = fitted(load_recipe("photos"), pictures=1800)
+    assert (tuned.train.parts, tuned.train.passes) == ("head-first", 8)
+    assert recipe.teacher == tuned.teacher  # has weights
+
+
 def test_what_a_recipe_states_in_numbers_stays() -> None:
     recipe = load_recipe("cifar100-cpu")
     assert fitted(recipe, pictures=45_000) == recipe
@@ -35,7 +44,7 @@ def test_a_checkpoint_is_of_the_numbers_and_not_of_the_words(tmp_path: Path) -> 
 
     words = load_recipe("digits", ["data.batch_size=1000", "train.epochs=auto"])
     numbers = fitted(words, pictures=1293)
-    assert (numbers.data.batch_size, numbers.train.passes) == (646, 9)
+    assert (numbers.data.batch_size, numbers.train.passes) == (646, 76)
     identities = []
     for name, recipe in (("words", words), ("numbers", numbers)):
         out = tmp_path / name

@@ -1,0 +1,139 @@
+"""Rounds are begun while the hours last, by a clock of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mldr_deploy.bundle.progress import Progress, Silent
+from mldr_deploy.bundle.sealed import write_sealed
+from mldr_deploy.choose.budget import Budget
+from mldr_deploy.choose.choice_plan import ChoicePlan, Entrant
+from mldr_deploy.choose.contest import Contest
+from mldr_deploy.choose.halving import HalvingRound, finalists
+from mldr_deploy.choose.hours_left import HoursLeft
+from mldr_deploy.choose.request import ChoiceRequest, base_recipe
+from mldr_deploy.choose.untrained import UntrainedLatency
+from mldr_deploy.compare.recent_data import RecentData
+from mldr_deploy.compare.units import Unit
+from mldr_deploy.errors import MldrError
+from mldr_deploy.models.architecture_config import ModelConfig
+from mldr_deploy.pipeline.recipe import load_recipe
+
+NAMES = ("a", "b", "c", "d")
+ROUNDS = [HalvingRound(contenders=4, epochs=2), HalvingRound(contenders=2, epochs=6)]
+
+
+@dataclass
+class Machine:
+    """Trains in the place of one: an epoch takes so many seconds of its own clock."""
+
+    seconds_per_epoch: float
+    now: float = 0.0
+    runs: int = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def train(
+        self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
+    ) -> None:
+        for unit in units:
+            if unit.finished:
+                continue
+            epochs = 10 if unit.name == "teacher" else unit.recipe.train.epochs
+            seconds = self.seconds_per_epoch * epochs
+            self.now += seconds
+            self.runs += 1
+            unit.folder.mkdir(parents=True)
+            outcome = {"val_top1": float(ord(unit.name[0])), "train_seconds": seconds}
+            write_sealed(unit.folder / unit.file, outcome)
+
+
+def contest(out: Path, machine: Machine, hours: float = 1.0) -> Contest:
+    """Four students of 100 planned seconds an epoch: 1000 s, then 800 s, then 1200 s at most."""
+    request = ChoiceRequest(budget=Budget(max_ms=5), hours=hours)
+    entrants = [
+        Entrant(
+            name=name,
+            folder=name,
+            model=ModelConfig(name=name),
+            image_size=32,
+            family="cnn",
+            parameters=1,
+            published_size=32,
+            operations=1,
+            latencies={"fp32": UntrainedLatency(rounds=[1.0], bytes=1)},
+            excess={},
+            seconds_per_epoch=100.0,
+        )
+        for name in NAMES
+    ]
+    plan = ChoicePlan(
+        request=request,
+        recipe="",
+        machine={},
+        entrants=entrants,
+        outside=[],
+        misfits={},
+        fixed_seconds=1000.0,
+        rounds=ROUNDS,
+    )
+    base = base_recipe(load_recipe("digits"), request)
+    opened = Contest(plan, base, out, RecentData(), machine.train)
+    opened.hours = HoursLeft(out, hours, machine.clock)
+    return opened
+
+
+def test_a_machine_as_fast_as_measured_carries_out_the_plan(tmp_path: Path) -> None:
+    opened = contest(tmp_path, Machine(100.0))
+    scores = opened.rounds("cpu", Silent())
+    assert [len(standing) for standing in scores] == [4, 2]
+    assert opened.hours.omission() is None
+    assert finalists(ROUNDS, scores) == scores[-1]
+
+
+def test_a_machine_that_got_slower_ends_with_the_round_that_is_finished(tmp_path: Path) -> None:
+    """1.5 times: 1500 s and 1200 s are spent of 3600, and the next round would take 1800."""
+    opened = contest(tmp_path, Machine(150.0))
+    scores = opened.rounds("cpu", Silent())
+    assert [[score.name for score in standing] for standing in scores] == [["d", "c", "b", "a"]]
+    assert [score.name for score in finalists(ROUNDS, scores)] == ["d", "c"]  # who would go on
+    assert opened.hours.omission() == (
+        "round 2 was left out, so round 1 decides: trainings took longer than was measured before "
+        "them, 0.75 of 1 hours were spent and it would take 0.5"
+    )
+
+
+def test_what_was_decided_stays_decided(tmp_path: Path) -> None:
+    slow = contest(tmp_path, Machine(150.0))
+    slow.rounds("cpu", Silent())
+    fast = Machine(1.0)  # the same command again, on a quiet machine and with a new clock
+    again = contest(tmp_path, fast)
+    assert len(again.rounds("cpu", Silent())) == 1 and fast.runs == 0
+    assert again.hours.omission() == slow.hours.omission()
+
+
+def test_seconds_of_an_earlier_process_count(tmp_path: Path) -> None:
+    """Killed when the first round began, with the teacher's 1500 s spent; then 1200 s more."""
+    machine = Machine(150.0)
+    killed = contest(tmp_path, machine)
+    machine.train([killed.teacher], device="cpu", data=RecentData(), progress=Silent())
+    assert killed.hours.start(0, 800.0).begun
+    resumed = contest(tmp_path, Machine(150.0, now=5e6))  # a clock that stood elsewhere
+    resumed.rounds("cpu", Silent())
+    assert resumed.hours.start(1, 0.0).spent == pytest.approx(2700.0)
+
+
+def test_the_first_round_is_always_carried_out(tmp_path: Path) -> None:
+    opened = contest(tmp_path, Machine(1000.0), hours=0.1)
+    assert len(opened.rounds("cpu", Silent())) == 1
+
+
+def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hours.json").write_text('[{"spent": "long"}]')
+    with pytest.raises(MldrError, match=r"hours\.json is damaged: delete it"):
+        HoursLeft(tmp_path, 1.0)
