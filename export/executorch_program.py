@@ -1,8 +1,8 @@
 """A student as an ExecuTorch program: a ``.pte`` of one image for XNNPACK's kernels on a phone.
 
-int8-dynamic: the weights of linear layers in int8, a scale per channel; their inputs get a scale
-at each call. Everything else stays in fp32. A dynamic batch is not written: the exporter bakes the
-example's into the file, so the file takes one image, and whoever runs it loops.
+int8-dynamic: the weights of linear layers and of ordinary convolutions in int8, a scale per channel;
+their inputs get a scale at each call. Everything else stays in fp32. A dynamic batch is not written:
+the exporter bakes the example's into the file, so the file takes one image, and whoever runs it loops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..runtimes.executorch import ExecuTorch, require_executorch
 from ..runtimes.model_file import ModelFile
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .artifact_kind import ArtifactKind, ExportContext, Written
-from .executorch_reading import LINEAR, read_program
+from .executorch_reading import read_program
 from .onnx_export import first_line, plain_attention, quiet_exporter
 from .plain_mamba import with_plain_operators
 
@@ -74,7 +74,11 @@ def _lowered(model: nn.Module, image_size: int, precision: str) -> bytes:
 
 
 def _quantised(program: ExportedProgram, example: Any) -> ExportedProgram:
-    """``program`` with its linear layers in dynamic int8."""
+    """``program`` with its linear layers and convolutions in dynamic int8.
+
+    The quantiser passes over a layer before a ReLU, which it keeps for a pattern that has no dynamic
+    form. As a bound of values the ReLU is fused all the same, and the layer is int8.
+    """
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
@@ -84,7 +88,13 @@ def _quantised(program: ExportedProgram, example: Any) -> ExportedProgram:
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
-    prepared = prepare_pt2e(program.module(), quantizer)
+    module: Any = program.module()
+    aten = torch.ops.aten
+    for node in module.graph.nodes:
+        if node.target in (aten.relu.default, aten.relu_.default):
+            node.target, node.args = aten.hardtanh.default, (*node.args, 0.0, float("inf"))
+    module.recompile()
+    prepared = prepare_pt2e(module, quantizer)
     prepared(example)  # of a dynamic scale nothing is measured; the tracer wants a call
     return torch.export.export(convert_pt2e(prepared), (example,))
 
@@ -95,11 +105,11 @@ def _write(precision: str, context: ExportContext) -> Written:
     computes = read_program(path).computes
     if precision == DYNAMIC and "int8" not in computes.values():
         path.unlink()
-        raise Unavailable("the student has no linear layer that XNNPACK computes in dynamic int8")
+        raise Unavailable("the student has no layer that XNNPACK computes in dynamic int8")
     islands = [
-        Island(node=node, reason="XNNPACK has dynamic int8 for linear layers alone")
+        Island(node=node, reason="XNNPACK has no dynamic int8 of it")
         for node, computed in computes.items()
-        if precision == DYNAMIC and computed == "fp32" and LINEAR not in node
+        if precision == DYNAMIC and computed == "fp32"
     ]
     return Written(path.name, islands=tuple(islands))
 

@@ -19,10 +19,9 @@ from ..runtimes.runtime import one_line
 from .claims import Graph, Port
 from .onnx_export import INPUT, OUTPUT
 
-LINEAR = "XNNFullyConnected"
 # What multiplies -> the fields that name its operands.
 _NODES = {
-    LINEAR: ("input1_id", "filter_id"),
+    "XNNFullyConnected": ("input1_id", "filter_id"),
     "XNNConv2d": ("input1_id", "filter_id"),
     "XNNDepthwiseConv2d": ("input1_id", "filter_id"),
     "XNNConvTranspose2d": ("input1_id", "filter_id"),
