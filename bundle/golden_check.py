@@ -1,7 +1,7 @@
 """Whether this device's kernels answer as proven: python check_phone.py, on the device itself.
 
 The machine of the export proved the files; only here its golden pictures meet the kernels that will
-run them. Needs numpy and executorch. Exit code 1 where a file answers otherwise.
+run them. Needs numpy and executorch, or ai-edge-litert. Exit code 1 where a file answers otherwise.
 """
 
 import json
@@ -12,23 +12,42 @@ from typing import Any
 import numpy as np
 
 
-def answers(file: Path, inputs: Any) -> Any:
-    """The logits [K, C] of ``inputs`` [K, 3, H, W], one image at a time."""
+def executorch(file: Path) -> Any:
+    """What gives logits [C] of an input [1, 3, H, W]."""
     import torch
     from executorch.runtime import Runtime
 
     method: Any = Runtime.get().load_program(file).load_method("forward")
-    return np.stack([method.execute([torch.tensor(i[None])])[0].numpy()[0].copy() for i in inputs])
+    return lambda fed: method.execute([torch.tensor(fed)])[0].numpy()[0].copy()
 
+
+def litert(file: Path) -> Any:
+    """What gives logits [C] of an input [1, 3, H, W]."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    network = Interpreter(str(file))
+    network.allocate_tensors()
+
+    def answer(fed: Any) -> Any:
+        network.set_tensor(network.get_input_details()[0]["index"], fed)
+        network.invoke()
+        return network.get_tensor(network.get_output_details()[0]["index"])[0]
+
+    return answer
+
+
+LIBRARIES = {"executorch": executorch, "litert": litert}
 
 if __name__ == "__main__":
     folder, wrong = Path(__file__).parent, 0
     golden = np.load(folder / "golden.npz", allow_pickle=False)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for artifact in (a for a in manifest["artifacts"] if a["format"] == "executorch"):
+    for artifact in (a for a in manifest["artifacts"] if a["format"] in LIBRARIES):
         parity = artifact["parity"]
         limit = parity["gate"]["max_dlogit"] or max(2 * parity["max_dlogit"], 1e-3)
-        largest = abs(answers(folder / artifact["file"], golden["inputs"]) - golden["logits"]).max()
+        answer = LIBRARIES[artifact["format"]](folder / artifact["file"])
+        logits = np.stack([answer(fed[None]) for fed in golden["inputs"]])
+        largest = abs(logits - golden["logits"]).max()
         holds = artifact["status"] == "passed" and bool(largest <= limit)
         wrong += not holds
         word = "ok" if holds else "FAILED"

@@ -37,6 +37,7 @@ _ROWS = (
     Target(FORMAT, _ONNX, "an engine for this machine's GPU"),
     Target(RTX, _ONNX, "one for RTX cards, built on any machine and not run"),
     Target("executorch", ("fp32", "int8-dynamic"), "a .pte for phones", PHONE),
+    Target("litert", ("fp32", "int8-dynamic"), "a .tflite for phones", PHONE),
 )
 TARGETS = {row.name: row for row in _ROWS}
 FORMATS = tuple(name for name in TARGETS if name != RTX)  # of artifacts: what is run

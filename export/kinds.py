@@ -9,8 +9,9 @@ from ..bundle.engine import FORMAT, RTX
 from ..bundle.precisions import PRECISIONS
 from ..bundle.targets import TARGETS
 from .artifact_kind import ArtifactKind
-from .executorch_program import program_kind
+from .executorch_program import EXECUTORCH
 from .export_config import ExportConfig
+from .litert_file import LITERT
 from .tensorrt.kind import engine_kind
 
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
@@ -28,7 +29,8 @@ FIRST: Key = ("onnx", "fp32")
 _KINDS: dict[str, Callable[[str], ArtifactKind]] = {
     "onnx": _onnx,
     FORMAT: engine_kind,
-    "executorch": program_kind,
+    EXECUTORCH.target: EXECUTORCH.kind,
+    LITERT.target: LITERT.kind,
 }
 KINDS: dict[Key, ArtifactKind] = {
     (target, precision): kind_of(precision)

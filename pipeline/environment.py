@@ -34,10 +34,12 @@ EXTRAS = {
     "heic": ("pillow-heif",),
     "openvino": ("openvino",),
     "executorch": ("executorch",),
+    "litert": ("ai-edge-litert",),
     "tensorrt": ("cuda-bindings", "tensorrt"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"),
     "mamba": ("causal-conv1d", "mamba-ssm"),
     "dev": (
+        "ai-edge-litert",
         "build",
         "executorch",
         "fastapi",

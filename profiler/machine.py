@@ -19,6 +19,7 @@ _PACKAGES = {
     "onnxruntime-tensorrt-rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime"),
     "openvino": ("openvino",),
     "executorch": ("executorch",),
+    "litert": ("ai-edge-litert",),
     "tensorrt": ("tensorrt",),
     "pytorch": ("torch", "timm"),
     "pytorch-compiled": ("torch", "timm"),

@@ -126,6 +126,14 @@ RUNTIMES: dict[str, RuntimeKind] = {
             'pip install "mldr-deploy[executorch]"',
         ),
         RuntimeKind(
+            "litert",
+            "litert",
+            "LiteRt",
+            ("litert",),
+            "ai_edge_litert",
+            'pip install "mldr-deploy[litert]"',
+        ),
+        RuntimeKind(
             "pytorch", "pytorch", "PyTorch", (), "torch", "pip install torch", automatic=False
         ),
         RuntimeKind(

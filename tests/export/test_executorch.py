@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,18 +15,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.card import model_card
 from mldr_deploy.bundle.golden import golden_limit
 from mldr_deploy.bundle.reader import Bundle
-from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.shipping import objection
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export.build_bundle import build_bundle
-from mldr_deploy.export.executorch_program import write_program
+from mldr_deploy.export.executorch_program import EXECUTORCH
 from mldr_deploy.export.executorch_reading import read_program
 from mldr_deploy.export.export_config import ExportConfig
-from mldr_deploy.export.recheck import CheckResult, check_bundle
+from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes import executorch as runner
@@ -35,6 +32,8 @@ from mldr_deploy.runtimes.executorch import ExecuTorch
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError
 from mldr_deploy.runtimes.runtime_choice import candidates, open_runtime
+
+from .phone_checks import rechecked, refuted
 
 pytest.importorskip("executorch")
 DYNAMIC = "student.int8-dynamic.pte"
@@ -66,20 +65,6 @@ def plain_file(forward: Callable[[Tensor], Tensor], example: Tensor, path: Path)
     program = torch.export.export(Net(), (example,))
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     path.write_bytes(lowered.to_executorch().buffer)
-
-
-def rechecked(folder: Path, run: Any) -> CheckResult:
-    """Hashes made right again: only proofs can notice now."""
-    content = json.loads((folder / "manifest.json").read_text())
-    for entry in content["artifacts"]:
-        path = folder / entry["file"]
-        entry.update(bytes=path.stat().st_size, sha256=sha256(path))
-    write_sealed(folder / "manifest.json", content)
-    return check_bundle(folder, dataset=run.dataset)
-
-
-def refuted(result: CheckResult) -> str:
-    return "; ".join(f"{f.subject}: {f.detail}" for f in result.findings if f.holds is False)
 
 
 def test_both_files_pass_and_say_what_they_prove(run: Any, phones: Bundle) -> None:
@@ -122,6 +107,7 @@ def test_it_is_taken_by_its_name_and_by_nothing_less(phones: Bundle) -> None:
         open_runtime(replace(phones, allow_failed=False), "executorch")
 
 
+@pytest.mark.slow
 def test_the_device_check_tells_right_from_wrong(phones: Bundle, copy: Path) -> None:
     def told(folder: Path) -> tuple[int, str]:
         words = [sys.executable, str(folder / "check_phone.py")]
@@ -137,10 +123,11 @@ def test_the_device_check_tells_right_from_wrong(phones: Bundle, copy: Path) -> 
     assert code == 1 and "FAILED student.pte" in text and f"ok {DYNAMIC}" in text
 
 
+@pytest.mark.slow
 def test_other_weights_are_caught(run: Any, copy: Path) -> None:
     torch.manual_seed(1)
     other = create_model(ModelConfig(name="test_resnet"), num_classes=10, image_size=32).eval()
-    write_program(other, 32, copy / "student.pte", "fp32")
+    (copy / "student.pte").write_bytes(EXECUTORCH.content(other, 32, "fp32"))
     assert "student.pte parity: " in refuted(rechecked(copy, run))
 
 
@@ -218,14 +205,13 @@ def test_without_the_library_the_rest_is_exported(
         runner.require_executorch()
 
 
-def test_a_student_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_student_that_cannot_be_written() -> None:
     class Branching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(Unavailable, match="ExecuTorch cannot write Branching in fp32"):
-        write_program(Branching(), 8, tmp_path / "a.pte", "fp32")
-    assert not (tmp_path / "a.pte").exists()
+        EXECUTORCH.content(Branching(), 8, "fp32")
 
 
 @pytest.mark.slow
@@ -233,7 +219,7 @@ def test_vision_mamba_needs_no_operator_of_ours(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 1})
     model = create_model(config, num_classes=10, image_size=32).eval()
-    write_program(model, 32, tmp_path / "vim.pte", "fp32")
+    (tmp_path / "vim.pte").write_bytes(EXECUTORCH.content(model, 32, "fp32"))
     images = torch.randn(2, 3, 32, 32)
     with ExecuTorch(ModelFile(tmp_path / "vim.pte")) as runtime, torch.inference_mode():
         assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=1e-4)

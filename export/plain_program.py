@@ -1,6 +1,8 @@
-"""Vision Mamba's two operators as PyTorch's own, for exporters that know no others.
+"""A student as PyTorch's own operators on one image: what exporters for phones begin with.
 
-The scan is its definition, position by position: few kinds of nodes, and many of them.
+Attention is written out, and so are Vision Mamba's two operators. The scan is its definition,
+position by position: few kinds of nodes, and many of them. A dynamic batch is not asked for: these
+exporters bake the example's into the file, so the file takes one image, and whoever runs it loops.
 """
 
 from __future__ import annotations
@@ -8,17 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .onnx_export import plain_attention
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
 
-def with_plain_operators(program: ExportedProgram) -> ExportedProgram:
-    """``program`` without operators of ours; itself where it has none."""
+def plain_program(model: nn.Module, image_size: int) -> ExportedProgram:
+    """``model``'s program, input [1, 3, S, S] -> logits [1, C].
+
+    Raises whatever the exporter raises of the model's code.
+    """
+    import torch
+
+    with plain_attention(model), torch.no_grad():
+        program: ExportedProgram = torch.export.export(
+            model, (torch.zeros(1, 3, image_size, image_size),)
+        )
     table = _decompositions()
     if not any(node.target in table for node in program.graph.nodes):
         return program
-    return program.run_decompositions(table)
+    plain: ExportedProgram = program.run_decompositions(table)
+    return plain
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
