@@ -36,6 +36,7 @@ _ROWS = (
     Target("onnx", _ONNX),
     Target(FORMAT, _ONNX, "an engine for this machine's GPU"),
     Target(RTX, _ONNX, "one for RTX cards, built on any machine and not run"),
+    Target("openvino", ("fp32", "fp16"), "OpenVINO's own files; fp16: of the weights alone"),
     Target("executorch", ("fp32", "int8-dynamic"), "a .pte for phones", PHONE),
     Target("litert", ("fp32", "int8-dynamic"), "a .tflite for phones", PHONE),
 )

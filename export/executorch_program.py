@@ -1,7 +1,7 @@
 """A student as an ExecuTorch program: a ``.pte`` of one image for XNNPACK's kernels on a phone.
 
-int8-dynamic: the weights of linear layers and of ordinary convolutions in int8, a scale per channel;
-their inputs get a scale at each call. Everything else stays in fp32.
+int8-dynamic: the weights of linear layers and of ordinary convolutions in int8, a scale per
+channel; their inputs get a scale at each call. Everything else stays in fp32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 def _lowered(model: nn.Module, image_size: int, precision: str) -> bytes:
     import torch
 
-    require_executorch()
     with quiet_exporter(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -61,4 +60,6 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
     return torch.export.export(convert_pt2e(prepared), example)
 
 
-EXECUTORCH = PhoneFormat("executorch", ".pte", _lowered, read_program, ExecuTorch)
+EXECUTORCH = PhoneFormat(
+    "executorch", ".pte", "executorch", require_executorch, _lowered, read_program, ExecuTorch
+)

@@ -12,6 +12,7 @@ from .artifact_kind import ArtifactKind
 from .executorch_program import EXECUTORCH
 from .export_config import ExportConfig
 from .litert_file import LITERT
+from .openvino_ir import ir_kind
 from .tensorrt.kind import engine_kind
 
 Key = tuple[str, str]  # (target, precision), as `format` and `precision` of a manifest's artifact
@@ -24,13 +25,14 @@ def _onnx(precision: str) -> ArtifactKind:
     return file.KIND
 
 
+PHONES = {form.target: form for form in (EXECUTORCH, LITERT)}
 FIRST: Key = ("onnx", "fp32")
 # The kind of a precision, by target. A TensorRT-RTX engine is not run, so it is none of them.
 _KINDS: dict[str, Callable[[str], ArtifactKind]] = {
     "onnx": _onnx,
     FORMAT: engine_kind,
-    EXECUTORCH.target: EXECUTORCH.kind,
-    LITERT.target: LITERT.kind,
+    "openvino": ir_kind,
+    **{target: form.kind for target, form in PHONES.items()},
 }
 KINDS: dict[Key, ArtifactKind] = {
     (target, precision): kind_of(precision)

@@ -37,7 +37,6 @@ _REMEDY = (
 def _lowered(model: nn.Module, image_size: int, precision: str) -> bytes:
     import torch
 
-    require_litert()
     python = _python()
     with TemporaryDirectory(prefix="mldr-litert-") as name:
         source, out = Path(name, "student.pt2"), Path(name, "student.tflite")
@@ -52,6 +51,11 @@ def _lowered(model: nn.Module, image_size: int, precision: str) -> bytes:
         if ended.returncode != 0 or not out.exists():
             raise _refusal(python, ended)
         return out.read_bytes()
+
+
+def _require() -> None:
+    require_litert()
+    _python()
 
 
 def _python() -> str:
@@ -73,4 +77,4 @@ def _refusal(python: str, ended: subprocess.CompletedProcess[bytes]) -> Exceptio
     return RuntimeError(reason)
 
 
-LITERT = PhoneFormat("litert", ".tflite", _lowered, read_litert, LiteRt)
+LITERT = PhoneFormat("litert", ".tflite", "ai-edge-litert", _require, _lowered, read_litert, LiteRt)

@@ -30,12 +30,15 @@ DYNAMIC = "int8-dynamic"
 class PhoneFormat:
     """What a library makes of a student, and how its file is read and run.
 
-    ``lower`` gives the file's bytes of (model, image size S, precision): input [1, 3, S, S] ->
-    logits [1, C]. It may raise Unavailable, and anything else of a model that the library refuses.
+    ``require`` raises Unavailable where the library is missing. ``lower`` gives the file's bytes of
+    (model, image size S, precision): input [1, 3, S, S] -> logits [1, C]; it may raise anything of
+    a model that the library refuses.
     """
 
     target: str  # its row in ``bundle/targets.py``
     suffix: str
+    package: str  # whose version decides what is written and how fast it runs
+    require: Callable[[], None]
     lower: Callable[[nn.Module, int, str], bytes]
     read: Callable[[Path], Graph]
     runtime: type[ImageByImage]
@@ -52,6 +55,7 @@ class PhoneFormat:
 
     def content(self, model: nn.Module, image_size: int, precision: str) -> bytes:
         """The file of ``model``. Raises Unavailable for a library that is missing or refuses it."""
+        self.require()
         try:
             return self.lower(model, image_size, precision)
         except MldrError:

@@ -33,7 +33,7 @@ from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError
 from mldr_deploy.runtimes.runtime_choice import candidates, open_runtime
 
-from .phone_checks import rechecked, refuted
+from .exchanged_files import rechecked, refuted
 
 pytest.importorskip("executorch")
 DYNAMIC = "student.int8-dynamic.pte"

@@ -28,7 +28,7 @@ from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError
 
 from .litert_files import write_linear
-from .phone_checks import rechecked, refuted
+from .exchanged_files import rechecked, refuted
 
 pytest.importorskip("ai_edge_litert")
 DYNAMIC = "student.int8-dynamic.tflite"
