@@ -56,7 +56,8 @@ _ROWS = (
         {"min_agreement": 100, "max_dlogit": 1e-3, "max_relative": 5e-5}, "always there"
     ),
     Precision(
-        "fp16", 16, "FLOAT16", ("half", "f16"), {"max_drop": 0.2, "max_relative": 2e-2, "band": 2e-2}
+        "fp16", 16, "FLOAT16", ("half", "f16"),
+        {"max_drop": 0.2, "max_relative": 2e-2, "band": 2e-2}
     ),
     Precision(
         "bf16", 16, "BFLOAT16", (), {"max_drop": 0.2, "max_relative": 1e-1, "band": 1e-1},

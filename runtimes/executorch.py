@@ -48,8 +48,8 @@ class ExecuTorch(ImageByImage):
             portable_lib._unsafe_reset_threadpool(self.options.cores)
         self._program = Library.get().load_program(self.model.path)
         self._method = self._program.load_method(METHOD)
-        about = self._method.metadata
-        ends = [about.input_tensor_meta(k) for k in range(about.num_inputs())]
+        metadata = self._method.metadata
+        ends = [metadata.input_tensor_meta(k) for k in range(metadata.num_inputs())]
         return [tuple(end.sizes()) if end.dtype() == _FLOAT else () for end in ends]
 
     def _close(self) -> None:

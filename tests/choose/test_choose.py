@@ -60,7 +60,7 @@ def words(folder: Path, *more: str) -> list[str]:
     [
         (["--set", "data.val_fraction=0"], "data.val_fraction must be more than 0"),
         (["--set", "teacher=none", "--set", "method.name=scratch"], "has no [teacher] table"),
-        (["--precisions", "fp16"], "precisions.0 = 'fp16' is not allowed"),
+        (["--precisions", "fp16"], "chosen among fp32, int8, not fp16"),
         (["--hours", "inf"], "hours = inf is not allowed"),
         (["--image-sizes", "4"], "image_sizes.0 = 4 is not allowed"),
         (["--set", "student.width=3"], "unknown key student.width"),

@@ -27,8 +27,8 @@ from mldr_deploy.runtimes.litert import LiteRt
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError
 
-from .litert_files import write_linear
 from .exchanged_files import rechecked, refuted
+from .litert_files import write_linear
 
 pytest.importorskip("ai_edge_litert")
 DYNAMIC = "student.int8-dynamic.tflite"
