@@ -40,6 +40,9 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
     dynamic form. As a bound of values the ReLU is fused all the same, and the layer is int8.
     """
     import torch
+    from executorch.backends.transforms.duplicate_dynamic_quant_chain import (
+        DuplicateDynamicQuantChainPass,
+    )
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -57,7 +60,10 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
     prepared = prepare_pt2e(module, quantizer)
     example = program.example_inputs[0]
     prepared(*example)  # of a dynamic scale nothing is measured; the tracer wants a call
-    return torch.export.export(convert_pt2e(prepared), example)
+    converted = convert_pt2e(prepared)
+    # Of layers that share one quantised input XNNPACK computes all but one wrongly.
+    DuplicateDynamicQuantChainPass()(converted)
+    return torch.export.export(converted, example)
 
 
 EXECUTORCH = PhoneFormat(

@@ -10,6 +10,7 @@ import numpy as np
 from ..bundle.preprocess import Floats
 from ..errors import Unavailable
 from .image_by_image import ImageByImage
+from .native_notes import no_native_notes
 from .runtime import one_line
 
 METHOD = "forward"
@@ -44,8 +45,9 @@ class ExecuTorch(ImageByImage):
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime as Library
 
-        if portable_lib._threadpool_get_thread_count() != self.options.cores:
-            portable_lib._unsafe_reset_threadpool(self.options.cores)
+        with no_native_notes():  # of what it reads of the processor
+            if portable_lib._threadpool_get_thread_count() != self.options.cores:
+                portable_lib._unsafe_reset_threadpool(self.options.cores)
         self._program = Library.get().load_program(self.model.path)
         self._method = self._program.load_method(METHOD)
         metadata = self._method.metadata

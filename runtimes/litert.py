@@ -9,6 +9,7 @@ import numpy as np
 from ..bundle.preprocess import Floats
 from ..errors import Unavailable
 from .image_by_image import ImageByImage
+from .native_notes import no_native_notes
 from .runtime import one_line
 
 
@@ -33,8 +34,9 @@ class LiteRt(ImageByImage):
         require_litert()
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(str(self.model.path), num_threads=self.options.cores)
-        self._interpreter.allocate_tensors()
+        with no_native_notes():  # that it made XNNPACK's delegate
+            self._interpreter = Interpreter(str(self.model.path), num_threads=self.options.cores)
+            self._interpreter.allocate_tensors()
         ends = self._interpreter.get_input_details()
         return [tuple(end["shape"].tolist()) if end["dtype"] is np.float32 else () for end in ends]
 

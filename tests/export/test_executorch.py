@@ -30,7 +30,7 @@ from mldr_deploy.models.model_registry import create_model
 from mldr_deploy.runtimes import executorch as runner
 from mldr_deploy.runtimes.executorch import ExecuTorch
 from mldr_deploy.runtimes.model_file import ModelFile
-from mldr_deploy.runtimes.runtime import RunError
+from mldr_deploy.runtimes.runtime import RunError, RuntimeOptions
 from mldr_deploy.runtimes.runtime_choice import candidates, open_runtime
 
 from .exchanged_files import rechecked, refuted
@@ -212,6 +212,41 @@ def test_a_student_that_cannot_be_written() -> None:
 
     with pytest.raises(Unavailable, match="ExecuTorch cannot write Branching in fp32"):
         EXECUTORCH.content(Branching(), 8, "fp32")
+
+
+def test_layers_that_share_an_input_are_right(tmp_path: Path) -> None:
+    """XNNPACK computes the second of them wrongly from one dynamically quantised input."""
+
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
+            self.branches = nn.ModuleList(nn.Conv2d(16, 8, 1, stride) for stride in (1, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            stem = self.stem(x)
+            return torch.cat([branch(stem).mean((2, 3)) for branch in self.branches], 1)
+
+    torch.manual_seed(0)
+    model = Fork().eval()
+    path = tmp_path / "fork.pte"
+    path.write_bytes(EXECUTORCH.content(model, 16, "int8-dynamic"))
+    assert read_program(path).tally() == {"int8": 3}
+    images = torch.randn(4, 3, 16, 16)
+    with ExecuTorch(ModelFile(path)) as runtime, torch.inference_mode():
+        assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=5e-3)
+
+
+def test_a_library_prints_nothing_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.pte"
+    plain_file(lambda x: nn.functional.avg_pool2d(x, 8).flatten(1), torch.zeros(1, 3, 8, 8), path)
+    capfd.readouterr()
+    for threads in (1, 2):
+        with ExecuTorch(ModelFile(path), RuntimeOptions(threads=threads)):
+            pass
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
