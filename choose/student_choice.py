@@ -11,7 +11,9 @@ from pathlib import Path
 from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
+from ..compare.ray_runs import LOCAL, RunEngine, run_engine
 from ..compare.recent_data import RecentData
+from ..compare.workers import Work
 from ..errors import MldrError
 from ..pipeline.fitted import fitted
 from ..pipeline.phases import pipeline
@@ -35,6 +37,7 @@ def choose_student(
     device: str,
     progress: Progress,
     measurements: Measurements | None = None,
+    engine: RunEngine = LOCAL,
 ) -> StudentChoice:
     """Choose the most accurate student within the budget and write ``out``.
 
@@ -48,13 +51,26 @@ def choose_student(
         raise MldrError(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
+    with run_engine(engine) as work:
+        return _choice(request, recipe, out, device, progress, measurements, work)
+
+
+def _choice(
+    request: ChoiceRequest,
+    recipe: Recipe,
+    out: Path,
+    device: str,
+    progress: Progress,
+    measurements: Measurements | None,
+    work: Work,
+) -> StudentChoice:
     device, data = device_kind(device), RecentData()
     pictures = len(data.load(recipe.data, progress=progress).train)
     base = fitted(base_recipe(recipe, request), pictures)
     if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
     plan = _plan(request, base, out, device, data, progress, measurements)
-    contest = Contest(plan, base, out, data)
+    contest = Contest(plan, base, out, data, work)
     scores = contest.rounds(device, progress)
     proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
     names = {entrant.name: entrant.folder for entrant in plan.entrants}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..bundle.atomic import write_json, write_text
@@ -11,11 +11,12 @@ from ..bundle.progress import Progress
 from ..errors import MldrError
 from .matrix import Matrix, load_matrix
 from .pictures import draw
+from .ray_runs import LOCAL, RunEngine, run_engine
 from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
 from .units import StudentUnit, Unit, best_settings, exports, students, teachers, tuning
-from .workers import Failures, failure, start_workers, watch, work
+from .workers import Failures, Work, failure, start_workers, watch, work
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class MethodComparison:
     file: Path
     out: Path
     data: RecentData = field(default_factory=RecentData)
+    work: Work = work  # carries out the trainings
 
     @classmethod
     def open(cls, file: Path, out: Path | None) -> MethodComparison:
@@ -76,7 +78,8 @@ class MethodComparison:
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""
-        self._work([unit for unit in self._exports() if unit.ready], device, progress)
+        ready = [unit for unit in self._exports() if unit.ready]
+        work(ready, device=device, data=self.data, progress=progress)  # here: it is timed
 
     def report(self, progress: Progress) -> Results:
         """Write results.json, table.md and the pictures of what is finished."""
@@ -99,7 +102,7 @@ class MethodComparison:
         return results
 
     def _work(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
-        work(units, device=device, data=self.data, progress=progress)
+        self.work(units, device=device, data=self.data, progress=progress)
 
     def _require_same(self) -> None:
         """Raises MldrError when a finished run is of another recipe.
@@ -142,17 +145,32 @@ def devices_of(device: str, workers: int) -> list[str]:
 
 
 def compare(
-    file: Path, out: Path | None, *, workers: int, device: str, progress: Progress
+    file: Path,
+    out: Path | None,
+    *,
+    workers: int,
+    device: str,
+    progress: Progress,
+    engine: RunEngine = LOCAL,
 ) -> tuple[Results, MldrError | None]:
-    """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
+    """Carry out the comparison in ``file`` and report; also what failed, if anything did.
+
+    ``workers`` is the local engine's alone: raises MldrError for several of them on Ray.
+    """
+    if workers > 1 and engine.name != "local":
+        raise MldrError(
+            f"{workers} jobs are for the local engine (--jobs): Ray carries out as many runs as "
+            "there is room for (--run-cores)"
+        )
     comparison, failed = MethodComparison.open(file, out), None
-    try:
-        if workers > 1:
-            comparison.train_with(workers, devices_of(device, workers), progress)
-        else:
-            comparison.train(device, progress)
-    except Failures as error:
-        failed = error
+    with run_engine(engine) as engine_work:
+        try:
+            if workers > 1:
+                comparison.train_with(workers, devices_of(device, workers), progress)
+            else:
+                replace(comparison, work=engine_work).train(device, progress)
+        except Failures as error:
+            failed = error
     try:
         comparison.export(device, progress)
     except Failures as error:

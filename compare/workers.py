@@ -36,7 +36,7 @@ class Failures(MldrError):
 
 
 class Work(Protocol):
-    """A way of carrying out runs, as `work` does in this process."""
+    """A way of carrying out runs: `work` in this process, or `RayRuns` on a cluster."""
 
     def __call__(
         self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress

@@ -1,0 +1,58 @@
+"""Ray: a cluster that is running, or one of this machine for the length of a block."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from ..errors import MldrError, Unavailable
+from .processor import usable_cores
+
+_OBJECT_STORE = 100 << 20  # bytes; neither requests nor results pass through it
+# Read by Ray when it is imported and by the processes that it starts. Its workers are no background
+# work (Ray's niceness is 15); and Ray's own ports, which ask nobody for a password, are for this
+# machine only: what Ray has for that is named after the systems where it is the default.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+_LOCAL_ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def require_ray(use: str, extras: str) -> None:
+    """Raises Unavailable where Ray is not installed; ``use``: who needs what, ``extras``: ours."""
+    if find_spec("ray") is None:
+        raise Unavailable(f'{use}: pip install "mldr-deploy[{extras}]"')
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """This process connected to the cluster at ``address``; None: one that ends with the block.
+
+    Raises MldrError where Ray does not start or connect.
+    """
+    for name, value in (_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    try:
+        if address is not None:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        where = "does not start" if address is None else f"has no cluster at {address}"
+        raise MldrError(f"Ray {where}: {line}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
