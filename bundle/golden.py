@@ -28,6 +28,7 @@ from ..errors import MldrError
 from .atomic import write_bytes
 from .parity import ParityResult
 from .preprocess import Floats, Pixels, Preprocessing, normalise, preprocess, to_pixels
+from .wording import cause
 
 FILE = "golden.npz"
 LARGEST_SOURCE = 1 << 20  # pixels
@@ -128,7 +129,7 @@ def load_golden(path: Path) -> Golden:
     except FileNotFoundError:
         raise MldrError(f"{path} is missing: export the bundle again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MldrError(f"{path} is damaged ({error}): export the bundle again") from None
+        raise MldrError(f"{path} is damaged ({cause(error)}): export the bundle again") from None
     counts = {len(golden.label), len(golden.pixels), len(golden.inputs), len(golden.logits)}
     if counts != {len(golden)}:
         raise MldrError(f"{path} is damaged (arrays of different lengths): export it again")

@@ -116,9 +116,15 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _require_inside(folder: Path, file: str) -> None:
-    """Raise MldrError where ``file`` is, or lies behind, a link that leads out of ``folder``."""
-    target = (folder / file).resolve()
-    if not target.is_relative_to(folder.resolve()):
+    """Raise MldrError where ``file`` is, or lies behind, a link that leads out of ``folder``.
+
+    The Hub's cache keeps the files of REPO/snapshots/REVISION as links into REPO/blobs: these are
+    followed, for there lies nothing but what was fetched of the same repository.
+    """
+    home, target = folder.resolve(), (folder / file).resolve()
+    snapshots = home.parent
+    blobs = [snapshots.parent / "blobs"] if snapshots.name == "snapshots" else []
+    if not any(target.is_relative_to(place) for place in (home, *blobs)):
         raise MldrError(
             f"{folder / file} is a link out of the bundle, to {target}: put the file itself there"
         )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import MldrError
 from .sealed import SEAL, Altered, unsealed
+from .wording import cause
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -37,7 +38,9 @@ def read_record(
             "again"
         ) from None
     except (OSError, ValueError) as error:
-        raise MldrError(f"{path} is not readable JSON ({error}): write the folder again") from None
+        raise MldrError(
+            f"{path} is not readable JSON ({cause(error)}): write the folder again"
+        ) from None
     version = content.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise MldrError(f"{path} states no schema_version: it was not written by mldr-deploy")

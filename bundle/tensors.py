@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import MldrError
 from .atomic import atomic_file
+from .wording import cause
 
 
 def write_tensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
@@ -42,7 +43,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise MldrError(f"{path} is missing: write the folder again") from None
     except (OSError, SafetensorError) as error:
-        raise MldrError(f"{path} is damaged ({error}): write the folder again") from None
+        raise MldrError(f"{path} is damaged ({cause(error)}): write the folder again") from None
 
 
 def system_error(error: Exception) -> OSError:

@@ -14,6 +14,14 @@ def figure(value: float) -> str:
     return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
 
 
+def cause(error: Exception) -> str:
+    """What went wrong, in words: a system's error without its number and path."""
+    reason = getattr(error, "reason", None)  # of what urllib could not reach
+    system = reason if isinstance(reason, OSError) else error
+    words = system.strerror if isinstance(system, OSError) else None
+    return words or str(error) or type(error).__name__
+
+
 def counted(number: int, noun: str) -> str:
     """``1 thread``, ``2 threads``: a count and its noun, which takes an s."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

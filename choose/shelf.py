@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import torch
 from timm.layers.patch_embed import PatchEmbed
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from ..errors import MldrError
 from ..models.architecture import build
 from ..models.architecture_config import ModelConfig
-from ..models.catalogue import Listing, catalogue, matching
+from ..models.catalogue import model_catalogue
 from ..models.evaluation import MISFITS
-from ..models.model_registry import list_models
+from ..models.listing import Listing
+from ..models.operations import operations
 from ..models.size import takes_size
 from ..models.stem import shrink_stem
 
@@ -75,9 +76,11 @@ def shelf(
     ``base`` is the recipe's student, whose keys but the name count for all. Raises MldrError for a
     pattern that matches nothing.
     """
-    names = [n for p in patterns for n in list_models(p) or matching(p)] or _LISTED.split()
-    names, sides = list(dict.fromkeys(names)), sorted(set(sizes))
-    for name, listing in zip(names, catalogue(names), strict=True):
+    catalogue = model_catalogue()
+    names = [name for pattern in patterns for name in catalogue.named(pattern)]
+    names = list(dict.fromkeys(names)) or [n for n in _LISTED.split() if n in catalogue.names]
+    sides = sorted(set(sizes))
+    for name, listing in zip(names, catalogue.look_up(names), strict=True):
         if listing is None or not listing.stages:
             yield Misfit(name, "its stages cannot be tapped, so it can only teach")
         elif base.weights == "timm" and not listing.published_weights:
@@ -89,11 +92,11 @@ def shelf(
 def _contender(listing: Listing, base: ModelConfig, side: int, classes: int) -> Contender | Misfit:
     config = fitted(base.model_copy(update={"name": listing.name}), side, classes)
     try:
-        operations = _operations(config, side, classes)
+        cost = operations(_unrun(config, side, classes), side, side)
     except (*MISFITS, MldrError) as error:
         reason = " ".join(str(error).split())[:160]
         return Misfit(f"{listing.name} {side} px", f"it does not take {side} px images ({reason})")
-    return Contender(config, side, listing, operations)
+    return Contender(config, side, listing, cost)
 
 
 def fitted(config: ModelConfig, side: int, classes: int) -> ModelConfig:
@@ -114,24 +117,18 @@ def fitted(config: ModelConfig, side: int, classes: int) -> ModelConfig:
 def _patch(config: ModelConfig, side: int, classes: int) -> int | None:
     """Side of the published patches; None where the model cuts none, or cannot be built so."""
     try:
-        with torch.device("meta"):
-            model = build(_bare(config), num_classes=classes, image_size=side)
+        model = _unrun(config.model_copy(update={"stem": "default"}), side, classes)
     except (*MISFITS, MldrError):
         return None
     sides = [part.patch_size[0] for part in model.modules() if isinstance(part, PatchEmbed)]
     return max(sides, default=None)
 
 
-def _operations(config: ModelConfig, side: int, classes: int) -> int:
-    """Multiply-accumulates of one image, counted by PyTorch on the meta device."""
+def _unrun(config: ModelConfig, side: int, classes: int) -> nn.Module:
+    """The model on the meta device, without weights."""
     with torch.device("meta"):
-        model = build(_bare(config), num_classes=classes, image_size=side)
+        bare = config.model_copy(update={"weights": None})
+        model = build(bare, num_classes=classes, image_size=side)
         if config.stem == "small":
             shrink_stem(model, config.name, side)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.eval()(torch.zeros(2, 3, side, side))
-    return int(counter.get_total_flops()) // 4  # two images, two operations each
-
-
-def _bare(config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"weights": None})
+    return model

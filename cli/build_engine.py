@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .console import progress
+from .console import progress, show
 
 
 @click.command(name="build-engine")
@@ -128,7 +128,7 @@ def command(
         print(json_form("build-engine", engines, passed=passed))
     else:
         for engine in engines:
-            print(f"{engine.file}: {engine.engine.proof if engine.engine else ''}")
-            print(engine.parity)
+            show(f"{engine.file}: {engine.engine.proof if engine.engine else ''}", hang=2)
+            show(engine.parity, hang=2)
     if not passed:
         raise click.exceptions.Exit(1)

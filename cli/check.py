@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .console import progress
+from .console import progress, show
 
 
 @click.command(name="check")
@@ -46,6 +46,9 @@ def command(
 
     with progress(quiet) as bar:
         result = check_exported(bundle, source, data_root, golden_only=golden_only, progress=bar)
-    print(json_form("check", result, passed=bool(result)) if as_json else result)
+    if as_json:
+        print(json_form("check", result, passed=bool(result)))
+    else:
+        show(result, hang=8)
     if not result:
         raise click.exceptions.Exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .console import progress
+from .console import progress, show
 from .short_forms import CHOICE_FORMS
 
 
@@ -138,5 +138,5 @@ def command(
         return
     from ..choose.choice_table import choice_table
 
-    print(choice_table(choice))
+    show(choice_table(choice))
     print(f"bundle: {out / 'bundle'}  report: {out / 'report.html'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .console import progress
+from .console import progress, show
 
 
 @click.command(name="compare")
@@ -83,6 +83,9 @@ def command(
     from ..compare.table import markdown
 
     passed = not results.failed
-    print(json_form("compare", results, passed=passed) if as_json else markdown(results))
+    if as_json:
+        print(json_form("compare", results, passed=passed))
+    else:
+        show(markdown(results))
     if failed is not None:
         raise failed

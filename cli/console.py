@@ -13,7 +13,14 @@ from ..api.progress_bars import bars as progress
 from ..bundle.atomic import FULL, Unwritable
 from ..errors import MldrError
 
-__all__ = ["progress", "reported_failures"]
+__all__ = ["progress", "reported_failures", "show"]
+
+
+def show(text: object, hang: int = 0) -> None:
+    """Print ``text`` in 80 columns; what follows the first line of a long one is indented more."""
+    from ..pipeline.terminal_text import terminal_text
+
+    print(terminal_text(text, hang))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 from ..bundle.precisions import listed
 from ..errors import Unavailable
 from . import options
-from .console import progress
+from .console import progress, show
 
 if TYPE_CHECKING:
     from ..bundle.reader import Bundle
@@ -113,17 +113,17 @@ def _show(bundle: Bundle) -> None:
     from ..pipeline.artifact_table import artifact_table
 
     for artifact in bundle.manifest.artifacts:
-        print(artifact.parity)
+        show(artifact.parity, hang=2)
         if artifact.fault is not None:
-            print(f"  {artifact.fault}")
+            show(f"  {artifact.fault}", hang=2)
     for built in bundle.manifest.built:
-        print(built)
+        show(built, hang=2)
     if len(bundle.manifest.artifacts) > 1:
-        print(artifact_table(bundle.manifest))
-    if bundle.manifest.quality is not None:
-        print(*bundle.manifest.quality.lines(), sep="\n")
+        show(artifact_table(bundle.manifest), hang=2)
+    for line in bundle.manifest.quality.lines() if bundle.manifest.quality else ():
+        show(line, hang=2)
     for line in bundle.manifest.doubts:
-        print(line)
+        show(line, hang=2)
     print(f"bundle: {bundle.path}")
     if bundle.manifest.warning is not None:
-        print(bundle.manifest.warning)
+        show(bundle.manifest.warning)

@@ -49,8 +49,8 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         try:
             return tuple(self.kind(part) for part in parts)
         except ValueError:
-            default = None if param is None else param.default
-            self.fail(f"{value!r} is no list of numbers like {default}", param, ctx)
+            example = (None if param is None else param.default) or "64,128"
+            self.fail(f"{value!r} is no list of numbers like {example}", param, ctx)
 
 
 recipe = click.option(

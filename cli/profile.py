@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .console import progress
+from .console import progress, show
 
 if TYPE_CHECKING:
     from ..profiler.two_reports import ReportComparison
@@ -136,19 +136,17 @@ def command(
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.
     """
-    from ..api.json_form import json_form
-
     if compare is not None:
         from ..profiler.two_reports import compare_files
 
         comparison = compare_files(*compare)
-        print(json_form("profile", comparison, passed=True) if as_json else comparison)
+        _print(comparison, as_json)
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
     if against is not None:
         comparison = _side_by_side(bundle, against, settings, allow_failed, quiet)
-        print(json_form("profile", comparison, passed=True) if as_json else comparison)
+        _print(comparison, as_json)
         return
     from ..profiler.folder_report import profile_in
     from ..profiler.markdown import markdown
@@ -163,9 +161,21 @@ def command(
             progress=bar,
         )
     if as_json:
+        from ..api.json_form import json_form
+
         print(json_form("profile", report, passed=True))
     else:
-        print(f"{markdown(report)}\nreport: {out / PAGE}")
+        show(markdown(report))
+        print(f"report: {out / PAGE}")
+
+
+def _print(comparison: ReportComparison, as_json: bool) -> None:
+    if as_json:
+        from ..api.json_form import json_form
+
+        print(json_form("profile", comparison, passed=True))
+    else:
+        show(comparison)
 
 
 def _side_by_side(

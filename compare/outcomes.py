@@ -14,6 +14,7 @@ from ..bundle.preprocess import Preprocessing
 from ..bundle.sealed import unsealed
 from ..bundle.tensors import read_tensors, write_tensors
 from ..bundle.trained import load_trained
+from ..bundle.wording import cause
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
 from ..errors import MldrError
@@ -85,7 +86,7 @@ def read_outcome(file: Path) -> Outcome:
     try:
         return unsealed(file.read_bytes())[0]
     except (OSError, ValueError) as error:
-        raise MldrError(f"{file} is damaged ({error}): {_AGAIN.format(file.name)}") from None
+        raise MldrError(f"{file} is damaged ({cause(error)}): {_AGAIN.format(file.name)}") from None
 
 
 def read_predictions(folder: Path, outcome: Outcome) -> NDArray[np.int32]:

@@ -109,7 +109,7 @@ def watch(
                 if finished_count == len(runs) and len(newer := units()) > len(runs):
                     runs, displayed_count = newer, 0
                     finished_count = sum(unit.finished for unit in runs)
-                    bar.start("runs", len(runs))
+                    bar.start("runs finished", len(runs))
                 bar.advance(finished_count - displayed_count, workers=len(running))
                 displayed_count = finished_count
                 time.sleep(_POLL_SECONDS)

@@ -115,7 +115,8 @@ class DataConfig(BaseModel):
             return source
         allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE", "hf:USER/NAME"]
         raise ValueError(
-            f"allowed are {', '.join(allowed)}, and for --data a folder or file that is there"
+            f"allowed are {', '.join(allowed)}, and for --data a folder or a .parquet or .csv "
+            "file that is there"
         )
 
 

@@ -21,6 +21,7 @@ from .split import Split, stratified
 from .twins import find_twins, refuse_leak
 
 Rgb = tuple[float, float, float]
+_BLOCK = 1000  # pictures of a resident split that are counted at once
 _STATISTICS_SAMPLE = 2000  # pictures that mean and std of a streamed train split are taken from
 
 
@@ -140,9 +141,9 @@ def _fingerprint(raw: RawDataset) -> str:
 
 def _statistics(split: Split) -> tuple[Rgb, Rgb]:
     """(mean, std) per channel: exact when resident, else of a fixed sample of whole pictures."""
-    if split.pixels is not None:
-        blocks = np.array_split(split.pixels, max(len(split) // 1000, 1))
-        histograms = [_histogram(block) for block in blocks]
+    if split.resident is not None:
+        starts = range(0, len(split), _BLOCK)
+        histograms = [_histogram(split.block(start, start + _BLOCK)) for start in starts]
     else:
         count = min(len(split), _STATISTICS_SAMPLE)
         sample = np.random.default_rng(0).choice(len(split), count, replace=False)

@@ -15,6 +15,7 @@ from typing import IO
 
 from ..bundle.atomic import atomic_folder
 from ..bundle.progress import Progress
+from ..bundle.wording import cause
 from ..errors import MldrError, Unavailable
 from .data_config import DataConfig
 from .root import cache_folder
@@ -50,8 +51,8 @@ def locate(archive: Archive, root: Path, config: DataConfig, progress: Progress)
         fetch(archive, home, progress)
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(
-            f"{archive.title} is not in {root} and {archive.url} could not be fetched ({error}): "
-            f"{place}"
+            f"{archive.title} is not in {root} and {archive.url} could not be fetched "
+            f"({cause(error)}): {place}"
         ) from error
     return home / archive.folder
 

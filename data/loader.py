@@ -25,6 +25,7 @@ from .data_config import AugmentConfig, DataConfig
 from .parallel import ordered_map
 from .split import Split
 
+_BLOCK = 256  # resident pictures that are copied at once
 _LOOKAHEAD = 3  # batches decoded before they are asked for
 
 
@@ -86,9 +87,8 @@ class TrainBatches:
         self._labels = torch.from_numpy(split.labels).to(self.device)
         self._resident: Tensor | None = None
         batch_augment = augment
-        if split.pixels is not None:
-            planes = torch.from_numpy(split.pixels).permute(0, 3, 1, 2).contiguous()
-            self._resident = planes.to(self.device)
+        if split.resident is not None:
+            self._resident = _planes(split).to(self.device)
         elif augment.crop == "random-resized":
             batch_augment = augment.model_copy(update={"crop": "none"})
         self.augment = Augment(batch_augment, config.image_size)
@@ -205,9 +205,9 @@ class EvalBatches:
             yield torch.from_numpy(pixels).to(self.device), labels.to(self.device)
 
     def _arrays(self) -> Iterator[NDArray[np.float32]]:
-        if self._split.pixels is not None:
+        if self._split.resident is not None:
             for rows in self._ranges:
-                resident = list(self._split.pixels[rows.start : rows.stop])
+                resident = list(self._split.block(rows.start, rows.stop))
                 yield preprocess(resident, self.preprocessing)
             return
 
@@ -219,6 +219,16 @@ class EvalBatches:
         pixels = ordered_map(decode, every, threads=self._threads, ahead=ahead)
         for rows in self._ranges:
             yield normalise(np.stack([next(pixels) for _ in rows]), self.preprocessing)
+
+
+def _planes(split: Split) -> Tensor:
+    """All pictures of a resident split, uint8 [N, 3, h, w]."""
+    assert split.resident is not None
+    planes = torch.empty((len(split), 3, *split.resident.shape[1:3]), dtype=torch.uint8)
+    for start in range(0, len(split), _BLOCK):
+        block = torch.from_numpy(split.block(start, start + _BLOCK))
+        planes[start : start + _BLOCK] = block.permute(0, 3, 1, 2)
+    return planes
 
 
 def _plain(side: int) -> Preprocessing:

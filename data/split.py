@@ -14,12 +14,15 @@ from .images import ArrayImages, Images
 
 @dataclass(frozen=True)
 class Split:
-    """N labelled pictures, all in memory (``pixels``) or read one by one (``image``)."""
+    """N labelled pictures, all in memory (``resident``) or read one by one (``image``).
+
+    Parts of a split share its pixels, which are never copied as a whole.
+    """
 
     images: Images
     rows: NDArray[np.int64]  # [N] position of each picture in `images`
     labels: NDArray[np.int64]  # [N]
-    pixels: NDArray[np.uint8] | None = None  # [N, h, w, 3] when resident
+    resident: NDArray[np.uint8] | None = None  # [M, h, w, 3], of all pictures in `images`
 
     @classmethod
     def of_pixels(cls, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Self:
@@ -29,11 +32,22 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def pixels(self) -> NDArray[np.uint8] | None:
+        """A copy of all pictures, [N, h, w, 3]; None unless they are resident."""
+        return None if self.resident is None else self.resident[self.rows]
+
+    def block(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """A copy of the resident pictures from ``start`` to ``stop``, [stop - start, h, w, 3]."""
+        assert self.resident is not None
+        return self.resident[self.rows[start:stop]]
+
     def image(self, index: int) -> Image.Image:
         """Picture ``index``, upright, mode RGB, in its own size. Raises UnreadableImage."""
-        if self.pixels is not None:
-            return Image.fromarray(self.pixels[index])
-        return self.images.rgb(int(self.rows[index]))
+        row = int(self.rows[index])
+        return (
+            self.images.rgb(row) if self.resident is None else Image.fromarray(self.resident[row])
+        )
 
     def name(self, index: int) -> str:
         """File or row that picture ``index`` came from."""
@@ -41,8 +55,7 @@ class Split:
 
     def subset(self, indices: NDArray[np.int64]) -> Split:
         """The pictures at ``indices``, in that order."""
-        pixels = None if self.pixels is None else self.pixels[indices]
-        return Split(self.images, self.rows[indices], self.labels[indices], pixels)
+        return Split(self.images, self.rows[indices], self.labels[indices], self.resident)
 
 
 def stratified(

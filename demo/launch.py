@@ -58,7 +58,7 @@ def demo(
 
         offline(Path(folder))
         content = PageContent(bundle, student, loaded_teacher, latency_report, config, Path(folder))
-        progress.start("page", None)
+        progress.start("preparing the page", None)
         app = create_app(content)
         progress.finish()
         progress.note(f"open {url_of(listening)} in a browser (Ctrl-C stops)")

@@ -54,7 +54,7 @@ class LoadedStudent:
 
     def __enter__(self) -> Self:
         artifacts = self.bundle.manifest.artifacts
-        self._progress.start("load", len(artifacts))
+        self._progress.start("loading the artifacts", len(artifacts))
         for artifact in artifacts:
             name = self.name(artifact)
             try:

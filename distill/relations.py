@@ -11,14 +11,16 @@ whose sum over j has the gradient k (Q v + Q' v - P v - P' v), Q being the stude
 is kept for the backward pass but the gradient itself, and all heads share the teacher's side.
 
 One operator to PyTorch, so that torch.compile and CUDA graphs take it as it is: on an NVIDIA GPU
-the kernels of `relations_triton.py`; on a CPU the power series of `relations_series.py` where the
-logits allow it, which needs no exponentials of the elements; else blocks of columns, below.
+the kernels of `relations_triton.py`; on a CPU the power series of `relations_series.py` where it
+pays, else the matrices of `relations_symmetric.py`; where the logits are too large for both, or the
+vectors too long, blocks of columns, below.
 
 Shapes: H heads, N vectors of length D, J columns of a block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 
 from .relations_series import series_block, terms_needed
+from .relations_symmetric import LARGEST_EXPONENT, largest_exponent, symmetric_block
 
 # float32 elements of one block. On a CPU (4 MiB) small enough for the cache and large enough to
 # be worth its calls; a GPU wants few, large launches. A step's memory is a small multiple of it.
@@ -97,10 +100,15 @@ def blocked(student: Tensor, teacher: Tensor, scale: float, wanted: bool) -> tup
     loss = student.new_zeros(heads)
     gradient = student.new_empty(student.shape if wanted else (0,))
     block = _BLOCK_ELEMENTS.get(student.device.type, 1 << 20)
-    terms, dtype = terms_needed(student, teacher, scale)
+    exponent = largest_exponent(student, teacher, scale)
+    terms, dtype = terms_needed(exponent, student.dtype, length)
+    work: Callable[..., tuple[Tensor, Tensor | None]]
     if terms:
         rows = max(1, 4 * block // ((1 + heads) * terms * length * dtype.itemsize))
         work = partial(series_block, terms=terms, dtype=dtype)
+    elif exponent <= LARGEST_EXPONENT and (1 + heads) * length**2 <= block:
+        rows = max(1, block // (2 * (1 + heads) * length**2))
+        work = symmetric_block
     else:
         rows = max(1, block // (length * length))
         work = partial(_block, columns=min(length, max(1, block // length)))

@@ -5,14 +5,14 @@ With V the largest element in size, u = v / V and L = k V^2,
     exp(k v_i v_j) = sum_m L^m / m! * u_i^m u_j^m,
 
 so that the matrix E of these exponentials is F' diag(L^m / m!) F, F [R, D] being the powers of u.
-All that the divergence needs are products of E with a vector: the sums f_j = (E 1)_j whose
-logarithms are the LSEs, (Q'v)_j = (E v)_j / f_j and (Q v)_i = (E (v / f))_i, the teacher's alike.
+All that the divergence needs are products of E with a vector (`relations_symmetric.py`).
 Each then takes 2 R D multiplications and no exponential, where D^2 exponentials stood.
 
 Digits. f_j is a sum of positive numbers of which one is exp(k v_j^2) >= 1. Where v_i and v_j have
 one sign, every term is positive. Where they differ the terms cancel, and what rounding leaves there
 is at most exp(L / 4) units in the last place of f_j (worst at v_j = -V / 2, all else at V). So
-float32 serves up to L = 8, float64 up to 64; beyond, the exponentials are made one by one.
+float32 serves up to L = 8, float64 up to 64; beyond, the exponentials are made one by one, and so
+they are where that costs less.
 
 Shapes: H heads, G = 1 + H with the teacher first, N vectors of length D, R terms.
 """
@@ -24,23 +24,26 @@ import math
 import torch
 from torch import Tensor
 
+from .relations_symmetric import sum_by_products
+
 _DROPPED = 1e-8  # what is left out of the series, as a part of the largest exponential
 _LARGEST = {torch.float32: 8.0, torch.float64: 64.0}  # L
 
 
-def terms_needed(student: Tensor, teacher: Tensor, scale: float) -> tuple[int, torch.dtype]:
+def terms_needed(exponent: float, dtype: torch.dtype, length: int) -> tuple[int, torch.dtype]:
     """R, and the type to compute in; (0, ...) where the series does not serve or not pay.
 
-    It serves float32 on a CPU: R follows from the data, and a GPU would have to be waited for.
+    ``exponent`` is L, ``dtype`` the logits', ``length`` D.
+
+    It serves float32, and pays where two numbers a term are no more than D; float64 counts twice.
+    There it costs about as much as the D^2 exponentials in cache.
     """
-    dtype = student.dtype
-    if student.device.type != "cpu" or dtype != torch.float32 or not student.numel():
-        return 0, dtype
-    exponent = scale * float(torch.stack([student.abs().amax(), teacher.abs().amax()]).max()) ** 2
-    for wide, largest in _LARGEST.items():
-        if exponent <= largest:  # not so of NaN
-            terms = _terms(exponent)
-            return (terms if terms * wide.itemsize // 4 <= student.shape[-1] else 0), wide
+    if dtype == torch.float32:
+        for wide, largest in _LARGEST.items():
+            if exponent <= largest:  # not so of NaN
+                terms = _terms(exponent)
+                pays = 2 * terms * wide.itemsize // dtype.itemsize <= length
+                return (terms if pays else 0), wide
     return 0, dtype
 
 
@@ -65,33 +68,16 @@ def series_block(
     terms: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor | None]:
-    """Sum of KL_j over a block of vectors, and (Q v + Q' v - P v - P' v) when it is wanted.
-
-    student [H, N, D], teacher [N, D] -> [H], [H, N, D].
-    """
+    """`sum_by_products` with E as ``terms`` terms, computed in ``dtype``."""
     together = torch.cat([teacher[None], student]).to(dtype)  # [G, N, D]
     size = max(float(together.abs().amax()), torch.finfo(dtype).tiny)
     powers = _powers(together / size, terms)  # [G, N, R, D]
     weights = _coefficients(scale * size**2, terms).to(dtype)  # [R]
 
     def product(rows: Tensor, powers: Tensor) -> Tensor:
-        """E x of rows x [..., K, D]; rows first is what batched products are fast in."""
         return ((rows @ powers.mT) * weights) @ powers
 
-    theirs, mine, ours, others = together[0], together[1:], powers[1:], powers[0]
-    ones = torch.ones_like(together[:1])
-    taught = product(torch.cat([ones, together]).transpose(0, 1), others).transpose(0, 1)
-    learnt = product(torch.stack([ones.expand_as(mine), mine], dim=-2), ours)
-    sums, own_sums = taught[0], learnt[..., 0, :]  # f of the teacher [N, D], of the heads [H, N, D]
-    averages = taught[1:] / sums  # P'w, P'v
-    entropy = scale * theirs * averages[0] - sums.log()
-    loss = (entropy + own_sums.log() - scale * mine * averages[1:]).sum(dim=(1, 2))
-    if not wanted:
-        return loss, None
-    gradient = learnt[..., 1, :] / own_sums - averages[1:]
-    gradient += product((mine / own_sums)[..., None, :], ours)[..., 0, :]
-    gradient -= product((mine / sums).transpose(0, 1), others).transpose(0, 1)
-    return loss, gradient
+    return sum_by_products(together[1:], together[0], scale, wanted, powers, product)
 
 
 def _powers(u: Tensor, terms: int) -> Tensor:

@@ -14,7 +14,7 @@ from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from .fast_features import Pooled, fastest
 from .features import FeatureCache, classifier_of, features_of
-from .linear_head import BALANCED_FROM, LinearHead, labelled, measured, teach
+from .linear_head import BALANCED_FROM, DECAYS, LinearHead, labelled, measured, teach
 from .network import Network
 from .phase import Phase, Training
 from .task import FrozenTeacher
@@ -56,14 +56,18 @@ def teach_head(phase: Phase, network: Network, training: Training) -> None:
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         return cache.blocks(pictures)
 
+    held_out = features_of(pooled, _whole_val(phase, network.preprocessing))
+    phase.progress.start("teaching the head", len(DECAYS))
     head, heads = teach(
         blocks,
         labels,
         len(phase.dataset.classes),
-        features_of(pooled, _whole_val(phase, network.preprocessing)),
+        held_out,
         smoothing=train.label_smoothing,
         seed=phase.data.split_seed,
+        tell=lambda tried: phase.progress.advance(decay=tried.decay, top1=tried.top1),
     )
+    phase.progress.finish()
     with torch.no_grad():
         layer.weight.copy_(head.weight)
         layer.bias.copy_(head.bias)

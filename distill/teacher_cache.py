@@ -29,6 +29,7 @@ from ..bundle.atomic import writing
 from ..bundle.lock import lock
 from ..bundle.progress import Progress
 from ..bundle.sealed import unsealed, write_sealed
+from ..bundle.wording import cause
 from ..errors import MldrError
 from .task import FrozenTeacher
 from .views import Views
@@ -87,7 +88,7 @@ class TeacherCache:
         try:
             logits = np.load(path, mmap_mode="r+", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise cls._stale(folder, f"{cls.file} cannot be read ({error})") from error
+            raise cls._stale(folder, f"{cls.file} cannot be read ({cause(error)})") from error
         if logits.shape != shape or logits.dtype != np.float16:
             is_there = f"{cls.file} is {logits.dtype} {logits.shape}"
             raise cls._stale(folder, f"{is_there}, not float16 {shape}")
@@ -177,7 +178,9 @@ class TeacherCache:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
-            progress.note(f"{self._progress_file} is damaged ({error}): all rows are asked again")
+            progress.note(
+                f"{self._progress_file} is damaged ({cause(error)}): all rows are asked again"
+            )
             return []
 
     def _hash(self, start: int, end: int) -> str:

@@ -27,8 +27,8 @@ class TrainConfig(BaseModel):
         description="What is trained. `head`: the classifier alone, by logistic regression on the "
         "features of the frozen rest, which are computed once; seconds instead of hours, from "
         "pretrained weights, on labels. Its decay is chosen on the validation split. "
-        "`head-first`: so, then everything (fine-tuning); a model without weights is trained whole, "
-        "without keep_statistics, below_head and patience.",
+        "`head-first`: so, then everything (fine-tuning); a model without weights is trained "
+        "whole, without keep_statistics, below_head and patience.",
     )
     keep_statistics: bool = Field(
         default=False,

@@ -80,7 +80,7 @@ def build_bundle(
     require_same_data(student, dataset, trained)
     labels = labels_alone(student.record, config)
     lesson = lesson_of(student.record, config.teacher_distance, labels)
-    validation = require_same_function(student, dataset, trained, progress)
+    validation = require_same_function(student, dataset, trained, progress, config.threads)
     record = QualityRecord(validation, lesson)
     with atomic_folder(out, replaces=MANIFEST) as folder:
         try:
@@ -153,7 +153,7 @@ def _timed(context: ExportContext, artifacts: list[Artifact], images: Floats) ->
             runners[artifact.file] = timed(context.folder, artifact, config.threads)
     if len(runners) < 2 or not config.latency_seconds:
         return artifacts
-    context.progress.start("latency", None)
+    context.progress.start("timing the artifacts", None)
     measured = latencies(
         runners,
         images,

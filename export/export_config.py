@@ -55,7 +55,9 @@ class ExportConfig(BaseModel):
         description="Test images that the bundle carries, as fed and with their logits.",
     )
     threads: int = Field(
-        default=0, ge=0, description="ONNX Runtime threads for parity; 0: one per core."
+        default=0,
+        ge=0,
+        description="Threads for parity, of ONNX Runtime and of PyTorch; 0: one per core.",
     )
     latency_seconds: float = Field(
         default=0.5,

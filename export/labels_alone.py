@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..bundle.lesson import Rival
 from ..bundle.trained import TrainedModel, read_trained
 from ..errors import MldrError
 from .export_config import ExportConfig
 
+_WEIGHTS = ("weights", "fresh_head")  # keys of a model that say where it begins, not what it is
 _SPLIT = ("val_fraction", "split_seed")  # keys of the data that choose validation images
 
 
@@ -24,6 +26,8 @@ def labels_alone(student: TrainedModel, config: ExportConfig) -> Rival | None:
     recipe = plain.provenance.get("recipe", {})
     differences = {
         f"another model ({plain.model.get('name')})": _name(plain) != _name(student),
+        "other keys of its [student]": _shape(plain) != _shape(student),
+        f"images of {plain.image_size} px": plain.image_size != student.image_size,
         "other data": plain.data_fingerprint != student.data_fingerprint,
         "other validation images": any(plain.data.get(k) != student.data.get(k) for k in _SPLIT),
         "a teacher": recipe.get("method", {}).get("name") != "scratch",
@@ -40,3 +44,7 @@ def labels_alone(student: TrainedModel, config: ExportConfig) -> Rival | None:
 
 def _name(trained: TrainedModel) -> str:
     return str(trained.model.get("name"))
+
+
+def _shape(trained: TrainedModel) -> dict[str, Any]:
+    return {key: value for key, value in trained.model.items() if key not in _WEIGHTS}

@@ -183,7 +183,7 @@ def on_split(
     """
 
     def parity(runner: Predictor) -> ParityResult:
-        with torch_reference(model) as reference:
+        with torch_reference(model, config.threads) as reference:
             return prove(
                 memory.through(reference),
                 runner,
@@ -222,7 +222,7 @@ def locate(
     Where logits are gated one by one, the inputs are given in false colours too: on grey images
     alone a node that mixes up channels stays in band. (They leave the ranges of int8.)
     """
-    progress.start("bisect", None)
+    progress.start("searching the first deviating node", None)
     try:
         if gate.max_dlogit is not None:
             inputs = np.concatenate([inputs, false_colours(inputs)])

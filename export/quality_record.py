@@ -66,8 +66,8 @@ class QualityRecord:
         """A pass of its own, where no artifact was measured: all were kept, or none runs."""
         from ..data.loader import EvalBatches
 
-        context.progress.start("quality", len(test))
-        with torch_reference(context.student.model) as student:
+        context.progress.start("testing class by class", len(test))
+        with torch_reference(context.student.model, context.config.threads) as student:
             for inputs, labels in EvalBatches(test, context.preprocessing, _BATCH, "cpu"):
                 self.answers.add(student(inputs.numpy()), labels.numpy())
                 context.progress.advance(len(labels))

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def torch_reference(model: nn.Module) -> Iterator[Predictor]:
-    """``model`` where it lies, in fp32 and evaluation mode; its mode comes back afterwards."""
+def torch_reference(model: nn.Module, threads: int = 0) -> Iterator[Predictor]:
+    """``model`` where it lies, in fp32 and evaluation mode, on ``threads`` threads; 0: PyTorch's.
+
+    Its mode and the process's number of threads come back afterwards.
+    """
     import torch
 
     def logits(inputs: Floats) -> Floats:
@@ -25,9 +28,11 @@ def torch_reference(model: nn.Module) -> Iterator[Predictor]:
             answer: Floats = model(pixels).numpy()
         return answer
 
-    was_training = model.training
+    was_training, threads_before = model.training, torch.get_num_threads()
     model.float().eval()
+    torch.set_num_threads(threads or threads_before)
     try:
         yield logits
     finally:
+        torch.set_num_threads(threads_before)
         model.train(was_training)

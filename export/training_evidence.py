@@ -43,9 +43,11 @@ def require_same_data(student: Student, dataset: Dataset, trained: Path) -> None
 
 
 def require_same_function(
-    student: Student, dataset: Dataset, trained: Path, progress: Progress
+    student: Student, dataset: Dataset, trained: Path, progress: Progress, threads: int = 0
 ) -> tuple[Floats, NDArray[np.int64]] | None:
     """The student's logits [N, C] and the labels [N] of validation; None where nothing is recorded.
+
+    ``threads`` compute them; 0: as many as PyTorch has.
 
     Raises MldrError where the student does not score what training recorded of it.
     """
@@ -53,7 +55,7 @@ def require_same_function(
     if evidence is None:
         progress.note(f"{trained} records no validation figures: nothing to hold the student to")
         return None
-    with torch_reference(student.model) as reference:
+    with torch_reference(student.model, threads) as reference:
         answers = validation_answers(reference, dataset.val, spec, progress)
     repeated = None if answers is None else evidence_of(*answers, spec)
     broken = evidence.contradicted_by(repeated)

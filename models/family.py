@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from timm.models.mlp_mixer import SpatialGatingUnit
 from torch import nn
 
-Family = Literal["cnn", "transformer", "mlp", "mamba"]
+from .listing import Family
 
 # What holds queries and keys: one joint projection, or one of each.
 _JOINT = re.compile(r"^(to_|w_?)?(qkv|qk|qkvs)(_?proj|_conv|_dwconv)?$")

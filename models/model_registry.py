@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from .architecture_config import ModelConfig
 from .classifier import start_small
 from .size import require_size
 from .stem import shrink_stem
+from .unknown_model import unknown_model
 from .weights import load_weights
 
 RGB = tuple[float, float, float]
@@ -83,6 +83,4 @@ def require_known(name: str) -> None:
             listed = ", ".join(tags) or "none"
             raise MldrError(f"{architecture} has no weights tag {tag!r}; it has: {listed}")
         return
-    near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=5, cutoff=0.5)
-    hint = f"nearest: {', '.join(near)}" if near else "`mldr-deploy models` lists all names"
-    raise MldrError(f"unknown model {name!r}; {hint}")
+    raise unknown_model(name, timm.list_models())

@@ -235,7 +235,12 @@ class Pipeline:
             return self._skip(phase, finished)
         self.progress.note(f"{phase}: {_subject(self.fitted, phase)}")
         self._noted.add(phase)
-        return work(self.phase(phase))
+        opened, earlier = self.phase(phase), self.space.times().get(phase, 0.0)
+        began = time.perf_counter()
+        try:
+            return work(opened)
+        finally:  # an interrupted one goes on later
+            self._time(phase, earlier + time.perf_counter() - began)
 
     def _skip(self, phase: str, finished: Path) -> Path:
         if phase not in self._noted:

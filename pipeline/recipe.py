@@ -20,7 +20,7 @@ from ..errors import MldrError
 from ..export.export_config import ExportConfig
 from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder
-from .recipe_error import describe
+from .recipe_error import describe, first_key
 from .toml_text import parse_toml
 
 
@@ -141,7 +141,8 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         MldrError: no such recipe, bad TOML, an unknown key, a wrong type or an impossible value;
-            with the key's full name, the value and what is allowed.
+            with the key's full name, the value and what is allowed, and the recipe where the value
+            is the recipe's own.
     """
     table, origin = _table(recipe, ())
     for override in overrides:
@@ -149,7 +150,16 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe(**table)
     except ValidationError as error:
-        raise MldrError(f"{origin}: {describe(error, Recipe)}") from error
+        place = "" if _is_overridden(first_key(error, Recipe), overrides) else f"{origin}: "
+        raise MldrError(f"{place}{describe(error, Recipe)}") from error
+
+
+def _is_overridden(key: str, overrides: Sequence[str]) -> bool:
+    """Whether an override sets ``key``, a table that it is in, or a part of it."""
+    names = [override.partition("=")[0].strip() for override in overrides]
+    return bool(key) and any(
+        f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in names
+    )
 
 
 def is_idle(recipe: Recipe, key: str) -> bool:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+def first_key(error: ValidationError, root: type[BaseModel]) -> str:
+    """The dotted key that `describe` tells of; empty where it is none of them alone."""
+    return ".".join(_key(root, error.errors(include_url=False)[0]))
+
+
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first failure in full, and how many more there are."""
     failures: dict[tuple[str, ...], list[ErrorDetails]] = {}  # a union fails once a member

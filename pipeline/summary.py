@@ -35,6 +35,7 @@ from ..export.trained_student import bundled_model
 from ..runtimes.runtime import Predictor
 from .narrow_table import narrow_table
 from .phases import Pipeline
+from .terminal_text import wrapped
 from .workspace import Workspace
 
 FILE = "summary.json"
@@ -97,7 +98,7 @@ class RunSummary:
 
     def __str__(self) -> str:
         spent = ", ".join(f"{name} {_duration(value)}" for name, value in self.seconds.items())
-        facts = [
+        lines = [
             ("time", f"{spent}; {_duration(sum(self.seconds.values()))} in all"),
             *([("steps", "; ".join(self.steps))] if self.steps else []),
             ("on", f"{self.machine}; accuracy on {counted(self.images, 'test image')}"),
@@ -106,9 +107,10 @@ class RunSummary:
             *(("quality", line) for line in self.quality),
             *(("data", line) for line in self.data),
             *([("advice", self.advice)] if self.advice else []),
-            *self.places.items(),
         ]
-        return "\n".join((self._table(), *(f"{name:7} {text}" for name, text in facts)))
+        facts = [wrapped(f"{name:7} {text}", hang=8) for name, text in lines]
+        places = [f"{name:7} {path}" for name, path in self.places.items()]
+        return "\n".join((self._table(), *facts, *places))
 
     def _table(self) -> str:
         top5 = tells_top5(self.classes)

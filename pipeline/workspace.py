@@ -21,6 +21,7 @@ from ..bundle.atomic import write_json, write_text, writing
 from ..bundle.lock import lock
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD, read_trained
+from ..bundle.wording import cause
 from ..distill.trained_folder import TRAINED
 from ..errors import MldrError
 from .recipe import Recipe, dump_recipe, is_idle
@@ -91,14 +92,15 @@ class Workspace:
         write_json(self.out / _TIMES, {**self._noted(), phase: round(seconds, 2)})
 
     def times(self) -> dict[str, float]:
-        """Seconds by phase, in the order of the work; of a training phase, what its record tells.
+        """Seconds by phase, in the order of the work; of a training phase no less than its steps.
 
-        So a kill between a phase's last write and its note loses no time.
+        So a kill between a phase's last write and its note loses no more than its preparation.
         """
         noted = self._noted()
         for phase in ("teacher", "student"):
             if (finished := self.trained(phase)) is not None:
-                noted[phase] = round(read_trained(finished).metrics["train_seconds"], 2)
+                steps = round(read_trained(finished).metrics["train_seconds"], 2)
+                noted[phase] = max(noted.get(phase, 0.0), steps)
         order = ("data", "teacher", "student", *noted)
         return {phase: noted[phase] for phase in order if phase in noted}
 
@@ -118,8 +120,10 @@ class Workspace:
         path = self.out / _RECIPE
         try:
             table = parse_toml(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return f"{self.out} holds a run, and no {_RECIPE} that says of which recipe"
         except (OSError, MldrError) as error:
-            return f"what lies in {self.out} is not known to be of this recipe ({error})"
+            return f"what lies in {self.out} is not known to be of this recipe ({cause(error)})"
         stored, current = _completed(table), flat(tomllib.loads(dump_recipe(self.recipe)))
         for key in sorted(stored.keys() | current.keys()):
             idle = is_idle(self.recipe, key) or (key.startswith("export.") and not self.bundle())

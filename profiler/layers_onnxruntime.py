@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.precisions import by_width
+from ..bundle.wording import cause
 from ..errors import MldrError
 from .layer_job import LayerJob, Timed
 
@@ -31,7 +32,7 @@ def onnxruntime_layers(job: LayerJob) -> tuple[list[Timed], str]:
         try:
             events = json.loads(trace.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise MldrError(f"ONNX Runtime's trace cannot be read ({error})") from None
+            raise MldrError(f"ONNX Runtime's trace cannot be read ({cause(error)})") from None
     note = f"ONNX Runtime's node trace, mean of {job.calls} calls; tracing itself adds time"
     return list(node_times(events, modules_of(file), skip=_WARM_UP)), note
 

@@ -83,7 +83,7 @@ def _rounds(
 ) -> list[Session]:
     """The sessions that finished every round; ``left_out`` gets the reason of each that failed."""
     series = sum(len(session.batches) + len(config.loads) for session in sessions)
-    progress.start("measure", config.rounds * series)
+    progress.start("measuring latency", config.rounds * series)
     for _ in range(config.rounds):
         for session in [*sessions]:
             try:

@@ -56,7 +56,7 @@ def compare_bundles(
     if not both:
         raise MldrError("the two bundles have no file and runtime in common that run here")
     rows: list[ComparedFigure] = []
-    progress.start("measure side by side", len(both) * config.rounds)
+    progress.start("measuring side by side", len(both) * config.rounds)
     for name, pair in both.items():
         series: tuple[Series, Series] = (defaultdict(list), defaultdict(list))
         for _ in range(config.rounds):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from ..bundle.wording import figure
 from ..errors import MldrError
 from .change import LEAST_ROUNDS, LEVEL, THRESHOLD, Change, Samples, changed, judged_together
 from .report import Entry, Report, read_report
@@ -16,6 +18,8 @@ from .request_stages import END_TO_END
 _SERIES = ((END_TO_END, 50), (END_TO_END, 99), ("compute", 50), ("compute", 99))
 
 
+_HEADER = f"| | before ms | after ms | change % | {100 * LEVEL:.0f} % interval | verdict |"
+_COLUMNS = "| --- | ---: | ---: | ---: | ---: | --- |"
 _METHOD = (
     f"Test: bootstrap over rounds and samples, Student's {100 * LEVEL:.0f} % interval of the "
     f"ratio, all figures judged together (Benjamini-Hochberg); "
@@ -34,7 +38,10 @@ class ComparedFigure:
 
 @dataclass(frozen=True)
 class ReportComparison:
-    """Every figure that both sides have. True when something really changed."""
+    """Every figure that both sides have. True when something really changed.
+
+    Prints itself as Markdown.
+    """
 
     rows: list[ComparedFigure]
     notes: list[str] = field(default_factory=list)
@@ -45,12 +52,9 @@ class ReportComparison:
 
     def __str__(self) -> str:
         lines = [*(f"note: {note}" for note in self.notes)]
-        entry = None
-        for row in self.rows:
-            if row.entry != entry:
-                entry = row.entry
-                lines += ["", entry]
-            lines.append(f"  {row.series:28}{_figures(row.change)}")
+        for entry, rows in groupby(self.rows, key=lambda row: row.entry):
+            lines += ["", entry, "", _HEADER, _COLUMNS]
+            lines += [f"| {row.series} | {' | '.join(_cells(row.change))} |" for row in rows]
         real = sum(row.change.verdict in ("faster", "slower") for row in self.rows)
         lines += ["", f"{real} of {len(self.rows)} figures changed. {self.method}"]
         return "\n".join(lines).strip()
@@ -127,10 +131,11 @@ def _versions(report: Report) -> str:
     return ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
 
 
-def _figures(change: Change) -> str:
-    times = f"{change.before / 1e6:10.4g} -> {change.after / 1e6:<10.4g} ms"
-    percent = f"{100 * (change.ratio - 1):+7.1f} %"
+def _cells(change: Change) -> list[str]:
+    """Before and after in ms, the change, its interval and the verdict."""
+    figures = [figure(ns / 1e6) for ns in (change.before, change.after)]
+    figures.append(f"{100 * (change.ratio - 1):+.1f}")
     if change.verdict is None:
-        return f"{times}{percent}  too few rounds to tell"
-    interval = f"[{100 * (change.low - 1):+.1f}, {100 * (change.high - 1):+.1f}]"
-    return f"{times}{percent} {interval:18} {change.verdict}"
+        return [*figures, "-", "too few rounds to tell"]
+    interval = f"{100 * (change.low - 1):+.1f} to {100 * (change.high - 1):+.1f}"
+    return [*figures, interval, change.verdict]

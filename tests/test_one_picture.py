@@ -254,8 +254,8 @@ def test_check_refuses_pictures_that_are_turned(
 ) -> None:
     """As they were by releases that turned a phone's photographs twice."""
     dataset = photographs.read("folder")
-    twice = dataset.test.pixels[:, ::-1, ::-1].copy()
-    wrong = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, pixels=twice))
+    twice = dataset.test.resident[:, ::-1, ::-1].copy()
+    wrong = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, resident=twice))
     result = check_bundle(exported.path, dataset=wrong)
     assert not result and "is another one now" in str(result)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...bundle.wording import cause
 from ...errors import MldrError
 from ..images import ArrayImages
 from ..raw import RawDataset, RawSplit
@@ -56,7 +57,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except Exception as error:  # a damaged pickle raises almost anything
-        raise MldrError(f"cannot read {path}: {error}") from error
+        raise MldrError(f"cannot read {path}: {cause(error)}") from error
     if not isinstance(content, dict):
         raise MldrError(f"{path} is not a CIFAR-100 file: it holds no dictionary")
     return content

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...bundle.progress import Progress
+from ...bundle.wording import cause
 from ...errors import MldrError
 from ..data_config import DataConfig
 from ..fetch import Archive
@@ -45,7 +46,11 @@ def _from_archive(folder: Path) -> RawDataset:
         notes = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
         classes = _titles(tuple(words[wnid].strip() for wnid in ids))
         held_out = [line.split("\t")[:2] for line in notes]
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise MldrError(
+            f"{folder} is not the official Tiny-ImageNet folder: {error.filename}: {cause(error)}"
+        ) from error
+    except (ValueError, KeyError) as error:
         raise MldrError(f"{folder} is not the official Tiny-ImageNet folder: {error}") from error
     label = {wnid: index for index, wnid in enumerate(ids)}
     places = [folder / "train" / wnid for wnid in ids]

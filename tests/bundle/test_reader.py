@@ -186,6 +186,52 @@ def test_a_link_within_the_bundle_and_to_it_is_followed(bundle_folder: Path) -> 
     assert open_bundle(bundle_folder.parent / "current")
 
 
+def cached(bundle_folder: Path, cache: Path) -> Path:
+    """The bundle as the Hub's client keeps it: links of a snapshot to blobs of its repository."""
+    repository = cache / "models--me--net"
+    snapshot, blobs = repository / "snapshots" / "a1", repository / "blobs"
+    for place in (snapshot, blobs):
+        place.mkdir(parents=True)
+    for number, path in enumerate(sorted(p for p in bundle_folder.rglob("*") if p.is_file())):
+        path.rename(blobs / str(number))
+        link = snapshot / path.relative_to(bundle_folder)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(blobs / str(number))
+    return snapshot
+
+
+def test_a_snapshot_of_the_hubs_cache_is_a_bundle(bundle_folder: Path, tmp_path: Path) -> None:
+    snapshot = cached(bundle_folder, tmp_path / "cache")
+    bundle = open_bundle(snapshot)
+    assert bundle and bundle.unlisted == []
+    (snapshot / "student.onnx").resolve().write_bytes(b"another")
+    with pytest.raises(MldrError, match="was changed after export"):
+        open_bundle(snapshot)
+
+
+@pytest.mark.parametrize("place", ["file", "models--me--other/blobs/file", "blobs/file"])
+def test_a_snapshot_that_leads_elsewhere_is_refused(
+    bundle_folder: Path, tmp_path: Path, place: str
+) -> None:
+    cache = tmp_path / "cache"
+    link, target = cached(bundle_folder, cache) / "student.onnx", cache / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link.resolve().rename(target)
+    link.unlink()
+    link.symlink_to(target)
+    with pytest.raises(MldrError, match=r"student\.onnx is a link out of the bundle"):
+        open_bundle(link.parent, verify=False)
+
+
+def test_blobs_that_are_themselves_a_link_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    snapshot = cached(bundle_folder, tmp_path / "cache")
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.rename(tmp_path / "elsewhere")
+    blobs.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MldrError, match="is a link out of the bundle"):
+        open_bundle(snapshot, verify=False)
+
+
 def test_files_that_the_manifest_does_not_list_are_named(bundle_folder: Path) -> None:
     assert open_bundle(bundle_folder).unlisted == []
     (bundle_folder / "engines").mkdir()

@@ -7,15 +7,14 @@ import pytest
 from mldr_deploy.choose.near_budget import near_budget
 from mldr_deploy.choose.shelf import Contender
 from mldr_deploy.models.architecture_config import ModelConfig
-from mldr_deploy.models.catalogue import Listing
-from mldr_deploy.models.family import Family
+from mldr_deploy.models.listing import Family, Listing
 
 FAMILIES: tuple[Family, ...] = ("cnn", "transformer", "mlp")
 
 
 def contender(kind: Family, number: int) -> Contender:
     """The ``number``-th of a family, of as many million operations."""
-    listing = Listing(f"{kind}{number}", kind, 1000, 224, False, True)
+    listing = Listing(f"{kind}{number}", kind, 1000, 1000, 224, False, True)
     return Contender(ModelConfig(name=listing.name), 32, listing, 1_000_000 * number)
 
 

@@ -17,7 +17,7 @@ from mldr_deploy.bundle.manifest import SCHEMA_VERSION
 from mldr_deploy.cli.group import COMMANDS, main
 from mldr_deploy.compare import comparison
 from mldr_deploy.export.recheck import Finding
-from mldr_deploy.models.catalogue import Listing
+from mldr_deploy.models.listing import Listing
 from mldr_deploy.pipeline.environment import Environment
 from mldr_deploy.pipeline.summary import RunSummary, SummaryRow
 

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
-import timm
 from click.testing import CliRunner, Result
 
 from mldr_deploy.cli.group import main
+from mldr_deploy.models import catalogue
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["models", *arguments])
 
 
-def test_json_agrees_with_the_model_that_timm_builds() -> None:
-    result = run("mobilenetv2_0?0", "--json")
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    result = run(*arguments, "--json", "--limit", "0")
     assert result.exit_code == 0, result.output
-    (listed,) = json.loads(result.stdout)["result"]
-    built = timm.create_model("mobilenetv2_050")
-    assert listed == {
+    listings: list[dict[str, Any]] = json.loads(result.stdout)["result"]
+    return listings
+
+
+def test_json_has_the_published_figures() -> None:
+    # Sandler et al. 2018 and timm's card: 1.97 million parameters, 97 million multiply-adds.
+    (listing,) = listed("mobilenetv2_0?0")
+    assert round(listing.pop("parameters") / 1e6, 2) == 1.97
+    assert listing.pop("operations") == pytest.approx(97e6, rel=0.01)
+    assert listing == {
         "name": "mobilenetv2_050",
         "family": "cnn",
-        "parameters": sum(p.numel() for p in built.parameters()),
         "image_size": 224,
         "published_weights": True,
         "stages": True,
@@ -33,18 +41,66 @@ def test_json_agrees_with_the_model_that_timm_builds() -> None:
 def test_part_of_a_name_is_enough_and_the_limit_is_told() -> None:
     result = run("deit_tiny", "--limit", "1")
     assert result.exit_code == 0, result.output
-    header, row, note = result.stdout.splitlines()
-    assert header.split() == ["model", "family", "parameters", "image", "weights"]
-    assert row.split()[:4] == ["deit_tiny_distilled_patch16_224", "transformer", "5.91", "M"]
-    assert note == "2 names match; --limit 0 shows all of them."
+    lines = [line.split() for line in result.stdout.splitlines() if line.strip(" ─")]
+    upper, header, row, _ = lines
+    assert upper == ["params", "MACs", "image"]
+    assert header == ["model", "family", "M", "G", "px", "weights"]
+    assert row[:3] == ["deit_tiny_distilled_patch16_224", "transformer", "5.91"]
+    assert result.stdout.endswith("\n2 models match; --limit 0 shows all of them.\n")
+
+
+@pytest.mark.parametrize("sort", ["params", "macs", "input"])
+def test_the_order_is_that_of_the_figure(sort: str) -> None:
+    key = {"params": "parameters", "macs": "operations", "input": "image_size"}[sort]
+    figures = [listing[key] for listing in listed("vit_*", "--sort", sort)]
+    assert figures == sorted(figures) and figures[0] < figures[-1]
+    back = [listing[key] for listing in listed("vit_*", "--sort", sort, "--reverse")]
+    assert back == figures[::-1]
+    names = [listing["name"] for listing in listed("resnet18*")]
+    assert [listing["name"] for listing in listed("resnet18*", "--reverse")] == names[::-1]
+
+
+def test_filters_keep_what_is_within_the_limits() -> None:
+    everything = listed()
+    limits = ("--max-params", "3.2", "--max-macs", "0.25", "--input", "192, 224")
+    kept = {listing["name"] for listing in listed(*limits)}
+    assert kept == {
+        listing["name"]
+        for listing in everything
+        if listing["parameters"] <= 3_200_000
+        and listing["operations"] <= 250_000_000
+        and listing["image_size"] in (192, 224)
+    }
+    assert "mobilenetv2_050" in kept and "mobilenetv2_100" not in kept
+
+
+def test_every_table_fits_80_columns() -> None:
+    result = run("vit_large*", "--limit", "0", "--sort", "macs")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert len(result.stdout.splitlines()) >= len(listed("vit_large*")) > 20
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sort", "size"), "'size' is not one of 'name', 'params', 'macs', 'input', 'family'"),
+        (("--max-params", "5M"), "'5M' is not a valid float"),
+        (("--max-macs", "0"), "0.0 is not in the range x>0"),
+        (("--input", "big"), "'big' is no list of numbers like 64,128"),
+        (("--input", "224,,64"), "has an empty place"),
+    ],
+)
+def test_values_that_mean_nothing_are_one_line(words: tuple[str, str], message: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert message in line and words[0] in line
 
 
 def test_family_filter() -> None:
-    both = json.loads(run("res*_12_224", "--json", "--limit", "0").stdout)["result"]
-    mlp = json.loads(run("res*_12_224", "--json", "--family", "mlp").stdout)["result"]
-    assert mlp == [listed for listed in both if listed["family"] == "mlp"] != []
-    told = run("resnet18", "--family", "mamba").stdout.splitlines()[-1]
-    assert told == "No classifier of this family has such a name."
+    mlp = listed("res*_12_224", "--family", "mlp")
+    assert mlp == [entry for entry in listed("res*_12_224") if entry["family"] == "mlp"] != []
+    assert run("resnet18", "--family", "mamba").stdout == "No classifier is like this.\n"
 
 
 def test_unknown_name_answers_with_the_nearest() -> None:
@@ -54,16 +110,25 @@ def test_unknown_name_answers_with_the_nearest() -> None:
     assert "mobilenetv2_050" in result.stderr
 
 
-def test_encoders_that_classify_nothing_are_left_out_and_every_figure_is_for_1000_classes() -> None:
-    listed = {
-        one["name"]: one for one in json.loads(run("qwen3_vit_88m*", "--json").stdout)["result"]
+def test_encoders_that_classify_nothing_are_left_out() -> None:
+    names = [listing["name"] for listing in listed("qwen3_vit_88m*")]
+    assert sorted(names) == ["qwen3_vit_88m", "qwen3_vit_88m_merge"]  # and no qwen3_vit_88m_enc
+    assert run("qwen3_vit_88m_enc").stdout == "No classifier is like this.\n"
+
+
+def test_marks_and_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without stages only teaches, an unknown figure is last, another timm is told."""
+    stored = catalogue.stored_catalogue()
+    entries = [stored.listings[name] for name in ("resnet18", "vgg11")]
+    teacher, unknown = (entry for entry in entries if entry is not None)
+    listings = {
+        "vgg11": replace(unknown, operations=None),
+        "resnet18": replace(teacher, stages=False),
     }
-    assert sorted(listed) == ["qwen3_vit_88m", "qwen3_vit_88m_merge"]  # and no qwen3_vit_88m_enc
-    built = timm.create_model("qwen3_vit_88m", num_classes=1000)
-    assert listed["qwen3_vit_88m"]["parameters"] == sum(p.numel() for p in built.parameters())
-    assert "No classifier has such a name." in run("qwen3_vit_88m_enc").stdout
-
-
-def test_a_model_without_stages_only_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(timm.models.ResNet, "forward_intermediates")
-    assert "resnet18 (teaches only)" in run("resnet18").stdout
+    changed = catalogue.ModelCatalogue("1.0", listings, installed="9.9")
+    monkeypatch.setattr(catalogue, "model_catalogue", lambda: changed)
+    result = run("--sort", "macs")
+    assert "resnet18 (teaches only)" in result.stdout
+    assert result.stdout.index("resnet18") < result.stdout.index("vgg11")
+    assert result.stderr.startswith("note: figures are of timm 1.0, and timm 9.9 is installed")
+    assert "vgg11" not in run("--max-macs", "1000").stdout

@@ -27,6 +27,7 @@ from mldr_deploy.cli.group import main
 from mldr_deploy.compare import recent_data
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
+from mldr_deploy.pipeline.terminal_text import terminal_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +78,8 @@ def test_the_figures_are_those_of_the_runs(done: Path) -> None:
 def test_the_table_says_the_same(done: Path) -> None:
     (pair,) = json.loads((done / "out" / "results.json").read_text())["pairs"]
     text = (done / "out" / "table.md").read_text()
-    assert (done / "printed.md").read_text().strip() == text.strip()
+    printed = (done / "printed.md").read_text()
+    assert printed.strip() == terminal_text(text) and max(map(len, printed.splitlines())) <= 80
     (row,) = re.findall(r"^\| test_resnet -> test_vit \|.*$", text, re.MULTILINE)
     cells = [cell.strip().replace("**", "") for cell in row.strip("|").split("|")]
     assert cells[1] == f"{pair['teacher_top1']:.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mldr_deploy.data.data_config import DataConfig
+from mldr_deploy.data.data_config import AugmentConfig, DataConfig
 from mldr_deploy.data.dataset import Dataset, load_dataset
+from mldr_deploy.data.loader import TrainBatches
+from mldr_deploy.data.split import Split
 from mldr_deploy.errors import MldrError
 
 
@@ -81,6 +84,39 @@ def test_a_set_beyond_the_limit_is_streamed_with_the_same_pictures(disk: Any) ->
         assert np.array_equal(resident.train.pixels[index], picture)
     assert streamed.mean == pytest.approx(resident.mean, abs=1e-12)
     assert streamed.std == pytest.approx(resident.std, abs=1e-12)
+
+
+def test_loading_takes_the_memory_of_the_pixels_once(disk: Any) -> None:
+    """By allocated bytes, NumPy's among them: the cut for validation copies no picture."""
+    source = f"folder:{disk.folder(each=40, side=64)}"
+    load(source)  # imports are paid for
+    tracemalloc.start()
+    try:
+        data = load(source, val_fraction=0.5)
+        lasting, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    pixels = 84 * 64 * 64 * 3
+    assert sum(map(len, (data.train, data.val, data.test))) == 84
+    assert pixels <= lasting < 1.2 * pixels
+    assert peak < 1.4 * pixels
+
+
+def test_batches_for_training_copy_no_split_as_a_whole() -> None:
+    """Beside the tensor that they keep, of which this does not tell, NumPy holds one block."""
+    picture = np.random.default_rng(0).integers(0, 256, (2000, 16, 16, 3), np.uint8)
+    split = Split.of_pixels(picture, np.arange(2000) % 4).subset(np.arange(1999, -1, -1))
+    tracemalloc.start()
+    try:
+        batches = TrainBatches(
+            split, DataConfig(), seed=0, device="cpu", augment=AugmentConfig(crop="none")
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < picture.nbytes / 2
+    batch = next(batches.epoch(0))
+    np.testing.assert_array_equal(batch.pixels.permute(0, 2, 3, 1), picture[::-1][batch.indices])
 
 
 def test_pictures_of_several_sizes_are_streamed(disk: Any) -> None:

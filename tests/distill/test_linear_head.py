@@ -19,7 +19,7 @@ from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.distill import fast_features, teach_head, training_run
 from mldr_deploy.distill.features import classifier_of
-from mldr_deploy.distill.linear_head import Standard, class_weights, fit, teach
+from mldr_deploy.distill.linear_head import LinearHead, Standard, class_weights, fit, teach
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
@@ -115,7 +115,11 @@ def test_the_decay_is_the_one_that_scikit_learn_would_choose(labels: Tensor) -> 
     seen = [centres[labels] + 4 * rng.normal(size=(PICTURES, WIDTH * 5)) for _ in range(2)]
     train, other = (torch.from_numpy(x).float() for x in seen)
     decays = (1.0, 0.1, 0.01, 0.001)
-    head, tried = teach(in_blocks(train), labels, CLASSES, (other, labels), decays=decays)
+    told: list[LinearHead] = []
+    head, tried = teach(
+        in_blocks(train), labels, CLASSES, (other, labels), decays=decays, tell=told.append
+    )
+    assert told == tried
     losses = []
     mean, std = train.mean(0).numpy(), train.std(0, correction=0).numpy()
     for decay in decays:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mldr_deploy.distill import relations, relations_series
 from mldr_deploy.distill.relations import blocked, relation_divergence
 from mldr_deploy.distill.relations_series import terms_needed
+from mldr_deploy.distill.relations_symmetric import largest_exponent
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -39,6 +40,24 @@ def textbook(student: Tensor, teacher: Tensor, scale: float) -> Tensor:
 
     p, q = relation(teacher.double()), relation(student.double())
     return (p.exp() * (p - q)).sum(-2).mean(dim=(-1, -2))
+
+
+def assert_explicit(student: Tensor, teacher: Tensor, exponent: float) -> None:
+    """Values and gradients are those of explicit relations with this largest exponent.
+
+    To what float32 itself loses.
+    """
+    scale = exponent / float(torch.maximum(student.abs().max(), teacher.abs().max())) ** 2
+    exact = student.double().requires_grad_()
+    expected = textbook(exact, teacher, scale)
+    (slope,) = torch.autograd.grad(expected.sum(), exact)
+    student.requires_grad_()
+    loss = relation_divergence(student, teacher, scale)
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    assert loss.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=1e-6)
+    parts = scale * student.detach().norm() / slope[0].numel()  # a gradient is a difference of them
+    assert (gradient.double() - slope).norm() <= 1e-6 * slope.norm() + 5e-6 * parts
 
 
 @pytest.fixture
@@ -72,19 +91,23 @@ def test_equals_explicit_relations(
     chosen: list[tuple[int, torch.dtype]],
 ) -> None:
     """Values and gradients, to what float32 itself loses, at every size that the series takes."""
-    student, teacher = draw(3, 5, 300, seed=1), draw(5, 300, seed=2)
-    scale = exponent / float(torch.maximum(student.abs().max(), teacher.abs().max())) ** 2
-    exact = student.double().requires_grad_()
-    expected = textbook(exact, teacher, scale)
-    (slope,) = torch.autograd.grad(expected.sum(), exact)
-    student.requires_grad_()
-    loss = relation_divergence(student, teacher, scale)
-    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    assert_explicit(draw(3, 2, 640, seed=1), draw(2, 640, seed=2), exponent)
     assert [kind for terms, kind in chosen if terms] == [dtype]
-    assert loss.dtype == gradient.dtype == torch.float32
-    torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=1e-6)
-    parts = scale * student.detach().norm() / slope[0].numel()  # a gradient is a difference of them
-    assert (gradient.double() - slope).norm() <= 1e-6 * slope.norm() + 5e-6 * parts
+
+
+@pytest.mark.parametrize("draw", [normal, one_sided, crowded])
+@pytest.mark.parametrize("exponent", [8.5, 30.0, 63.9])
+def test_exponentials_without_a_shift_equal_explicit_relations(
+    draw: Callable[..., Tensor], exponent: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors too short for the series; no block of shifted columns is made."""
+    monkeypatch.delattr(relations, "_block")
+    assert_explicit(draw(3, 50, 61, seed=1), draw(50, 61, seed=2), exponent)
+
+
+def test_beyond_64_exponentials_are_shifted() -> None:
+    """One by one without a shift, exp(200) would be infinite."""
+    assert_explicit(normal(3, 5, 61, seed=1), normal(5, 61, seed=2), 200.0)
 
 
 @pytest.mark.parametrize("elements", [1, 5000, 40000])
@@ -104,19 +127,19 @@ def test_no_gradient_is_made_where_none_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "scale", "why"),
+    ("student", "why"),
     [
-        (normal(1, 2, 90, seed=1).double(), 0.1, "float64 is for references"),
-        (normal(1, 2, 6, seed=1), 0.1, "more terms than elements"),
-        (60 * normal(1, 2, 90, seed=1), 0.1, "exponents beyond 64"),
-        (normal(1, 2, 90, seed=1) * torch.nan, 0.1, "not numbers"),
-        (normal(1, 2, 90, seed=1) / 0, 0.1, "infinite"),
+        (normal(1, 2, 90, seed=1).double(), "float64 is for references"),
+        (normal(1, 2, 6, seed=1), "more terms than elements"),
+        (3 * normal(1, 2, 90, seed=1), "dearer than 90 exponentials a column"),
+        (60 * normal(1, 2, 900, seed=1), "exponents beyond 64"),
+        (normal(1, 2, 90, seed=1) * torch.nan, "not numbers"),
+        (normal(1, 2, 90, seed=1) / 0, "infinite"),
     ],
 )
-def test_where_it_does_not_serve_exponentials_are_made(
-    student: Tensor, scale: float, why: str
-) -> None:
-    assert terms_needed(student, student[0], scale)[0] == 0, why
+def test_where_it_does_not_serve_exponentials_are_made(student: Tensor, why: str) -> None:
+    exponent = largest_exponent(student, student[0], 0.1)
+    assert terms_needed(exponent, student.dtype, student.shape[-1])[0] == 0, why
 
 
 def test_a_logit_that_is_not_a_number_makes_a_loss_that_is_none() -> None:

@@ -44,12 +44,16 @@ def test_its_validation_accuracy_is_taken(tmp_path: Path) -> None:
     rival = labels_alone(record(), stored(tmp_path / "plain"))
     assert rival is not None and rival.top1 == 64.0
     assert labels_alone(record(), ExportConfig()) is None
+    pretrained = record(model={"name": "tiny", "weights": "timm", "fresh_head": True})
+    assert labels_alone(pretrained, ExportConfig(labels_alone=str(tmp_path / "plain"))) == rival
 
 
 @pytest.mark.parametrize(
     ("update", "words"),
     [
         ({"model": {"name": "huge"}}, "another model (huge)"),
+        ({"model": {"name": "tiny", "patch_size": 4}}, "other keys of its [student]"),
+        ({"image_size": 16}, "images of 16 px"),
         ({"data_fingerprint": "g"}, "other data"),
         ({"data": {"val_fraction": 0.1, "split_seed": 1}}, "other validation images"),
         ({"provenance": {"recipe": {"method": {"name": "kd"}}}}, "a teacher"),

@@ -19,14 +19,17 @@ from safetensors.torch import load_file, save_file
 from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.data_report import data_report_of
 from mldr_deploy.bundle.preprocess import preprocess
+from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.bundle.wording import counted
 from mldr_deploy.cli.group import main
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.errors import MldrError
 from mldr_deploy.models.rebuild import rebuild
-from mldr_deploy.pipeline.phases import _subject, identifying
+from mldr_deploy.pipeline import phases
+from mldr_deploy.pipeline.phases import _subject, identifying, pipeline
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
 from mldr_deploy.pipeline.summary import _stored_rows
 from mldr_deploy.pipeline.workspace import workspace
@@ -113,6 +116,28 @@ def test_the_lesson_is_what_the_phases_recorded(finished: tuple[Path, Result]) -
     assert (lesson.images, lesson.top1) == (student.evidence.images, student.metrics["val_top1"])
     assert (lesson.first_loss, lesson.last_loss) == (losses[0], losses[-1])
     assert json.loads((out / "summary.json").read_text())["lesson"] == lesson.lines()
+
+
+def test_what_comes_before_the_first_step_is_in_the_times(
+    monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path
+) -> None:
+    """A teacher's kept answers take longer than a step, and an interrupted phase took time too."""
+    clock = iter([0.0, 0.0, 10.0, 14.0, 20.0, 27.0])  # the data; an interrupted phase; the rest
+    monkeypatch.setattr(phases.time, "perf_counter", clock.__next__)
+    recipe = load_recipe(str(small))
+    with pipeline(recipe, tmp_path / "run", device="cpu", restart=False, progress=Silent()) as run:
+        for ending in (KeyboardInterrupt, MldrError):
+            monkeypatch.setattr(phases.training_run, "train_teacher", raising(ending))
+            with pytest.raises(ending):
+                run.teacher()
+        assert run.space.times() == {"data": 0, "teacher": 4 + 7}
+
+
+def raising(ending: type[BaseException]) -> Callable[..., Path]:
+    def work(*_: Any) -> Path:
+        raise ending
+
+    return work
 
 
 def test_a_stage_killed_before_its_note_is_in_the_times_all_the_same(

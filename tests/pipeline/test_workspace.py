@@ -68,12 +68,18 @@ def test_restart_throws_the_other_run_away(out: Path) -> None:
     assert load_recipe(str(out / "recipe.toml")) == recipe("train.epochs=99")
 
 
-@pytest.mark.parametrize("content", [None, b"name = ", b"\xff"])
-def test_results_without_a_readable_recipe_are_not_guessed_at(
-    out: Path, content: bytes | None
-) -> None:
-    path = out / "recipe.toml"
-    path.unlink() if content is None else path.write_bytes(content)
+def test_results_without_a_recipe_are_told_in_words(out: Path) -> None:
+    (out / "recipe.toml").unlink()
+    with pytest.raises(MldrError) as caught:
+        claim(out, recipe())
+    told = str(caught.value)
+    assert told.startswith(f"{out} holds a run, and no recipe.toml that says of which recipe: ")
+    assert "Errno" not in told and told.endswith("choose another --out, or --restart to discard it")
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff"])
+def test_results_without_a_readable_recipe_are_not_guessed_at(out: Path, content: bytes) -> None:
+    (out / "recipe.toml").write_bytes(content)
     with pytest.raises(MldrError, match=r"run is not known to be of this recipe \(.*recipe\.toml"):
         claim(out, recipe())
 

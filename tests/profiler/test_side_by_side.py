@@ -18,8 +18,10 @@ from mldr_deploy.profiler.change import changed_in_pairs
 from mldr_deploy.profiler.profile_config import ProfileConfig
 from mldr_deploy.profiler.request_stages import golden_requests
 from mldr_deploy.profiler.side_by_side import alternate, compare_bundles, settled_request
+from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 MS = 1_000_000
+VERBS = {"preprocess": 2 * MS, "feed": MS // 10, "compute": 4 * MS, "fetch": MS // 10}
 STAGES = {"preprocess": 2 * MS, "host_to_device": MS // 10, "compute": 4 * MS}
 
 
@@ -62,6 +64,38 @@ def test_a_delay_before_a_stage_does_not_slow_the_stage(
     assert whole == ({6_100_000}, {11_640_000})  # the user waits for the cold stage too
 
 
+def test_only_the_delayed_stage_of_a_real_session_is_called_slower(
+    served: Path, copied: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime answers; how long it takes is told to a clock. A pause slows what comes next."""
+    cold = False
+
+    def slow(verb: str, nanoseconds: int) -> None:
+        answer = getattr(OnnxRuntimeCpu, verb)
+
+        def lasting(runtime: OnnxRuntimeCpu, *inputs: Any) -> Any:
+            nonlocal cold
+            pause = verb == "preprocess" and runtime.model.path.is_relative_to(copied)
+            clock.spend(nanoseconds + 5 * MS * pause + nanoseconds // 7 * cold)
+            cold = pause
+            return answer(runtime, *inputs)
+
+        monkeypatch.setattr(OnnxRuntimeCpu, verb, lasting)
+
+    for verb, nanoseconds in VERBS.items():
+        slow(verb, nanoseconds)
+    tick = clock.time_ns
+    monkeypatch.setattr(clock, "time_ns", lambda: clock.spend(1000) or tick())  # decoding lasts too
+    config = ProfileConfig(
+        runtimes=("onnxruntime-cpu",), batches=(1,), rounds=3, seconds=0.01, iterations=6
+    )
+    compared = compare_bundles(served, copied, config, clock=clock)
+    verdicts = {row.series: row.change.verdict for row in compared.rows}
+    slower = {"batch 1 preprocess p50", "batch 1 end to end p50", "batch 1 end to end p99"}
+    assert {series for series, verdict in verdicts.items() if verdict == "slower"} == slower
+    assert {row.change.ratio for row in compared.rows if row.series not in slower} == {1.0}
+
+
 def test_the_two_take_turns_and_both_begin(clock: Any) -> None:
     order: list[str] = []
 
@@ -99,7 +133,7 @@ def test_bundles_are_compared_by_the_command(served: Path) -> None:
     result = CliRunner().invoke(main, [*words, *few])
     assert result.exit_code == 0, result.output
     for stage in ("end to end p99", "decode p50", "compute p99", "device to host p50"):
-        assert f"  batch 1 {stage}" in result.output
+        assert f" batch 1 {stage} " in result.output
     assert "of 8 figures changed. Test: Student's 99 % interval" in result.output
 
 

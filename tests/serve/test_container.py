@@ -34,6 +34,12 @@ def test_the_image_is_slim_and_not_root() -> None:
     assert DOCKERFILE.index("USER mldr") > DOCKERFILE.rindex("RUN ")
 
 
+def test_the_page_has_the_commands_of_the_file() -> None:
+    commands = re.findall(r"^# +(docker .*)$", DOCKERFILE, flags=re.MULTILINE)
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").splitlines()
+    assert len(commands) == 2 and {f"    {command}" for command in commands} <= {*page}
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment in which every RUN step with pip was carried out."""
