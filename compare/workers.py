@@ -54,9 +54,9 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
     began = time.time()
     while pending := [unit for unit in units if not unit.finished]:
         failed = [unit for unit in pending if _failed_since(unit, began)]
-        lost = [unit for unit in pending if is_lost(unit, failed)]
+        lost = [unit for unit in pending if _is_lost(unit, failed)]
         if len(lost) == len(pending):
-            raise failures(failed)
+            raise Failures(_reason(failed))
         note = f"{len(units) - len(pending)} of {len(units)} done"
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
         if not _take_one(open_units, note, device, data, progress):
@@ -102,7 +102,7 @@ def watch(
     then. ``units`` is asked again when all that it named are finished: there may be more by then.
     """
     runs: Sequence[Unit] = ()
-    with sigterm_interrupts():
+    with _sigterm_interrupts():
         try:
             while running := [worker for worker in workers if worker.poll() is None]:
                 finished_count = sum(unit.finished for unit in runs)
@@ -138,33 +138,18 @@ def _take_one(
     for unit in units:
         progress.note(f"{note}; {unit.name}")
         try:
-            attempt(unit, device, data, progress)
+            unit.carry_out(device, data, progress)
         except Busy:
             continue
+        except Unavailable:
+            raise
+        except MldrError as error:
+            progress.note(f"{unit.name} failed: {error}")
+            write_json(unit.folder / _FAILED, {"reason": str(error), "time": time.time()})
+        else:
+            (unit.folder / _FAILED).unlink(missing_ok=True)
         return True
     return False
-
-
-def attempt(unit: Unit, device: str, data: RecentData, progress: Progress) -> str | None:
-    """Carry out ``unit``; the reason where it failed, which is then in its folder too.
-
-    Raises Busy when another process has it, Unavailable for what this machine lacks.
-    """
-    try:
-        unit.carry_out(device, data, progress)
-    except (Busy, Unavailable):
-        raise
-    except MldrError as error:
-        note_failure(unit, str(error), progress)
-        return str(error)
-    (unit.folder / _FAILED).unlink(missing_ok=True)
-    return None
-
-
-def note_failure(unit: Unit, reason: str, progress: Progress) -> None:
-    """Say why ``unit`` failed, and keep it in its folder."""
-    progress.note(f"{unit.name} failed: {reason}")
-    write_json(unit.folder / _FAILED, {"reason": reason, "time": time.time()})
 
 
 def _failed_since(unit: Unit, began: float) -> bool:
@@ -172,20 +157,18 @@ def _failed_since(unit: Unit, began: float) -> bool:
     return path.is_file() and path.stat().st_mtime >= began
 
 
-def is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
-    """Whether ``unit`` or the run that it needs is among the ``failed``."""
+def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
     return unit in failed or unit.needs in failed
 
 
-def failures(failed: Sequence[Unit]) -> Failures:
-    """The error that tells of ``failed`` runs."""
+def _reason(failed: Sequence[Unit]) -> str:
     first = failed[0]
     suffix = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return Failures(f"{first.name} failed{suffix}: {failure(first)}; the same command tries again")
+    return f"{first.name} failed{suffix}: {failure(first)}; the same command tries again"
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
+def _sigterm_interrupts() -> Iterator[None]:
     """SIGTERM, which schedulers send, acts as Ctrl-C for the length of the block."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -194,7 +194,8 @@ class Trainer:
     def _stalled(self, epochs: int) -> bool:
         """Whether the best epoch lies so far back that patience is at its end."""
         best = self.state.best_epoch
-        if not self.config.patience or best is None or epochs - best < self.config.patience:
+        patience = self.config.endurance
+        if not patience or best is None or epochs - best < patience:
             return False
         since = counted(epochs - best, "epoch")
         self.progress.note(f"no better for {since}: {epochs} of {self.config.passes} done")
@@ -334,8 +335,7 @@ class Trainer:
             scores = {"val_top1": result.top1, "val_top5": result.top5, "val_loss": result.loss}
             self._write(number, scores)
             self.progress.advance(0, val_top1=round(result.top1, 2))
-        best = self.state.best_top1
-        if best is None or result.top1 > best or not result.images:
+        if not result.images or self._is_better(result):
             self.best = detached(model.state_dict())
             measured = bool(result.images) and math.isfinite(result.loss)
             update = {
@@ -344,6 +344,13 @@ class Trainer:
                 "best_loss": result.loss if measured else None,
             }
             self.state = self.state.model_copy(update=update)
+
+    def _is_better(self, result: Evaluation) -> bool:
+        """By accuracy; of equals the one with the lower loss, as with few validation images."""
+        top1, loss = self.state.best_top1, self.state.best_loss
+        if top1 is None or result.top1 != top1:
+            return top1 is None or result.top1 > top1
+        return loss is not None and result.loss < loss
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
         """In fp32 whatever the training's precision: it is the function that export will ship."""

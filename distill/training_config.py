@@ -28,18 +28,18 @@ class TrainConfig(BaseModel):
         "features of the frozen rest, which are computed once; seconds instead of hours, from "
         "pretrained weights, on labels. Its decay is chosen on the validation split. "
         "`head-first`: so, then everything (fine-tuning); a model without weights is trained "
-        "whole, without keep_statistics, below_head and patience.",
+        "whole, without keep_statistics and below_head.",
     )
     keep_statistics: bool = Field(
         default=False,
         description="Batch norm keeps the means and variances of the weights it starts from: for "
         "fine-tuning on little data, whose batches would only blur them.",
     )
-    patience: int = Field(
+    patience: Annotated[int, Field(ge=0)] | Auto = Field(
         default=0,
-        ge=0,
-        description="Epochs without a better validation top-1 after which training ends; 0: none "
-        "is too many.",
+        description="Epochs without a better validation top-1, or the same with a lower loss, "
+        "after which training ends; 0: none is too many. `auto`: 0.4 of the epochs, at least 3; "
+        "0 without weights.",
     )
     balance_from: float = Field(
         default=0,
@@ -79,8 +79,8 @@ class TrainConfig(BaseModel):
     )
     teacher_precision: Precision = Field(
         default="auto",
-        description="The same for the teacher's answers. Those that `teacher_views` keeps in a "
-        "precision named here serve no run that names another, or `auto`.",
+        description="The same for the teacher's answers. Those that `teacher_views` keeps in one "
+        "precision serve no run that computes in another, `auto` or not.",
     )
     threads: int = Field(
         default=0,
@@ -158,6 +158,12 @@ class TrainConfig(BaseModel):
         """`epochs` as a number, once `auto` has become one."""
         assert self.epochs != "auto"
         return self.epochs
+
+    @property
+    def endurance(self) -> int:
+        """`patience` as a number, once `auto` has become one."""
+        assert self.patience != "auto"
+        return self.patience
 
 
 class OptimizerConfig(BaseModel):

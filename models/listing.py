@@ -15,9 +15,7 @@ class Listing:
     name: str
     family: Family
     parameters: int
-    operations: (
-        int | None
-    )  # multiply-accumulates of one image of the published input; None: unknown
+    operations: int | None  # multiply-accumulates of one published input; None: unknown
     image_size: int  # width in pixels of the published input
     published_weights: bool
     stages: bool  # without them it can teach by its logits, and cannot be a student

@@ -27,8 +27,8 @@ def fitted(recipe: Recipe, pictures: int, processes: int = 1) -> Recipe:
 def _paced(config: Trained, model: ModelConfig, pictures: int, batch: int) -> Trained:
     train, optimizer = config.train, config.optimizer
     if model.weights is None and train.parts == "head-first":
-        # Nothing is there to be tuned: trained whole, at one rate, to the end of the schedule.
-        whole = {"parts": "all", "keep_statistics": False, "patience": 0}
+        # Nothing is there to be tuned: trained whole, at one rate.
+        whole = {"parts": "all", "keep_statistics": False}
         train = train.model_copy(update=whole)
         optimizer = optimizer.model_copy(update={"below_head": 1.0})
     return config.model_copy(

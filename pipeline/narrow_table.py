@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 WIDTH = 80
-_WORDS = 16  # of a column that can be wrapped, at least, where it has as many
-_GAP = 1  # between columns
+_WORDS = 12  # of a column that can be wrapped, at least, where it has as many
+_GAP = 2  # of every column: one space before it, one behind it
 _FIGURE = re.compile(r"[*+-]*\d|-?$")
 
 
@@ -30,7 +30,7 @@ class _Column:
 
     @property
     def least(self) -> int:
-        """Characters that it needs."""
+        """Characters that it needs, its gap among them."""
         heading, cells = max(map(len, self.name.split()), default=0), max(map(len, self.cells))
         return max(heading, cells if self.figures else min(cells, _WORDS)) + _GAP
 
@@ -63,7 +63,7 @@ def _text(columns: Sequence[_Column]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
             column.heading,

@@ -21,11 +21,16 @@ LISTS = {  # option -> where its command puts it, what may be written, whether i
     ("profile", "--runtime"): ("runtimes", ("onnxruntime-cpu", "openvino"), False),
     ("profile", "--batches"): ("batches", (1, 8), False),
     ("profile", "--loads"): ("loads", (0.25, 0.5), True),
+    ("models", "--input"): ("sides", (32, 64), False),
     ("choose", "--students"): ("students", ("resnet10t", "vim_*"), False),
     ("choose", "--image-sizes"): ("image_sizes", (32, 64), False),
     ("choose", "--precisions"): ("precisions", ("fp32", "int8"), False),
 }
-NEEDED = {"export": ["BUNDLE", "--out", "DIR"], "choose": ["--max-ms", "5", "--out", "DIR"]}
+NEEDED = {
+    "models": [],
+    "export": ["BUNDLE", "--out", "DIR"],
+    "choose": ["--max-ms", "5", "--out", "DIR"],
+}
 
 
 def parsed(command: str, option: str, written: str) -> Any:

@@ -99,6 +99,16 @@ def test_training_ends_once_patience_does(
     assert state.best_top1 == max(tops[:ends])
 
 
+def test_of_equally_accurate_epochs_the_one_with_the_lower_loss_is_kept(rig: Any) -> None:
+    train = ONE.model_copy(update={"epochs": 4, "patience": 2})
+    trainer = replace(rig, train=train).build()
+    losses = iter([0.9, 0.7, 0.8, 0.7])
+    trainer._evaluate = lambda model: Evaluation(100, 50, 100, 100 * next(losses))
+    _, state = trainer.run()
+    assert (state.best_epoch, state.best_loss) == (2, 0.7)
+    assert state.step == 4 * trainer.views.steps_per_epoch  # two more brought nothing better
+
+
 def test_a_resumed_run_has_not_become_more_patient(rig: Any) -> None:
     train = ONE.model_copy(update={"epochs": 6, "patience": 2})
     first = replace(rig, train=train).build()

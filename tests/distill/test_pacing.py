@@ -27,3 +27,11 @@ def test_auto_rates_fall_with_the_batch() -> None:
 def test_numbers_stay() -> None:
     train, optimizer = TrainConfig(epochs=3), OptimizerConfig(lr=0.3)
     assert timed(train, 10) == train and paced(optimizer, 1) == optimizer
+
+
+@pytest.mark.parametrize(("epochs", "patience"), [(2, 3), (8, 3), (21, 8), (40, 16)])
+def test_patience_is_a_part_of_the_epochs(epochs: int, patience: int) -> None:
+    train = TrainConfig(epochs=epochs, patience="auto")
+    assert timed(train, 100).endurance == patience
+    assert timed(train, 100, has_weights=False).endurance == 0
+    assert timed(train.model_copy(update={"patience": 5}), 100).endurance == 5

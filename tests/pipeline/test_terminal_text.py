@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from mldr_deploy.pipeline.narrow_table import narrow_table
 from mldr_deploy.pipeline.terminal_text import terminal_text, wrapped
 from mldr_deploy.profiler.change import changed
 from mldr_deploy.profiler.two_reports import ComparedFigure, ReportComparison
@@ -35,6 +36,15 @@ def test_a_wide_table_is_split_and_every_figure_stands_whole() -> None:
         assert text.count(figure) == 1
     parts = text.count("──\n")
     assert parts > 1 and text.count("pvt_v2_b0") == parts  # each part says whose figures they are
+
+
+@pytest.mark.parametrize("columns", range(2, 16))
+@pytest.mark.parametrize("digits", [3, 6, 11])
+def test_no_figure_is_cut_however_many_there_are(columns: int, digits: int) -> None:
+    figures = [f"{number}{'7' * (digits - 2)}" for number in range(10, 10 + columns)]
+    text = narrow_table(["", *(f"n{k}" for k in range(columns))], [["a student's name", *figures]])
+    assert widest(text) <= 80
+    assert {"student's", *figures} <= {*text.split()}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,11 @@ def test_bundles_are_compared_by_the_command(served: Path) -> None:
     words = ["profile", str(served), "--against", str(served), "--runtime", "onnxruntime-cpu"]
     result = CliRunner().invoke(main, [*words, *few])
     assert result.exit_code == 0, result.output
-    for stage in ("end to end p99", "decode p50", "compute p99", "device to host p50"):
-        assert f" batch 1 {stage} " in result.output
     assert "of 8 figures changed. Test: Student's 99 % interval" in result.output
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+    rows = json.loads(CliRunner().invoke(main, [*words, *few, "--json"]).stdout)["result"]["rows"]
+    stages = {"end to end p99", "decode p50", "compute p99", "device to host p50"}
+    assert {f"batch 1 {stage}" for stage in stages} <= {row["series"] for row in rows}
 
 
 def test_bundles_with_nothing_in_common_are_refused(
