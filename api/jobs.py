@@ -120,7 +120,7 @@ def choose(
     """
     from ..choose.request import ChoiceRequest
     from ..choose.student_choice import choose_student
-    from ..compare.ray_runs import RunEngine
+    from ..compare.ray_runs import training_engine
     from ..pipeline.validation import validated
 
     request = validated(ChoiceRequest, {**settings, "budget": dict(budget)}, "choose")
@@ -132,7 +132,7 @@ def choose(
             Path(out),
             device=device,
             progress=bar,
-            engine=RunEngine(engine, run_cores),
+            engine=training_engine(engine, run_cores),
         )
 
 
@@ -151,7 +151,7 @@ def compare(
     With ``engine`` "ray" they are tasks of a Ray cluster, each with ``run_cores``.
     """
     from ..compare.comparison import compare as carried_out
-    from ..compare.ray_runs import RunEngine
+    from ..compare.ray_runs import training_engine
 
     with shown_to_people(progress) as bar:
         results, _ = carried_out(
@@ -160,7 +160,7 @@ def compare(
             workers=jobs,
             device=device,
             progress=bar,
-            engine=RunEngine(engine, run_cores),
+            engine=training_engine(engine, run_cores),
         )
     return results
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from ..errors import MldrError, Unavailable
 from .processor import usable_cores
+from .wording import cause
 
+_CONNECT_SECONDS = 10.0
 _OBJECT_STORE = 100 << 20  # bytes; neither requests nor results pass through it
 # Read by Ray when it is imported and by the processes that it starts. Its workers are no background
 # work (Ray's niceness is 15); and Ray's own ports, which ask nobody for a password, are for this
@@ -31,6 +34,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
 
     Raises MldrError where Ray does not start or connect.
     """
+    if address is not None:
+        _require_listener(address)
     for name, value in (_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
     import ray
@@ -50,9 +55,23 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             )
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        where = "does not start" if address is None else f"has no cluster at {address}"
+        where = "does not start" if address is None else f"cannot be joined at {address}"
         raise MldrError(f"Ray {where}: {line}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises MldrError where nobody listens at HOST:PORT; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # auto, or what Ray refuses at once
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise MldrError(
+            f"no Ray cluster answers at {address} ({cause(error)}): start one there with "
+            "`ray start --head`, or give the address of one that runs"
+        ) from error

@@ -11,9 +11,8 @@ from pathlib import Path
 from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
-from ..compare.ray_runs import LOCAL, RunEngine, run_engine
 from ..compare.recent_data import RecentData
-from ..compare.workers import Work
+from ..compare.workers import Work, work
 from ..errors import MldrError
 from ..pipeline.fitted import fitted
 from ..pipeline.phases import pipeline
@@ -37,13 +36,14 @@ def choose_student(
     device: str,
     progress: Progress,
     measurements: Measurements | None = None,
-    engine: RunEngine = LOCAL,
+    engine: Work = work,
 ) -> StudentChoice:
     """Choose the most accurate student within the budget and write ``out``.
 
     What is finished there is not done again, and a training that was interrupted goes on from its
     last checkpoint. Raises MldrError where nothing is within the budget, the hours are too few for
-    one round, no student may be shipped, or ``out`` holds another choice.
+    one round, no student may be shipped, or ``out`` holds another choice. ``engine`` carries out
+    the trainings; what is measured and proven, this process measures and proves.
     """
     if recipe.teacher is None:
         raise MldrError("the recipe has no [teacher] table: give --teacher MODEL")
@@ -51,26 +51,13 @@ def choose_student(
         raise MldrError(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
-    with run_engine(engine) as work:
-        return _choice(request, recipe, out, device, progress, measurements, work)
-
-
-def _choice(
-    request: ChoiceRequest,
-    recipe: Recipe,
-    out: Path,
-    device: str,
-    progress: Progress,
-    measurements: Measurements | None,
-    work: Work,
-) -> StudentChoice:
     device, data = device_kind(device), RecentData()
     pictures = len(data.load(recipe.data, progress=progress).train)
     base = fitted(base_recipe(recipe, request), pictures)
     if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
     plan = _plan(request, base, out, device, data, progress, measurements)
-    contest = Contest(plan, base, out, data, work)
+    contest = Contest(plan, base, out, data, engine)
     scores = contest.rounds(device, progress)
     proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
     names = {entrant.name: entrant.folder for entrant in plan.entrants}

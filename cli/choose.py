@@ -112,7 +112,7 @@ def command(
     Leaves the proven bundle, report.html, table.md, choice.json and compare.toml in --out. After
     Ctrl-C or kill -9 give the same command again: it goes on, to the same bits.
     """
-    runs = options.run_engine(engine, run_cores)
+    runs = options.engine_chosen(engine, run_cores)
     with progress(quiet) as bar:
         from ..choose.request import ChoiceRequest
         from ..choose.student_choice import choose_student

@@ -67,8 +67,12 @@ def command(
     """
     from ..compare.comparison import MethodComparison, compare, report_finished
 
-    runs = options.run_engine(engine, run_cores)
-
+    if engine == "ray" and (report_only or jobs > 1):
+        raise click.UsageError(
+            "--engine ray goes with neither --jobs nor --report-only: Ray carries out as many runs "
+            "as there is room for, and a report trains nothing."
+        )
+    runs = options.engine_chosen(engine, run_cores)
     with progress(quiet) as bar:
         if worker:
             MethodComparison.open(matrix, out).train(device, bar)

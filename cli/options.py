@@ -19,7 +19,7 @@ from .console import progress
 from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
 
 if TYPE_CHECKING:
-    from ..compare.ray_runs import RunEngine
+    from ..compare.workers import Work
     from ..pipeline.phases import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,13 +101,13 @@ restart = click.option(
 )
 
 
-def run_engine(name: str, run_cores: int | None) -> RunEngine:
+def engine_chosen(name: str, run_cores: int | None) -> Work:
     """What --engine and --run-cores say."""
-    from ..compare.ray_runs import RunEngine
+    from ..compare.ray_runs import training_engine
 
     if run_cores is not None and name != "ray":
         raise click.UsageError("--run-cores needs --engine ray.")
-    return RunEngine(name, run_cores or 1)
+    return training_engine(name, run_cores or 1)
 
 
 def forms(short: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:

@@ -11,7 +11,6 @@ from ..bundle.progress import Progress
 from ..errors import MldrError
 from .matrix import Matrix, load_matrix
 from .pictures import draw
-from .ray_runs import LOCAL, RunEngine, run_engine
 from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
@@ -27,7 +26,7 @@ class MethodComparison:
     file: Path
     out: Path
     data: RecentData = field(default_factory=RecentData)
-    work: Work = work  # carries out the trainings
+    train_units: Work = work  # carries out the trainings
 
     @classmethod
     def open(cls, file: Path, out: Path | None) -> MethodComparison:
@@ -54,9 +53,9 @@ class MethodComparison:
         trials: list[Unit] = list(tuning(self.matrix, self.out))
         if trials:
             needed = {unit.folder: unit for trial in trials if (unit := trial.needs) is not None}
-            self._work([*needed.values(), *trials], device, progress)
+            self._train([*needed.values(), *trials], device, progress)
             self._require_same()
-        self._work(self.runs(), device, progress)
+        self._train(self.runs(), device, progress)
 
     def train_with(self, count: int, devices: Sequence[str], progress: Progress) -> None:
         """The same with ``count`` processes on this machine; their logs lie in ``out``/logs.
@@ -101,8 +100,8 @@ class MethodComparison:
             draw(results, self.out)
         return results
 
-    def _work(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
-        self.work(units, device=device, data=self.data, progress=progress)
+    def _train(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
+        self.train_units(units, device=device, data=self.data, progress=progress)
 
     def _require_same(self) -> None:
         """Raises MldrError when a finished run is of another recipe.
@@ -151,26 +150,26 @@ def compare(
     workers: int,
     device: str,
     progress: Progress,
-    engine: RunEngine = LOCAL,
+    engine: Work = work,
 ) -> tuple[Results, MldrError | None]:
     """Carry out the comparison in ``file`` and report; also what failed, if anything did.
 
-    ``workers`` is the local engine's alone: raises MldrError for several of them on Ray.
+    ``engine`` carries out the trainings. Raises MldrError for several ``workers`` on another than
+    `work`.
     """
-    if workers > 1 and engine.name != "local":
+    if workers > 1 and engine is not work:
         raise MldrError(
-            f"{workers} jobs are for the local engine (--jobs): Ray carries out as many runs as "
-            "there is room for (--run-cores)"
+            f"--jobs {workers} is for the local engine: Ray carries out as many runs as there is "
+            "room for (--run-cores)"
         )
-    comparison, failed = MethodComparison.open(file, out), None
-    with run_engine(engine) as engine_work:
-        try:
-            if workers > 1:
-                comparison.train_with(workers, devices_of(device, workers), progress)
-            else:
-                replace(comparison, work=engine_work).train(device, progress)
-        except Failures as error:
-            failed = error
+    comparison, failed = replace(MethodComparison.open(file, out), train_units=engine), None
+    try:
+        if workers > 1:
+            comparison.train_with(workers, devices_of(device, workers), progress)
+        else:
+            comparison.train(device, progress)
+    except Failures as error:
+        failed = error
     try:
         comparison.export(device, progress)
     except Failures as error:

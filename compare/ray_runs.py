@@ -8,86 +8,50 @@ is begun again goes on from its last checkpoint, to the same bits.
 from __future__ import annotations
 
 import os
-import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ..bundle.progress import Progress, Silent
+from ..bundle.atomic import writing
+from ..bundle.processor import usable_cores
+from ..bundle.progress import Progress
 from ..bundle.ray_cluster import ray_cluster, require_ray
+from ..bundle.wording import counted
 from ..errors import MldrError, Unavailable
-from ..pipeline.workspace import Busy
+from .ray_task import RunReport, WorkerTerms, carry_out
 from .recent_data import RecentData
 from .units import Unit
-from .workers import Work, attempt, failures, is_lost, note_failure, sigterm_interrupts, work
+from .workers import Work, failures, is_lost, note_failure, sigterm_interrupts, work
 
 _POLL_SECONDS = 2.0
 _RETRIES = 3  # of a run whose worker died
-_DATA_ROOT = "MLDR_DATA"
-_PACKAGES = ("mldr-deploy", "torch", "timm")
 
 
-@dataclass(frozen=True)
-class RunEngine:
-    """What carries out runs: this process, or Ray with ``run_cores`` for each."""
+def training_engine(name: str, cores: int) -> Work:
+    """What carries out trainings: local, this process; ray, a cluster, with ``cores`` a run.
 
-    name: str = "local"  # or ray
-    run_cores: int = 1
-
-    def __post_init__(self) -> None:
-        """Raises MldrError for an engine that does not exist."""
-        if self.name not in ("local", "ray") or self.run_cores < 1:
-            raise MldrError(
-                f"engine {self.name} with {self.run_cores} cores a run: allowed are local and ray, "
-                "with one core or more"
-            )
-
-
-LOCAL = RunEngine()
-
-
-@contextmanager
-def run_engine(engine: RunEngine) -> Iterator[Work]:
-    """The engine, ready to work.
-
-    Ray: the cluster that $RAY_ADDRESS names, else one on this machine that ends with the block.
-    Raises Unavailable where Ray is not installed, MldrError where it does not start.
+    Raises MldrError for another name, and for a cluster that does not answer or has no room;
+    Unavailable where Ray is not installed.
     """
-    if engine.name == "local":
-        yield work
-        return
+    if name == "local":
+        return work
+    if name != "ray" or cores < 1:
+        raise MldrError(
+            f"engine {name}, cores of a run {cores}: allowed are local, and ray with one or more"
+        )
     require_ray("--engine ray needs Ray", "ray")
-    with ray_cluster(os.environ.get("RAY_ADDRESS") or None):
-        yield RayRuns(engine.run_cores)
-
-
-@dataclass(frozen=True)
-class WorkerTerms:
-    """What a worker takes over from the process that sends it runs."""
-
-    folder: str  # that relative paths begin at
-    threads: int
-    data_root: str | None
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """How a task ended."""
-
-    state: Literal["done", "busy", "failed", "unavailable"]
-    reason: str = ""
+    runs = RayRuns(cores, os.environ.get("RAY_ADDRESS") or None)
+    runs.require_room()
+    return runs
 
 
 class RayRuns:
-    """Carries out runs on the cluster that this process is connected to. A `Work`."""
+    """Carries out runs on the cluster at ``address``; None: on one of this machine. A `Work`."""
 
-    def __init__(self, cores: int) -> None:
-        self.cores = cores
+    def __init__(self, cores: int, address: str | None) -> None:
+        self.cores, self.address = cores, address
 
     def __call__(
         self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
@@ -95,171 +59,161 @@ class RayRuns:
         """Carry out ``units``, each as a task; returns when all are finished.
 
         As `work` otherwise. Every worker reads its own ``data``. On Ctrl-C and SIGTERM tasks are
-        cancelled, and write a checkpoint first.
+        cancelled, and write a checkpoint first. A cluster of this machine ends with the call.
         """
         del data
-        device = self.require_room(device)
-        running: dict[Any, Unit] = {}
-        failed: list[Unit] = []
-        progress.start("runs", len(units))
+        if all(unit.finished for unit in units):
+            return
+        # Twice: Ray puts a handler of its own in the place of the first.
+        with sigterm_interrupts(), ray_cluster(self.address), sigterm_interrupts():
+            options = {"num_cpus": self.cores, "num_gpus": int(_on_gpu(device))}
+            _Tasks(units, options, WorkerTerms.here(self.cores), progress).complete()
+
+    def require_room(self) -> None:
+        """Raises MldrError when no machine has the cores of a run, or the cluster is not there."""
+        most = float(usable_cores())
+        if self.address is not None:
+            with ray_cluster(self.address):
+                most = max(machine.get("CPU", 0.0) for machine in _machines())
+        if self.cores > most:
+            place = "this machine" if self.address is None else "any machine of the Ray cluster"
+            raise MldrError(f"--run-cores {self.cores} are more than {place} has: {most:g}")
+
+
+class _Tasks:
+    """Runs that are handed to Ray; ``options`` are the resources of each."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        options: dict[str, int],
+        terms: WorkerTerms,
+        progress: Progress,
+    ) -> None:
+        self.units, self.options, self.terms, self.progress = units, options, terms, progress
+        self.running: dict[Any, Unit] = {}  # by Ray's reference
+        self.failed: list[Unit] = []
+        self.deaths: Counter[Path] = Counter()  # of workers, by the run's folder
+
+    def complete(self) -> None:
+        """Return when all are finished. Raises Failures, and Unavailable for what a machine lacks.
+
+        Whatever it ends with, no task goes on.
+        """
+        self.progress.start("runs", len(self.units))
         displayed_count = 0
         try:
-            with sigterm_interrupts():
-                while pending := [unit for unit in units if not unit.finished]:
-                    finished_count = len(units) - len(pending)
-                    progress.advance(finished_count - displayed_count, tasks=len(running))
-                    displayed_count = finished_count
-                    if all(is_lost(unit, failed) for unit in pending):
-                        raise failures(failed)
-                    self._submit(pending, failed, running, device)
-                    failed += _ended(running, progress)
-            progress.advance(len(units) - displayed_count)
+            while pending := [unit for unit in self.units if not unit.finished]:
+                finished_count = len(self.units) - len(pending)
+                self.progress.advance(finished_count - displayed_count)
+                displayed_count = finished_count
+                if all(is_lost(unit, self.failed) for unit in pending):
+                    raise failures(self.failed)
+                self._submit(pending)
+                self._await()
+            self.progress.advance(len(self.units) - displayed_count)
         finally:
-            _cancel([*running])
-            progress.finish()
+            self._cancel()
+            self.progress.finish()
 
-    def require_room(self, device: str) -> str:
-        """Where runs on ``device`` compute: cpu, cuda or mps. Raises where no machine has room.
-
-        That is MldrError for cores, Unavailable for a GPU.
-        """
-        import ray
-
-        list_machines: Any = ray.nodes  # Ray has no type of it
-        machines = [machine["Resources"] for machine in list_machines() if machine["Alive"]]
-        most = max(machine.get("CPU", 0) for machine in machines)
-        if self.cores > most:
-            raise MldrError(
-                f"--run-cores {self.cores}: no machine of the Ray cluster has more than {most:g}"
-            )
-        if device.startswith("cuda:"):
-            raise MldrError(f"--device {device}: Ray itself hands out the GPUs, give --device cuda")
-        has_gpu = any(machine.get("GPU", 0) >= 1 for machine in machines)
-        if device == "cuda" and not has_gpu:
-            raise Unavailable("--device cuda: no machine of the Ray cluster has a GPU")
-        if device == "auto":
-            return "cuda" if has_gpu else "cpu"
-        return device
-
-    def _submit(
-        self, pending: Sequence[Unit], failed: Sequence[Unit], running: dict[Any, Unit], device: str
-    ) -> None:
+    def _submit(self, pending: Sequence[Unit]) -> None:
         """Hand all that can begin to Ray, which lets them wait for room."""
         import ray
 
         task = ray.remote(carry_out)
-        terms = WorkerTerms(
-            folder=str(Path.cwd()),
-            threads=self.cores,
-            data_root=os.environ.get(_DATA_ROOT),
-            versions=_versions(),
-        )
+        device = "cuda" if self.options["num_gpus"] else "cpu"
         for unit in pending:
-            if unit.ready and not is_lost(unit, failed) and unit not in running.values():
-                unit.folder.mkdir(parents=True, exist_ok=True)
-                options = {
-                    "name": unit.name,
-                    "num_cpus": self.cores,
-                    "num_gpus": int(device == "cuda"),
-                    "max_retries": _RETRIES,
-                }
-                running[task.options(**options).remote(unit, device, terms)] = unit
+            if unit.ready and not is_lost(unit, self.failed) and unit not in self.running.values():
+                with writing(unit.folder):
+                    unit.folder.mkdir(parents=True, exist_ok=True)  # workers must see it
+                # Ray itself would repeat it in silence, and without end where memory is short.
+                order = task.options(name=unit.name, max_retries=0, **self.options)
+                self.running[order.remote(unit, device, self.terms)] = unit
 
+    def _await(self) -> None:
+        """Wait a moment for a task, and take it out of those that run."""
+        import ray
 
-_DATA = RecentData()  # of a worker
-
-
-def carry_out(unit: Unit, device: str, terms: WorkerTerms) -> RunReport:
-    """The task: ``unit`` on the worker's machine."""
-    import torch
-
-    host = platform.node()
-    if (difference := _difference(terms.versions)) is not None:
-        return RunReport(
-            "unavailable", f"{host} has {difference}: install the same on all machines"
-        )
-    folder = Path(terms.folder, unit.folder)
-    if not folder.is_dir():
-        return RunReport(
-            "unavailable",
-            f"{host} does not see {folder}: --out and the folder in which the command is given "
-            "must lie on a file system that all machines share",
-        )
-    os.chdir(terms.folder)
-    if terms.data_root is not None:
-        os.environ.setdefault(_DATA_ROOT, terms.data_root)
-    os.environ["OMP_NUM_THREADS"] = str(terms.threads)
-    torch.set_num_threads(terms.threads)
-    try:
-        reason = attempt(unit, device, _DATA, Silent())
-    except Busy:
-        return RunReport("busy")
-    except Unavailable as error:
-        return RunReport("unavailable", f"{host}: {error}")
-    return RunReport("done") if reason is None else RunReport("failed", reason)
-
-
-def _ended(running: dict[Any, Unit], progress: Progress) -> list[Unit]:
-    """Take tasks that have ended out of ``running``; the units that failed.
-
-    Waits a moment for one. Raises Unavailable for what a machine lacks.
-    """
-    import ray
-
-    if not running:  # all that is left needs a run that another process is at
-        time.sleep(_POLL_SECONDS)
-        return []
-    ready, _ = ray.wait([*running], num_returns=1, timeout=_POLL_SECONDS)
-    failed = []
-    for reference in ready:
-        unit = running.pop(reference)
-        report = _report(reference)
-        if report.state == "unavailable":
-            raise Unavailable(report.reason)
-        if report.state == "failed":
-            note_failure(unit, report.reason, progress)
-            failed.append(unit)
-        elif not unit.finished:  # another process has it, or its file is not visible here yet
+        if not self.running:  # all that is open needs a run that another process is at
             time.sleep(_POLL_SECONDS)
-    return failed
+            return
+        ended, _ = ray.wait([*self.running], num_returns=1, timeout=_POLL_SECONDS)
+        for reference in ended:
+            unit = self.running.pop(reference)
+            report = _report(reference)
+            if report.state == "unavailable":
+                raise Unavailable(report.reason)
+            if report.state == "failed":
+                self._note_failure(unit, report.reason)
+            elif report.state == "died":
+                self._note_death(unit, report.reason)
+            elif not unit.finished:  # another process has it, or its file is not visible here yet
+                time.sleep(_POLL_SECONDS)
+
+    def _note_death(self, unit: Unit, reason: str) -> None:
+        self.deaths[unit.folder] += 1
+        count = self.deaths[unit.folder]
+        if count > _RETRIES:
+            self._note_failure(unit, f"its worker died {counted(count, 'time')}: {reason}")
+        else:
+            self.progress.note(
+                f"{unit.name}: its worker died; begun again, {count} of {_RETRIES} times"
+            )
+
+    def _note_failure(self, unit: Unit, reason: str) -> None:
+        note_failure(unit, reason, self.progress)
+        self.failed.append(unit)
+
+    def _cancel(self) -> None:
+        """Interrupt tasks, and wait until they have written what they resume from."""
+        import ray
+
+        if not self.running:
+            return
+        self.progress.note(f"{counted(len(self.running), 'run')} on Ray: asked to end")
+        for reference in self.running:
+            ray.cancel(reference, force=False)
+        ray.wait([*self.running], num_returns=len(self.running))
 
 
 def _report(reference: Any) -> RunReport:
     """How a task ended, by itself or with its worker."""
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayError, RaySystemError, RayTaskError
 
     try:
         report: RunReport = ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, ImportError):
-            return RunReport(
-                "unavailable", f"a worker of the Ray cluster lacks a package: {error.cause}"
-            )
-        raise
+    except (RaySystemError, RayTaskError) as error:
+        line = " ".join(str(error).split())
+        if "No module named" not in line:
+            raise
+        missing = line.partition("No module named ")[2].split()[0]
+        return RunReport(
+            "unavailable",
+            f"a machine of the Ray cluster has no module {missing}: install the same packages, "
+            "and run Ray in their environment, on all machines",
+        )
     except RayError as error:
-        line = " ".join(str(error).split())[:200]
-        return RunReport("failed", f"its worker died {_RETRIES + 1} times: {line}")
+        return RunReport("died", " ".join(str(error).split())[:200])
     return report
 
 
-def _cancel(references: list[Any]) -> None:
-    """Interrupt tasks, and wait until they have written what they resume from."""
+def _machines() -> list[dict[str, float]]:
+    """Resources of each machine of the cluster that this process is connected to."""
     import ray
 
-    for reference in references:
-        ray.cancel(reference, force=False)
-    if references:
-        ray.wait(references, num_returns=len(references))
+    list_machines: Any = ray.nodes  # Ray has no type of it
+    return [machine["Resources"] for machine in list_machines() if machine["Alive"]]
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _PACKAGES}
+def _on_gpu(device: str) -> bool:
+    """Whether runs on ``device`` compute on GPUs of the cluster.
 
-
-def _difference(versions: dict[str, str]) -> str | None:
-    """A package that is another here than where the runs come from, in words."""
-    for name, here in _versions().items():
-        if here != versions[name]:
-            return f"{name} {here}, not {versions[name]}"
-    return None
+    Raises MldrError for what Ray cannot hand out, Unavailable where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise MldrError(f"--device {device}: runs on Ray take auto, cpu or cuda, a GPU for each")
+    has_gpu = any(machine.get("GPU", 0) >= 1 for machine in _machines())
+    if device == "cuda" and not has_gpu:
+        raise Unavailable("--device cuda: no machine of the Ray cluster has a GPU")
+    return has_gpu and device != "cpu"

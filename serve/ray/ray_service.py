@@ -102,9 +102,11 @@ def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: i
     for name, per_replica in (("CPU", threads), ("GPU", ray_config.gpus)):
         needed, available = ray_config.replicas * per_replica, resources.get(name, 0)
         if needed > available:
+            units = name if needed == 1 else f"{name}s"
             raise MldrError(
-                f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {available:g}: "
-                "take fewer --replicas, --threads or --gpus, or add machines to the cluster"
+                f"{counted(ray_config.replicas, 'replica')}: {needed:g} {units} needed, Ray has "
+                f"{available:g}: take fewer --replicas, --threads or --gpus, or add machines to the "
+                "cluster"
             )
     replicas = counted(ray_config.replicas, "replica")
     if ray_config.max_replicas > ray_config.replicas:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,18 +22,24 @@ from click.testing import CliRunner, Result
 from mldr_deploy.bundle import ray_cluster
 from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.cli.group import main
-from mldr_deploy.compare.matrix import load_matrix
-from mldr_deploy.compare.ray_runs import RunEngine, WorkerTerms, _versions, carry_out
+from mldr_deploy.compare.ray_runs import training_engine
 from mldr_deploy.compare.recent_data import RecentData
-from mldr_deploy.compare.units import students
 from mldr_deploy.errors import MldrError
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = 'Ray is not here: pip install "mldr-deploy[ray]"'
+EPOCHS = 20  # so that a run lasts
 
 
 def give(command: str, *arguments: str) -> Result:
     return CliRunner().invoke(main, [command, *arguments, "--quiet", "--device", "cpu"])
+
+
+@pytest.fixture
+def present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray seems to be installed."""
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: name)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 def test_without_ray_it_is_one_line_before_data_are_read(
@@ -48,60 +57,104 @@ def test_without_ray_it_is_one_line_before_data_are_read(
 def test_options_of_the_other_engine_are_refused(matrix: Path) -> None:
     result = give("compare", str(matrix), "--run-cores", "2")
     assert result.exit_code == 2 and "--run-cores needs --engine ray." in result.stderr
-    result = give("compare", str(matrix), "--engine", "ray", "--jobs", "2")
-    assert result.exit_code == 1 and "2 jobs are for the local engine" in result.stderr
-    with pytest.raises(MldrError, match="engine spark with 1 cores a run: allowed are local"):
-        RunEngine("spark")
+    for option in (("--jobs", "2"), ("--report-only",)):
+        result = give("compare", str(matrix), "--engine", "ray", *option)
+        assert result.exit_code == 2
+        assert "--engine ray goes with neither --jobs nor --report-only" in result.stderr
+    with pytest.raises(MldrError, match="engine spark, cores of a run 1: allowed are local"):
+        training_engine("spark", 1)
 
 
-def test_a_machine_that_is_not_like_the_others_is_told(matrix: Path, tmp_path: Path) -> None:
-    unit = students(load_matrix(matrix), Path("out"), {})[0]
-    elsewhere = WorkerTerms(str(tmp_path), 1, None, _versions())
-    report = carry_out(unit, "cpu", elsewhere)
-    assert report.state == "unavailable"
-    assert f"does not see {tmp_path / unit.folder}: --out and" in report.reason
-    older = WorkerTerms(str(tmp_path), 1, None, {**_versions(), "torch": "1.0"})
-    report = carry_out(unit, "cpu", older)
-    assert report.state == "unavailable" and ", not 1.0: install the same" in report.reason
+@pytest.mark.usefixtures("present")
+def test_an_address_that_nobody_answers_at_is_one_line(
+    matrix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:  # bound, so that nobody else takes it, and not listening
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        result = give("compare", str(matrix), "--engine", "ray")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: no Ray cluster answers at {address} (Connection")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("present")
+def test_more_cores_than_there_are_are_refused(matrix: Path) -> None:
+    result = give("compare", str(matrix), "--engine", "ray", "--run-cores", "1024")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: --run-cores 1024 are more than this machine has: ")
 
 
 # --- a real cluster
 
 COMMAND = [sys.executable, "-m", "mldr_deploy", "compare"]
-SETTINGS = {"PYTHONPATH": str(ROOT / ".src"), "OMP_NUM_THREADS": "1"}
+SETTINGS = {
+    "PYTHONPATH": str(ROOT / ".src"),
+    "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
-def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def few(matrix: Path) -> Path:
+    """One teacher and two students, without export; each run lasts a second or more."""
+    text = matrix.read_text().replace("[0, 1]", "[0]\nexport = false")
+    text = text.replace('["scratch", "kd", "mldr-kd"]', '["scratch", "mldr-kd"]')
+    matrix.write_text(text.replace("epochs = 1\n", f"epochs = {EPOCHS}\n"))
+    return matrix
+
+
+def start(*arguments: str, address: str = "", **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, *arguments, "--device", "cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | SETTINGS | settings,
+        env=os.environ | SETTINGS | {"RAY_ADDRESS": address},
         # A shell's background jobs, such as a test run may be, ignore Ctrl-C and hand that down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **settings,
     )
 
 
-def weights(out: Path) -> dict[str, str]:
-    """The hash of every trained model's weights, by its place."""
-    return {
+def finished(process: subprocess.Popen[str]) -> str:
+    printed, _ = process.communicate()
+    assert process.returncode == 0 and "Traceback" not in printed, printed
+    return printed
+
+
+def facts(out: Path) -> dict[str, Any]:
+    """The hash of every trained model's weights by its place, and the accuracies."""
+    results = json.loads((out / "results.json").read_text())
+    scores = [[score["top1"] for score in pair["scores"]] for pair in results["pairs"]]
+    weights = {
         os.path.relpath(folder, out): sha256(Path(folder, "weights.safetensors"))
         for folder, _, files in os.walk(out)
         if "weights.safetensors" in files
     }
+    assert len(weights) == 3 and scores
+    return {"scores": scores, **weights}
 
 
-def tasks(parent: psutil.Process) -> list[str]:
-    """Names of the runs that workers of ``parent`` are at; Ray calls their processes so."""
-    names = []
+def await_file(pattern: str, out: Path, process: subprocess.Popen[str]) -> Path:
+    """The first file of ``pattern`` in ``out``, once it is there."""
+    while (path := next(iter(out.glob(pattern)), None)) is None:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    return path
+
+
+def run_at(parent: psutil.Process, out: Path) -> Path | None:
+    """The run that a worker below ``parent`` has open, by its lock."""
     with contextlib.suppress(psutil.Error):
         for process in parent.children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                title = " ".join(process.cmdline())
-                if title.startswith("ray::") and "seed" in title:
-                    names.append(title)
-    return names
+                for file in process.open_files():
+                    path = Path(file.path)
+                    if path.name == ".lock" and path.is_relative_to(out / "runs"):
+                        return path.parent
+    return None
 
 
 @pytest.fixture
@@ -112,7 +165,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     for name, setting in SETTINGS.items():  # what its workers begin with
         monkeypatch.setenv(name, setting)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     head = {"num_cpus": 1, "include_dashboard": False}
     started = Cluster(initialize_head=True, head_node_args=head)
     yield started
@@ -120,40 +172,56 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_leaves_the_same_bits(
-    cluster: Any, matrix: Path, tmp_path: Path
+def test_killed_in_the_middle_they_leave_the_same_bits(
+    cluster: Any, few: Path, tmp_path: Path
 ) -> None:
-    matrix.write_text(matrix.read_text().replace("[0, 1]", "[0]\nexport = false"))
+    """First a worker's machine, then the command itself."""
     whole, out = tmp_path / "whole", tmp_path / "out"
-    local = start(str(matrix), "--out", str(whole))
-    printed, _ = local.communicate()
-    assert local.returncode == 0, printed
+    finished(start(str(few), "--out", str(whole)))
     second = cluster.add_node(num_cpus=1)
     raylet = psutil.Process(second.all_processes["raylet"][0].process.pid)
-    process = start(
-        *(str(matrix), "--out", str(out), "--engine", "ray"), RAY_ADDRESS=cluster.address
-    )
-    while not tasks(raylet):
+    on_ray = (str(few), "--out", str(out), "--engine", "ray")
+    process = start(*on_ray, address=cluster.address)
+    while (run := run_at(raylet, out)) is None or not any(run.glob("student/checkpoints/step-*")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     cluster.remove_node(second, allow_graceful=False)
+    assert not (run / "result.json").exists()
+    assert "its worker died; begun again, 1 of 3 times" in finished(process)
+    assert facts(out) == facts(whole)
+
+    shutil.rmtree(out)
+    process = start(*on_ray, address=cluster.address)
+    await_file("runs/*/*/*/student/checkpoints/step-*", out, process)
+    process.kill()
+    process.wait()
+    assert not (out / "results.json").exists()
+    finished(start(*on_ray, address=cluster.address))
+    assert facts(out) == facts(whole)
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_package_is_one_line(cluster: Any, few: Path, tmp_path: Path) -> None:
+    cluster.remove_node(cluster.head_node)
+    bare = cluster.add_node(num_cpus=1, include_dashboard=False, env_vars={"PYTHONPATH": ""})
+    process = start(
+        *(str(few), "--out", str(tmp_path / "out"), "--engine", "ray"), address=bare.address
+    )
     printed, _ = process.communicate()
-    assert process.returncode == 0, printed
-    assert weights(out) == weights(whole) and len(weights(out)) == 4
-    assert "Traceback" not in printed
+    assert process.returncode == 2 and "Traceback" not in printed, printed
+    assert "a machine of the Ray cluster has no module 'mldr_deploy'" in printed
 
 
 @pytest.mark.slow
 def test_interrupted_runs_write_a_checkpoint_and_ray_ends(matrix: Path, tmp_path: Path) -> None:
     """In its first epoch, after which it would write another."""
+    pytest.importorskip("ray", reason=ABSENT)
     text = matrix.read_text().replace("batch_size = 256", "batch_size = 4")
     matrix.write_text(text.replace("epochs = 5", "epochs = 5000, log_steps = 1"))
     out = tmp_path / "out"
-    process = start(str(matrix), "--out", str(out), "--engine", "ray", RAY_ADDRESS="")
+    process = start(str(matrix), "--out", str(out), "--engine", "ray")
     run = out / "teachers" / "resnet" / "teacher"
-    while not (run / "metrics.jsonl").is_file():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
+    await_file("teachers/resnet/teacher/metrics.jsonl", out, process)
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate()

@@ -65,9 +65,9 @@ def test_replicas_that_the_cluster_cannot_hold_are_refused() -> None:
     held = {"CPU": 4.0, "memory": 1e9}
     few = RayConfig(replicas=2)
     assert ray_service._require_room(held, few, 2) == "2 replicas of 2 threads"
-    with pytest.raises(MldrError, match="2 replicas need 6 CPUs, Ray has 4: take fewer"):
+    with pytest.raises(MldrError, match="2 replicas: 6 CPUs needed, Ray has 4: take fewer"):
         ray_service._require_room(held, few, 3)
-    with pytest.raises(MldrError, match="2 replicas need 1 GPUs, Ray has 0"):
+    with pytest.raises(MldrError, match="2 replicas: 1 GPU needed, Ray has 0"):
         ray_service._require_room(held, RayConfig(replicas=2, gpus=0.5), 1)
 
 
