@@ -105,8 +105,8 @@ def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: i
             units = name if needed == 1 else f"{name}s"
             raise MldrError(
                 f"{counted(ray_config.replicas, 'replica')}: {needed:g} {units} needed, Ray has "
-                f"{available:g}: take fewer --replicas, --threads or --gpus, or add machines to the "
-                "cluster"
+                f"{available:g}: take fewer --replicas, --threads or --gpus, or add machines to "
+                "the cluster"
             )
     replicas = counted(ray_config.replicas, "replica")
     if ray_config.max_replicas > ray_config.replicas:
