@@ -179,22 +179,22 @@ class _Tasks:
 def _report(reference: Any) -> RunReport:
     """How a task ended, by itself or with its worker."""
     import ray
-    from ray.exceptions import RayError, RaySystemError, RayTaskError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         report: RunReport = ray.get(reference)
-    except (RaySystemError, RayTaskError) as error:
-        line = " ".join(str(error).split())
-        if "No module named" not in line:
-            raise
-        missing = line.partition("No module named ")[2].split()[0]
-        return RunReport(
-            "unavailable",
-            f"a machine of the Ray cluster has no module {missing}: install the same packages, "
-            "and run Ray in their environment, on all machines",
-        )
     except RayError as error:
-        return RunReport("died", " ".join(str(error).split())[:200])
+        line = " ".join(str(error).split())
+        _, marker, tail = line.partition("No module named ")
+        if marker:
+            return RunReport(
+                "unavailable",
+                f"a machine of the Ray cluster has no module {tail.split()[0]}: install the same "
+                "packages, and run Ray in their environment, on all machines",
+            )
+        if isinstance(error, RayTaskError):  # the code of a run failed: no expected end
+            raise
+        return RunReport("died", line[:200])
     return report
 
 
