@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,12 @@ class RayRuns:
         del data
         if all(unit.finished for unit in units):
             return
-        # Twice: Ray puts a handler of its own in the place of the first.
-        with sigterm_interrupts(), ray_cluster(self.address), sigterm_interrupts():
+        with (
+            _without_rays_words(),
+            sigterm_interrupts(),
+            ray_cluster(self.address),
+            sigterm_interrupts(),  # again: Ray puts a handler of its own in the place of the first
+        ):
             options = {"num_cpus": self.cores, "num_gpus": int(_on_gpu(device))}
             _Tasks(units, options, WorkerTerms.here(self.cores), progress).complete()
 
@@ -196,6 +201,13 @@ def _report(reference: Any) -> RunReport:
             raise
         return RunReport("died", line[:200])
     return report
+
+
+@contextmanager
+def _without_rays_words() -> Iterator[None]:
+    """Drops what is printed in the block: Ray tells of dead machines on stdout, in many lines."""
+    with Path(os.devnull).open("w", encoding="utf-8") as sink, redirect_stdout(sink):
+        yield
 
 
 def _machines() -> list[dict[str, float]]:

@@ -28,7 +28,7 @@ from mldr_deploy.errors import MldrError
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = 'Ray is not here: pip install "mldr-deploy[ray]"'
-EPOCHS = 20  # so that a run lasts
+EPOCHS = 10  # so that a run lasts
 
 
 def give(command: str, *arguments: str) -> Result:
@@ -93,6 +93,7 @@ SETTINGS = {
     "PYTHONPATH": str(ROOT / ".src"),
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else they wait for whatever else is at work here
 }
 
 
@@ -187,7 +188,9 @@ def test_killed_in_the_middle_they_leave_the_same_bits(
         time.sleep(0.01)
     cluster.remove_node(second, allow_graceful=False)
     assert not (run / "result.json").exists()
-    assert "its worker died; begun again, 1 of 3 times" in finished(process)
+    printed = finished(process)
+    assert "its worker died; begun again, 1 of 3 times" in printed
+    assert "raylet" not in printed  # Ray's own words, on stdout
     assert facts(out) == facts(whole)
 
     shutil.rmtree(out)
