@@ -55,8 +55,12 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             )
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        where = "does not start" if address is None else f"cannot be joined at {address}"
-        raise MldrError(f"Ray {where}: {line}") from error
+        if address is None:
+            raise MldrError(f"Ray does not start: {line}") from error
+        raise MldrError(
+            f"the Ray cluster at {address} cannot be joined: {line}; where it asks for a token, "
+            "set RAY_AUTH_MODE=token"
+        ) from error
     try:
         yield
     finally:
