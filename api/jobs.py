@@ -115,8 +115,8 @@ def choose(
 
     ``budget`` is ``{"max_ms": 5}``, and where needed max_mb, batch and threads; ``recipe``,
     ``keys`` and ``data`` are as for `distill_and_export`; ``settings`` are students, candidates,
-    image_sizes, precisions and hours, as the command's options of these names. With ``engine``
-    "ray" trainings are tasks of a Ray cluster, each with ``run_cores``.
+    image_sizes, target, precisions and hours, as the command's options of these names. With
+    ``engine`` "ray" trainings are tasks of a Ray cluster, each with ``run_cores``.
     """
     from ..choose.request import ChoiceRequest
     from ..choose.student_choice import choose_student

@@ -1,11 +1,13 @@
 """Every precision of trained students beside each other: size, accuracy, agreement, CPU latency.
 
     python benchmarks/precision.py RUN [RUN ...] [--out DIR] [--test-images N]
+        [--targets onnx,executorch,litert --precisions fp32,int8,int8-dynamic]
 
 RUN is a folder that `distill` left (model.json and weights.safetensors) or a bundle that `export`
 wrote. A run is exported first, in every precision, to a bundle under --out. Latencies are taken
 anew, in turns, on one thread: the wall time that a call took (median), and the processor time of
-this thread, which other work on the machine hardly changes. Ends with one JSON line.
+this process, which other work on the machine hardly changes. Files for phones are run by their own
+library on this machine. Ends with one JSON line.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.kinds import KINDS
 from mldr_deploy.pipeline.artifact_table import artifact_table
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 BATCHES = (1, 16)
+FIRST = "student.onnx"  # what ratios are to
 
 
 def main() -> None:
@@ -48,6 +50,8 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--validation-images", type=int, default=2000)
     parser.add_argument("--methods", default="minmax,entropy,percentile")
+    parser.add_argument("--targets", default="onnx")
+    parser.add_argument("--precisions", default="fp32,fp16,bf16,int8,fp8")
     parser.add_argument("--seconds", type=float, default=2.0, help="per artifact and batch")
     given = parser.parse_args()
     results = []
@@ -60,12 +64,12 @@ def main() -> None:
         print(f"\n{manifest.model['name']} ({manifest.family}), {manifest.data['source']}")
         print(artifact_table(manifest))
         for row in rows:
-            if row["cpu_ms"]:
+            if row["cpu_ms"] is not None:
                 times = ", ".join(
                     f"b{batch} {row['cpu_ms'][batch]:.3f} ms ({row['cpu_speedup'][batch]:.2f}x)"
                     for batch in BATCHES
                 )
-                print(f"  processor time an image, 1 thread: {row['precision']:6} {times}")
+                print(f"  processor time an image, 1 thread: {row['file']:28} {times}")
         results.append(
             {"model": manifest.model["name"], "family": manifest.family, "artifacts": rows}
         )
@@ -76,7 +80,8 @@ def export(run: Path, given: Any) -> Bundle:
     """The run in every precision; parity on ``--test-images`` of its test split."""
     record, _ = load_trained(run)
     config = ExportConfig(
-        precisions=PRECISIONS,
+        targets=given.targets.split(","),
+        precisions=given.precisions.split(","),
         calibration={"images": given.calibration_images},  # type: ignore[arg-type]
         quantize={  # type: ignore[arg-type]
             "methods": given.methods.split(","),
@@ -102,24 +107,26 @@ def shortened(dataset: Dataset, count: int) -> Dataset:
 def measure(bundle: Bundle, seconds: float) -> list[dict[str, Any]]:
     """One record an artifact; times of those that this machine runs."""
     artifacts = bundle.manifest.artifacts
-    kinds = {a.file: KINDS[a.format, a.precision].timed for a in artifacts}
+    kinds = {a.file: KINDS[a.format, a.precision] for a in artifacts}
     with contextlib.ExitStack() as stack:
         runners = {
-            a.precision: stack.enter_context(kind(bundle.path, a, 1))
+            a.file: stack.enter_context(run(bundle.path, a, 1))
             for a in artifacts
-            if (kind := kinds[a.file]) is not None
+            if (run := kinds[a.file].run if a.caveat else kinds[a.file].timed) is not None
         }
         times = {
             batch: in_turns(runners, bundle.golden.inputs, batch, seconds) for batch in BATCHES
         }
     rows = []
     for artifact in artifacts:
-        name = artifact.precision
+        name = artifact.file
         record = artifact.quantization
         there = name in runners
         rows.append(
             {
-                "precision": name,
+                "file": name,
+                "format": artifact.format,
+                "precision": artifact.precision,
                 "bytes": artifact.bytes,
                 "top1": round(artifact.parity.artifact.top1, 3),
                 "drop": round(artifact.parity.drop, 3),
@@ -132,7 +139,7 @@ def measure(bundle: Bundle, seconds: float) -> list[dict[str, Any]]:
                 "left_out": len(record.excluded) if record else None,
                 "wall_ms": {b: times[b][0][name] for b in BATCHES} if there else None,
                 "cpu_ms": {b: times[b][1][name] for b in BATCHES} if there else None,
-                "cpu_speedup": {b: times[b][1]["fp32"] / times[b][1][name] for b in BATCHES}
+                "cpu_speedup": {b: times[b][1][FIRST] / times[b][1][name] for b in BATCHES}
                 if there
                 else None,
             }
@@ -143,7 +150,7 @@ def measure(bundle: Bundle, seconds: float) -> list[dict[str, Any]]:
 def in_turns(
     runners: dict[str, Any], images: Any, batch: int, seconds: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Medians of wall and processor time of a call, milliseconds an image, by precision."""
+    """Medians of wall and processor time of a call, milliseconds an image, by file."""
     inputs = np.ascontiguousarray(images[np.arange(batch) % len(images)])
     wall: dict[str, list[float]] = {name: [] for name in runners}
     spent: dict[str, list[float]] = {name: [] for name in runners}
@@ -151,11 +158,11 @@ def in_turns(
         for _ in range(5):
             runner(inputs)
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds * len(runners) or len(wall["fp32"]) < 30:
+    while time.perf_counter() - began < seconds * len(runners) or len(wall[FIRST]) < 30:
         for name, runner in runners.items():
-            start, own = time.perf_counter(), time.thread_time()
+            start, own = time.perf_counter(), time.process_time()
             runner(inputs)
-            spent[name].append(time.thread_time() - own)
+            spent[name].append(time.process_time() - own)
             wall[name].append(time.perf_counter() - start)
     return tuple(  # type: ignore[return-value]
         {name: 1000 * statistics.median(values) / batch for name, values in measured.items()}

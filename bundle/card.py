@@ -112,6 +112,8 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
             yield f"- {artifact.file} FAILED its gate, do not ship it: {failure}"
         if artifact.emulated:
             yield f"- {artifact.file}: proven by arithmetic that emulates {artifact.precision}"
+        if artifact.caveat:
+            yield f"- {artifact.file}: {artifact.caveat}"
     for reason in manifest.unavailable:
         yield f"- not made: {reason}"
     yield ""

@@ -1,6 +1,7 @@
 """``infer.py``: the file with which a bundle answers where mldr-deploy is not installed.
 
 It is ``standalone.py``, word for word but for one line, which says why a bundle is not to be used.
+``check_phone.py``, with which a phone proves its kernels, is ``golden_check.py`` word for word.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from .chance import AT_CHANCE
 from .manifest import Manifest
 
 FILE = "infer.py"
+PHONE_FILE = "check_phone.py"
 _SLOT = 'REFUSAL = ""'
 
 
@@ -19,6 +21,11 @@ def infer_script(manifest: Manifest) -> str:
     text = files(__package__).joinpath("standalone.py").read_text(encoding="utf-8")
     reason = _refusal(manifest)
     return text.replace(_SLOT, f"REFUSAL = {reason!a}", 1) if reason else text
+
+
+def phone_script() -> str:
+    """The Python source that goes with a file for phones."""
+    return files(__package__).joinpath("golden_check.py").read_text(encoding="utf-8")
 
 
 def _refusal(manifest: Manifest) -> str:

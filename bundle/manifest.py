@@ -20,6 +20,7 @@ from .quality import Quality
 from .quantization import Quantization
 from .schema import read_record
 from .sealed import write_sealed
+from .targets import FORMATS
 
 SCHEMA_VERSION = 3
 OLDEST_SCHEMA = 2  # a 1 (never released) has fewer proofs: no class names, no evidence
@@ -84,7 +85,7 @@ class Island(BaseModel):
 class Artifact(Runnable):
     """One runnable form of the student and the proof that belongs to it."""
 
-    format: str = Field(description="onnx or tensorrt: what runs it.")
+    format: str = Field(description=f"{' or '.join(FORMATS)}: what runs it.")
     precision: str = Field(description=f"{COMPUTED}.")
     opset: int | None = Field(default=None, description="ONNX operator set, if the format has one.")
     status: Literal["passed", "failed"] = Field(description="Whether it passed its parity gate.")
@@ -101,6 +102,11 @@ class Artifact(Runnable):
         default=False,
         description="Whether parity was proven by fp32 arithmetic that rounds to the "
         "precision, because the exporting machine has no kernels of it: not for use on a CPU.",
+    )
+    caveat: str = Field(
+        default="",
+        description="What its proof does not reach: the kernels of a phone. Nothing serves it "
+        "unless it is named.",
     )
     computes: dict[str, int] = Field(
         default_factory=dict,
@@ -170,6 +176,11 @@ class Manifest(BaseModel):
     script: FileEntry | None = Field(
         default=None,
         description="infer.py, which answers without mldr-deploy; bundles before it have none.",
+    )
+    phone_script: FileEntry | None = Field(
+        default=None,
+        description="check_phone.py, which asks a phone's kernels the golden pictures, where there "
+        "is a file for phones.",
     )
     temperature: float = Field(
         default=1.0,
@@ -268,7 +279,8 @@ class Manifest(BaseModel):
     def files(self) -> list[FileEntry]:
         """Every file but the manifest itself."""
         beside = [entry for artifact in self.artifacts for entry in artifact.beside]
-        texts = [entry for entry in (self.card, self.script) if entry is not None]
+        written = (self.card, self.script, self.phone_script)
+        texts = [entry for entry in written if entry is not None]
         proofs = [self.weights, self.golden, *texts, *self.quality_files, *self.timm_files]
         return [*self.artifacts, *beside, *self.built, *proofs]
 

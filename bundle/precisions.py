@@ -1,6 +1,7 @@
 """The precisions that a student is exported in: the one table that everything else reads.
 
-A new precision is a row here and a file of its name in ``export/precision/`` that writes it.
+A new precision is a row here and a file of its name in ``export/precision/`` that writes its ONNX
+file; ``targets.py`` says what has it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Place = Literal["cpu", "cuda", "tensorrt"]
 
 @dataclass(frozen=True)
 class Precision:
-    """One form of the student's ONNX file. The defaults claim nothing of it."""
+    """One form of the student's numbers. The defaults claim nothing of it."""
 
     name: str
     width: int = 0  # bits of a number; of forms that are level the widest is shipped
@@ -22,7 +23,8 @@ class Precision:
     words: tuple[str, ...] = ()  # further names of that type in libraries, in small letters
     gate: Mapping[str, float] = field(default_factory=dict)  # the default Gate
     note: str = ""  # for people who choose
-    runs_on: tuple[Place, ...] = ("cpu", "cuda", "tensorrt")  # what computes the file as proven
+    # What computes the ONNX file as proven; none: there is no ONNX file of it.
+    runs_on: tuple[Place, ...] = ("cpu", "cuda", "tensorrt")
     form_of: str | None = None  # the precision whose arithmetic and gate it has, if not its own
     engine_source: str | None = None  # what TensorRT's engine of it is built from, if not its file
     capability: float = 0.0  # first compute capability of GPUs that have it
@@ -50,11 +52,12 @@ _INT8 = Precision(
 )  # fmt: skip
 _ROWS = (
     Precision(
-        "fp32", 32, "FLOAT", ("float32",),
+        "fp32", 32, "FLOAT", ("float32", "f32"),
         {"min_agreement": 100, "max_dlogit": 1e-3, "max_relative": 5e-5}, "always there"
     ),
     Precision(
-        "fp16", 16, "FLOAT16", ("half",), {"max_drop": 0.2, "max_relative": 2e-2, "band": 2e-2}
+        "fp16", 16, "FLOAT16", ("half", "f16"),
+        {"max_drop": 0.2, "max_relative": 2e-2, "band": 2e-2}
     ),
     Precision(
         "bf16", 16, "BFLOAT16", (), {"max_drop": 0.2, "max_relative": 1e-1, "band": 1e-1},
@@ -64,6 +67,10 @@ _ROWS = (
     replace(
         _INT8, name="int8-symmetric", note="the form that TensorRT takes", form_of="int8",
         runs_on=("cpu", "cuda", "tensorrt"), engine_source=None
+    ),
+    replace(
+        _INT8, name="int8-dynamic", form_of="int8", runs_on=(), engine_source=None,
+        note="scales taken at each call, for phones",
     ),
     Precision(
         "fp8", 8, "FLOAT8E4M3FN", ("float8e5m2", "float8", "e4m3"),

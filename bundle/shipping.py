@@ -72,7 +72,15 @@ class Recommendation(BaseModel):
 
 
 def objection(manifest: Manifest, artifact: Artifact) -> str | None:
-    """Why ``artifact`` may not be shipped; None: it may."""
+    """Why ``artifact`` may not be shipped for this machine; None: it may."""
+    reason = defect(manifest, artifact)
+    if reason is None and artifact.caveat:
+        return f"{artifact.file} is not for this machine: {artifact.caveat}"
+    return reason
+
+
+def defect(manifest: Manifest, artifact: Artifact) -> str | None:
+    """Why ``artifact`` may not be shipped anywhere; None: it may."""
     if manifest.at_chance:
         return AT_CHANCE
     if artifact.status == "failed":

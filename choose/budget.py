@@ -10,7 +10,7 @@ from ..bundle.wording import counted
 
 
 class Budget(BaseModel):
-    """Limits of one file in ONNX Runtime on this machine's CPU. Prints itself."""
+    """Limits of one file on this machine's CPU. Prints itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

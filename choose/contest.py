@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.progress import Progress
-from ..bundle.shipping import objection
+from ..bundle.shipping import defect
 from ..bundle.wording import counted
 from ..compare.outcomes import Outcome, teacher_outcome, tuning_outcome
 from ..compare.recent_data import RecentData
@@ -122,17 +122,20 @@ class Contest:
     def _prove(self, pipeline: Pipeline) -> Outcome:
         """Export and prove a finished student, and time its files as before training."""
         bundle = pipeline.bundle()
-        artifacts = {a.precision: a for a in bundle.manifest.artifacts if a.format == "onnx"}
-        files = {name: bundle.file(artifact) for name, artifact in artifacts.items()}
         request = self.plan.request
-        latencies = time_files(files, request.budget, bundle.golden.inputs, request.rules)
+        proven = [a for a in bundle.manifest.artifacts if a.format == request.target]
+        artifacts = {artifact.precision: artifact for artifact in proven}
+        files = {name: bundle.file(artifact) for name, artifact in artifacts.items()}
+        latencies = time_files(
+            files, request.target, request.budget, bundle.golden.inputs, request.rules
+        )
         return {
             precision: ProvenFile(
                 file=artifact.file,
                 test_top1=artifact.parity.artifact.top1,
                 bytes=artifact.bytes,
                 latency=latencies[precision],
-                objection=objection(bundle.manifest, artifact),
+                objection=defect(bundle.manifest, artifact),
             ).model_dump(mode="json")
             for precision, artifact in artifacts.items()
         }

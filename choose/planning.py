@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..bundle.wording import counted, figure
 from ..data.loader import EvalBatches
 from ..distill.phase import Training
 from ..errors import MldrError
+from ..export.kinds import PHONES
 from ..models.architecture_config import ModelConfig
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import dump_recipe
@@ -52,8 +54,10 @@ class Planning:
         """Measure and settle everything.
 
         Raises MldrError where nothing is within the budget, with what comes nearest, and where the
-        hours are too few for one round.
+        hours are too few for one round; Unavailable where the target's library is missing.
         """
+        if self.request.target in PHONES:
+            PHONES[self.request.target].require()
         selected = near_budget(self._contenders(), self.request.candidates, self._fits)
         entrants = [self._entrants[contender.name] for contender in selected]
         outside = [e for e in self._entrants.values() if not e.precisions]
@@ -139,6 +143,8 @@ class Planning:
             "classes": self._classes,
             "batch": budget.batch,
             "threads": budget.threads,
+            "target": request.target,
+            "library": version(PHONES[request.target].package) if request.target in PHONES else "",
             "precisions": list(request.precisions),
             "rules": request.rules.model_dump(mode="json"),
         }
@@ -147,7 +153,13 @@ class Planning:
             return {name: UntrainedLatency(**latency) for name, latency in stored.items()}
         images = self._images(contender.image_size)
         measured = measure_untrained(
-            contender, budget, request.precisions, images, self._classes, request.rules
+            contender,
+            budget,
+            request.target,
+            request.precisions,
+            images,
+            self._classes,
+            request.rules,
         )
         if not is_noisy(measured):  # else the next choice may find a quieter machine
             entries = {name: latency.model_dump() for name, latency in measured.items()}

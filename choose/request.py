@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..bundle.targets import TARGETS
 from ..distill.methods.method_registry import METHODS, MethodConfig, needs_teacher
 from ..models.architecture_config import ModelConfig
 from ..pipeline.recipe import Recipe
 from ..profiler.profile_config import ProfileConfig
 from .budget import Budget
 
+# What is timed before training is what an untrained student can be written in.
+_PRECISIONS = {
+    "onnx": ("fp32", "int8"),
+    **{row.name: row.precisions for row in TARGETS.values() if row.caveat},
+}
 _VIEWS = 4  # epochs of pictures whose logits are kept, where the recipe says none
 
 
@@ -28,14 +34,33 @@ class ChoiceRequest(BaseModel):
     image_sizes: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = Field(
         default=(), description="Sides of the input to choose among; none: data.image_size."
     )
-    precisions: tuple[Literal["fp32", "int8"], ...] = Field(
-        default=("fp32", "int8"), min_length=1, description="Precisions to choose among."
+    target: Literal[*_PRECISIONS] = Field(  # type: ignore[valid-type]
+        default="onnx", description="What runs the student's file."
+    )
+    precisions: tuple[str, ...] = Field(
+        default=(),
+        description="Precisions to choose among; none: fp32 and the target's 8 bits.",
     )
     hours: float = Field(default=2.0, gt=0, description="For the teacher and the rounds.")
     rules: ProfileConfig = Field(
         default=ProfileConfig(seconds=2.0, iterations=50),
         description="How latencies are measured.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, content: Any) -> Any:
+        """Refuse a precision that is not timed for the target; where none is named, all are."""
+        target = content.get("target", "onnx")
+        if target not in _PRECISIONS:
+            return content
+        precisions = content.get("precisions") or _PRECISIONS[target]
+        if strange := [name for name in precisions if name not in _PRECISIONS[target]]:
+            raise ValueError(
+                f"{target} files are chosen among {', '.join(_PRECISIONS[target])}, not "
+                f"{', '.join(map(str, strange))}"
+            )
+        return {**content, "precisions": tuple(precisions)}
 
 
 def choice_method(method: MethodConfig) -> MethodConfig:
@@ -60,7 +85,11 @@ def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:
             "method": choice_method(recipe.method),
             "train": recipe.train.model_copy(update={"teacher_views": views}),
             "export": recipe.export.model_copy(
-                update={"precisions": precisions, "threads": request.budget.threads}
+                update={
+                    "precisions": precisions,
+                    "targets": (request.target,),
+                    "threads": request.budget.threads,
+                }
             ),
         }
     )

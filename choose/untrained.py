@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..bundle.preprocess import Floats
 from ..bundle.progress import Silent
 from ..export.export_config import ExportConfig
+from ..export.kinds import PHONES
 from ..export.onnx_export import export_onnx
 from ..export.precision.graph import load_graph, save_graph
 from ..export.precision.precision_config import QuantizeConfig
@@ -84,19 +85,20 @@ def over_budget(latency: UntrainedLatency, budget: Budget) -> str | None:
 def measure_untrained(
     contender: Contender,
     budget: Budget,
+    target: str,
     precisions: Sequence[str],
     images: Floats,
     classes: int,
     rules: ProfileConfig,
 ) -> Latencies:
-    """Export ``contender`` untrained in each of ``precisions`` and time the files in turns.
+    """Export ``contender`` untrained for ``target`` in ``precisions`` and time the files in turns.
 
     ``images`` [N, 3, S, S] are real inputs at the contender's size. Raises MldrError where it does
     not build, export or run.
     """
     with tempfile.TemporaryDirectory(prefix="mldr-choose-") as name:
-        files = _files(contender, precisions, images, classes, Path(name))
-        return steadiest(lambda: time_files(files, budget, images, rules))
+        files = _files(contender, target, precisions, images, classes, Path(name))
+        return steadiest(lambda: time_files(files, target, budget, images, rules))
 
 
 def steadiest(series: Callable[[], Latencies]) -> Latencies:
@@ -119,14 +121,15 @@ def _spread(latencies: Latencies) -> float:
 
 
 def time_files(
-    files: dict[str, Path], budget: Budget, images: Floats, rules: ProfileConfig
+    files: dict[str, Path], target: str, budget: Budget, images: Floats, rules: ProfileConfig
 ) -> Latencies:
-    """Time ONNX ``files``, by precision, in turns; each round loads and warms up anew."""
+    """Time ``files`` of ``target``, by precision, in turns; each round loads and warms up anew."""
     options = RuntimeOptions(threads=budget.threads)
+    runtime_of = PHONES[target].runtime if target in PHONES else OnnxRuntimeCpu
     rounds: dict[str, list[float]] = {precision: [] for precision in files}
     for _ in range(rules.rounds):
         for precision, file in files.items():
-            with OnnxRuntimeCpu(ModelFile(file), options) as runtime:
+            with runtime_of(ModelFile(file), options) as runtime:
                 rounds[precision].append(_round(runtime, images, budget.batch, rules))
     return {
         precision: UntrainedLatency(rounds=rounds[precision], bytes=file.stat().st_size)
@@ -135,12 +138,22 @@ def time_files(
 
 
 def _files(
-    contender: Contender, precisions: Sequence[str], images: Floats, classes: int, folder: Path
+    contender: Contender,
+    target: str,
+    precisions: Sequence[str],
+    images: Floats,
+    classes: int,
+    folder: Path,
 ) -> dict[str, Path]:
     torch.manual_seed(0)
     config = contender.model.model_copy(update={"weights": None})
     side, fp32 = contender.image_size, folder / "fp32.onnx"
     model = create_model(config, num_classes=classes, image_size=side).eval()
+    if target in PHONES:
+        paths = {name: folder / f"{name}{PHONES[target].suffix}" for name in precisions}
+        for precision, path in paths.items():
+            path.write_bytes(PHONES[target].content(model, side, precision))
+        return paths
     export_onnx(model, side, fp32, ExportConfig())
     files = {"fp32": fp32}
     if "int8" in precisions:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bundle.shipping import TOO_NOISY
+from ..bundle.targets import TARGETS
 from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
@@ -280,6 +281,8 @@ def _warnings(plan: ChoicePlan, winner: str, precision: str, proofs: Proofs) -> 
             f"{100 * (NOISY - 1):.0f} % or more (at most {100 * (spread - 1):.0f} %, {worst}); "
             "the choice is then the more accurate, by the medians"
         )
+    if caveat := TARGETS[plan.request.target].caveat:
+        yield f"{caveat}: the milliseconds are this machine's, not a phone's"
     budget, file = plan.request.budget, proofs[winner][precision]
     before = plan.entrant(winner).latencies[precision]
     if (over := budget.excess(file.latency.milliseconds, file.bytes)) is not None:

@@ -19,7 +19,8 @@ from .short_forms import CHOICE_FORMS
     "--max-ms",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
-    help="Most milliseconds that a call may take in ONNX Runtime on this machine's CPU.",
+    help="Most milliseconds that a call may take on this machine's CPU, in ONNX Runtime or what "
+    "--target says.",
 )
 @click.option(
     "--max-mb",
@@ -57,11 +58,17 @@ from .short_forms import CHOICE_FORMS
     help="Sides of the input to choose among, pixels.  [default: data.image_size]",
 )
 @click.option(
+    "--target",
+    default="onnx",
+    show_default=True,
+    help="What runs the student's file: onnx, or for phones executorch or litert. It is run on "
+    "this machine.",
+)
+@click.option(
     "--precisions",
     type=options.CommaList(),
-    default="fp32,int8",
-    show_default=True,
-    help="Precisions to choose among.",
+    default=(),
+    help="Precisions to choose among.  [default: fp32,int8; for phones fp32,int8-dynamic]",
 )
 @click.option(
     "--hours",
@@ -93,6 +100,7 @@ def command(
     students: tuple[str, ...],
     candidates: int,
     image_sizes: tuple[int, ...],
+    target: str,
     precisions: tuple[str, ...],
     hours: float,
     out: Path,
@@ -125,6 +133,7 @@ def command(
             "students": students,
             "candidates": candidates,
             "image_sizes": image_sizes,
+            "target": target,
             "precisions": precisions,
             "hours": hours,
         }

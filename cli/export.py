@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..bundle.precisions import listed
+from ..bundle.targets import listed_targets
 from ..errors import Unavailable
 from . import options
 from .console import progress, show
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     type=options.CommaList(),
     default="onnx",
     show_default=True,
-    help="What runs it, separated by commas: onnx, tensorrt (an engine for this machine's GPU), "
-    "tensorrt-rtx (one for RTX cards, built on any machine and not run).",
+    help=f"What runs it, separated by commas: {listed_targets()}. Each is written in those of the "
+    "precisions that it has.",
 )
 @options.data_source("The data set it was trained on, where it lies now")
 @options.data_root

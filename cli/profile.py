@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     type=options.CommaList(),
     multiple=True,
     callback=lambda ctx, param, lists: tuple(name for names in lists for name in names),
-    help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, "
-    "onnxruntime-tensorrt-rtx, openvino, tensorrt, pytorch, pytorch-compiled. May be given several "
-    "times.  [default: all here but PyTorch's and RTX's]",
+    help="Runtime to measure: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt-rtx, "
+    "openvino, tensorrt, executorch, litert, pytorch, pytorch-compiled. May be given several times."
+    "  [default: all here but PyTorch's and RTX's]",
 )
 @click.option(
     "--artifact",

@@ -34,8 +34,8 @@ from .console import progress
     default="auto",
     show_default=True,
     help="What computes: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt-rtx, "
-    "openvino, tensorrt, pytorch, pytorch-compiled. auto times what this machine has and takes "
-    "the fastest whose answers to the golden images hold here.",
+    "openvino, tensorrt, executorch, litert, pytorch, pytorch-compiled. auto times what this "
+    "machine has and takes the fastest whose answers to the golden images hold here.",
 )
 @click.option(
     "--artifact",

@@ -106,4 +106,6 @@ class LoadedStudent:
 
 
 def _short(artifact: Artifact) -> str:
-    return artifact.precision if artifact.format == "onnx" else f"{artifact.precision} engine"
+    if artifact.format == "onnx":
+        return artifact.precision
+    return f"{artifact.precision} {'engine' if artifact.engine else artifact.format}"

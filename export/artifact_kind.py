@@ -18,6 +18,7 @@ from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtimes.runtime import Runtime, RuntimeOptions
 from .answer_memory import AnswerMemory
 from .calibration import Calibration
+from .claims import Graph, read_graph
 from .export_config import ExportConfig
 from .trained_student import Student
 
@@ -85,9 +86,17 @@ class ArtifactKind:
     runtime: str = "ONNX Runtime"
     emulated: bool = False  # ``run`` computes what the file should, but is not what will run it
     itself: Runs | None = None  # what runs the file, if ``run`` does not and there is something
-    is_graph: bool = True  # an ONNX file, whose nodes bisect can look into
+    read: Callable[[Path], Graph] | None = read_graph  # what the file says of itself, if anything
+    caveat: str = ""  # what a proof on the exporting machine does not reach
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is an ONNX file, whose nodes bisect can look into."""
+        return self.read is read_graph
 
     @property
     def timed(self) -> Runs | None:
-        """What a latency may be measured of."""
+        """What a latency may be measured of: never a file for another machine."""
+        if self.caveat:
+            return None
         return self.itself if self.emulated else self.run

@@ -19,7 +19,7 @@ from ..bundle.golden import Golden, make_golden, save_golden
 from ..bundle.hub_card import FILE as HUB_CARD
 from ..bundle.hub_card import hub_card
 from ..bundle.infer_script import FILE as SCRIPT
-from ..bundle.infer_script import infer_script
+from ..bundle.infer_script import PHONE_FILE, infer_script, phone_script
 from ..bundle.lesson import lesson_of
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
@@ -125,6 +125,9 @@ def _with_texts(folder: Path, manifest: Manifest) -> Manifest:
     write_text(folder / CARD, model_card(manifest))
     write_text(folder / SCRIPT, infer_script(manifest))
     texts: dict[str, Any] = {"card": describe(folder, CARD), "script": describe(folder, SCRIPT)}
+    if any(artifact.caveat for artifact in manifest.artifacts):
+        write_text(folder / PHONE_FILE, phone_script())
+        texts["phone_script"] = describe(folder, PHONE_FILE)
     if manifest.timm_files:
         write_text(folder / HUB_CARD, hub_card(manifest))
         texts["timm_files"] = [*manifest.timm_files, describe(folder, HUB_CARD)]

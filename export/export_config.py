@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..bundle.precisions import PRECISIONS, listed
+from ..bundle.targets import TARGETS, listed_targets
 from .calibration import CalibrationConfig
 from .gates import Gates
 from .precision.islands import IslandConfig
 from .precision.precision_config import QuantizeConfig
 from .tensorrt.engine_config import EngineConfig
-
-Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
 
 class ExportConfig(BaseModel):
@@ -30,11 +29,11 @@ class ExportConfig(BaseModel):
         min_length=1,
         description=f"Artifacts to write: {listed('`')}.",
     )
-    targets: tuple[Target, ...] = Field(
+    targets: tuple[Literal[*TARGETS], ...] = Field(  # type: ignore[valid-type]
         default=("onnx",),
         min_length=1,
-        description="What runs the artifacts: `onnx`, `tensorrt` (an engine for this machine's "
-        "GPU), `tensorrt-rtx` (one for RTX cards, built anywhere and not run).",
+        description=f"What runs the artifacts: {listed_targets('`')}. Each is written in those of "
+        "the precisions that it has.",
     )
     calibration: CalibrationConfig = Field(
         default=CalibrationConfig(), description="Images that ranges are measured on."
@@ -88,3 +87,24 @@ class ExportConfig(BaseModel):
         if len(set(value)) != len(value):
             raise ValueError(f"each once, not {', '.join(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _paired(self) -> ExportConfig:
+        """Refuse a target or a precision that nothing would be written of."""
+        for target in self.targets:
+            if not any(target == paired for paired, _ in self.pairs):
+                raise ValueError(TARGETS[target].lacks(self.precisions[0]))
+        for precision in self.precisions:
+            if not any(precision == paired for _, paired in self.pairs):
+                raise ValueError("; ".join(TARGETS[name].lacks(precision) for name in self.targets))
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The artifacts that are named, as (target, precision)."""
+        return [
+            (target, precision)
+            for target in self.targets
+            for precision in self.precisions
+            if precision in TARGETS[target].precisions
+        ]

@@ -17,8 +17,7 @@ from .trained_student import Student
 
 def remaining(config: ExportConfig, copied: dict[Key, Artifact]) -> list[Key]:
     """The artifacts to write: those that ``config`` names, and sources of theirs not ``copied``."""
-    named = {(target, precision) for target in config.targets for precision in config.precisions}
-    return [key for key in plan(config) if key in named or key not in copied]
+    return [key for key in plan(config) if key in config.pairs or key not in copied]
 
 
 def keep(
@@ -41,12 +40,11 @@ def keep(
     if difference is not None:
         progress.note(f"{out} is replaced as a whole: it was exported with {difference}")
         return {}
-    named = {(target, precision) for target in config.targets for precision in config.precisions}
     copied = {
         key: artifact
         for artifact in bundle.manifest.artifacts
         if (key := (artifact.format, artifact.precision)) in KINDS
-        and key not in named
+        and key not in config.pairs
         and artifact.status == "passed"
         and artifact.engine is None  # belongs to one machine and one ONNX file: built again
     }

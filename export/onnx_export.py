@@ -46,7 +46,7 @@ def export_onnx(model: nn.Module, image_size: int, path: Path, config: ExportCon
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise MldrError(
             f"export: what PyTorch's exporter made of {type(model).__name__} is no valid ONNX "
-            f"({_first_line(error)}); choose another student, or another export.opset (18 to 23)"
+            f"({first_line(error)}); choose another student, or another export.opset (18 to 23)"
         ) from error
 
 
@@ -59,7 +59,7 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
     example = torch.zeros(2, 3, image_size, image_size)  # a batch of 1 would be specialised
     batch = torch.export.Dim("batch", min=1, max=config.max_batch)
     try:
-        with _quiet(), _plain_attention(model):
+        with quiet_exporter(), plain_attention(model):
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -74,7 +74,7 @@ def trace(model: nn.Module, image_size: int, config: ExportConfig) -> ONNXProgra
     except Exception as error:  # the exporter raises whatever the model's code provokes
         raise MldrError(
             f"export: {type(model).__name__} cannot be written as ONNX opset {config.opset} "
-            f"({_first_line(error)}); choose another student, or another export.opset (18 to 23)"
+            f"({first_line(error)}); choose another student, or another export.opset (18 to 23)"
         ) from error
     assert program is not None
     return program
@@ -100,7 +100,7 @@ def _strip(proto: Any) -> None:
 
 
 @contextmanager
-def _plain_attention(model: nn.Module) -> Iterator[None]:
+def plain_attention(model: nn.Module) -> Iterator[None]:
     """timm's attention written out: softmax(q k^T + mask) v.
 
     The exporter takes PyTorch's fused attention apart into a third more nodes, and refuses masks
@@ -120,7 +120,7 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")  # of terminals
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """The exporter talks to the authors of exporters; its failures still raise."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
@@ -135,7 +135,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Of what was raised first: the exporter wraps it into advice to its own authors."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -16,12 +16,12 @@ from ..bundle.parity import Fault, Gate, ParityResult
 from ..bundle.precisions import PRECISIONS
 from ..bundle.preprocess import Floats, Preprocessing, preprocess
 from ..bundle.progress import Progress
-from ..errors import MldrError
+from ..errors import MldrError, Unavailable
 from ..runtimes.runtime import Predictor, RunError
 from .answer_memory import AnswerMemory
 from .artifact_kind import ArtifactKind, Written
 from .bisect import bisect
-from .claims import Graph, broken, claims_of, read_graph
+from .claims import Graph, broken, claims_of
 from .export_config import ExportConfig
 from .measure_parity import false_colours, measure
 from .scales import wrong_scales
@@ -54,7 +54,7 @@ class Grounds:
 class Proof:
     """What was found of one artifact."""
 
-    graph: Graph | None  # None: it is no ONNX file, or not readable
+    graph: Graph | None  # None: it tells nothing of itself, or is not readable
     claims: list[str]  # that the graph does not bear out
     scales: list[str] | None  # that are not of the images; None: not tried
     parity: ParityResult | None  # None: not tried, or it did not run
@@ -77,13 +77,15 @@ def prove_artifact(
     this machine cannot run it.
     """
     path, graph, claims, scales = folder / written.file, None, list[str](), None
-    if kind.is_graph:
+    if kind.read is not None:
         claimed = claims_of(
             key[1], written.opset, grounds.ends, written.islands, written.quantization
         )
         try:
-            graph = read_graph(path)
+            graph = kind.read(path)
             claims = broken(graph, claimed)
+        except Unavailable:
+            raise
         except MldrError as error:
             claims = [str(error)]
         if written.quantization is not None and grounds.images is not None and graph is not None:
@@ -96,7 +98,7 @@ def prove_artifact(
     except RunError as error:
         return Proof(graph, claims, scales, None, str(error))
     proof = Proof(graph, claims, scales, parity)
-    if not proof.failures or graph is None or grounds.fault is None:
+    if not proof.failures or not kind.is_graph or graph is None or grounds.fault is None:
         return proof
     return dataclasses.replace(proof, fault=grounds.fault(path, parity))
 
@@ -123,6 +125,7 @@ def proven(
         parity=parity,
         fault=proof.fault,
         emulated=kind.emulated,
+        caveat=kind.caveat,
         computes=proof.graph.tally() if proof.graph is not None else {},
         islands=list(written.islands),
         beside=[describe(folder, file) for file in written.beside],

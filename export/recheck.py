@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bundle.golden import golden_limit
-from ..bundle.infer_script import infer_script
+from ..bundle.infer_script import infer_script, phone_script
 from ..bundle.manifest import FILE, Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
 from ..bundle.preprocess import Floats, to_pixels
@@ -95,7 +95,10 @@ def check_bundle(
         Finding("golden inputs", True, f"{len(bundle.golden)} images, every bit as at export"),
     ]
     if bundle.manifest.script is not None:
-        findings.append(_script(bundle, bundle.manifest.script))
+        source = infer_script(bundle.manifest)
+        findings.append(_script(bundle, bundle.manifest.script, source))
+    if bundle.manifest.phone_script is not None:
+        findings.append(_script(bundle, bundle.manifest.phone_script, phone_script()))
     if bundle.manifest.warning is not None:
         findings.append(Finding("student", False, bundle.manifest.warning))
     if dataset is not None:
@@ -159,10 +162,9 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
     return Finding("golden pixels", True, f"as preprocessed from {dataset.source}")
 
 
-def _script(bundle: Bundle, script: FileEntry) -> Finding:
-    """Whether infer.py is ours. It is not run: whoever made the bundle may have written it."""
-    source = bundle.file(script).read_text(encoding="utf-8", errors="replace")
-    if source == infer_script(bundle.manifest):
+def _script(bundle: Bundle, script: FileEntry, source: str) -> Finding:
+    """Whether it is our ``source``. It is not run: whoever made the bundle may have written it."""
+    if bundle.file(script).read_text(encoding="utf-8", errors="replace") == source:
         return Finding(script.file, True, "as this version writes it")
     return Finding(script.file, None, "not this version's: read it before you run it")
 
@@ -228,10 +230,11 @@ def _findings(
     """What was found of one artifact, and what it gives for the golden images."""
     stored = artifact.parity
     yield Finding(f"{artifact.file} at export", bool(stored), _words(stored.failures, "passed"))
-    if kind.is_graph:
+    if kind.read is not None:
         graph, tally = proof.graph, proof.graph.tally() if proof.graph is not None else {}
         computed = ", ".join(f"{count} in {name}" for name, count in sorted(tally.items()))
-        healthy = f"opset {graph.opset}, {computed}" if graph is not None else ""
+        opset = f"opset {graph.opset}, " if kind.is_graph and graph is not None else ""
+        healthy = f"{opset}{computed}"
         yield Finding(f"{artifact.file} graph", not proof.claims, _words(proof.claims, healthy))
     yield _golden_logits(bundle, artifact, kind)
     if kind.is_graph and artifact.quantization is not None:

@@ -18,6 +18,8 @@ _PACKAGES = {
     "onnxruntime-cuda": ("onnxruntime-gpu", "onnxruntime"),
     "onnxruntime-tensorrt-rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime"),
     "openvino": ("openvino",),
+    "executorch": ("executorch",),
+    "litert": ("ai-edge-litert",),
     "tensorrt": ("tensorrt",),
     "pytorch": ("torch", "timm"),
     "pytorch-compiled": ("torch", "timm"),

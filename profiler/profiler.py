@@ -61,7 +61,11 @@ def profile(
         config=config,
         entries=entries,
         left_out=left_out,
-        warnings=[*bundle.manifest.doubts, *warnings(entries, config, requests)],
+        warnings=[
+            *bundle.manifest.doubts,
+            *warnings(entries, config, requests),
+            *_caveats(bundle, entries),
+        ],
         recommendation=recommendation(bundle.manifest, entries),
     )
 
@@ -161,6 +165,13 @@ def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) ->
             yield f"{entry.file}: parity was proven by emulated {entry.precision}, not by a runtime"
         if entry.status == "failed":
             yield f"{entry.file} failed its parity gate: do not ship it"
+
+
+def _caveats(bundle: Bundle, entries: list[Entry]) -> Iterator[str]:
+    measured = {entry.file for entry in entries}
+    for artifact in bundle.manifest.artifacts:
+        if artifact.caveat and artifact.file in measured:
+            yield f"{artifact.file}: {artifact.caveat}: its times are this machine's"
 
 
 def _outrun(entries: list[Entry]) -> Iterator[str]:

@@ -60,8 +60,7 @@ def open_runtime(
         contenders = list(_pairs(bundle, artifact, [kind]))
     if not contenders:
         raise MldrError(_no_candidate(bundle, artifact, runtime))
-    if artifact is None:
-        contenders = _unnamed(bundle, contenders)
+    contenders = _unnamed(bundle, contenders) if artifact is None else _at_home(contenders)
     only = len(contenders) == 1 and runtime != AUTO
     candidate = contenders[0] if only else fastest(bundle, contenders, options, progress)
     return candidate.kind.create(bundle, candidate.artifact, options)
@@ -214,6 +213,12 @@ def _unnamed(bundle: Bundle, contenders: list[Candidate]) -> list[Candidate]:
     )
     reasons = "; ".join(dict.fromkeys(filter(None, objections)))
     raise MldrError(f"{bundle.path}: {reasons}: name it by --artifact to run it all the same")
+
+
+def _at_home(contenders: list[Candidate]) -> list[Candidate]:
+    """Those of a precision that are for this machine; where all are for another one, all."""
+    usual = [c for c in contenders if c.artifact is None or not c.artifact.caveat]
+    return usual or contenders
 
 
 def not_computed(artifact: Artifact) -> str | None:

@@ -29,7 +29,8 @@ class RuntimeKind:
 
     def runs(self, artifact: Artifact) -> bool:
         """Whether it computes what parity was proven of."""
-        return artifact.format in self.formats and not self.lacks(artifact.precision)
+        fits = artifact.format != "onnx" or not self.lacks(artifact.precision)
+        return fits and artifact.format in self.formats
 
     def lacks(self, precision: str) -> bool:
         """Whether it loads ONNX files of ``precision`` wrongly, or not at all."""
@@ -104,7 +105,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
             "openvino",
             "openvino",
             "OpenVino",
-            ("onnx",),
+            ("onnx", "openvino"),
             "openvino",
             'pip install "mldr-deploy[openvino]"',
             place="cpu",
@@ -116,6 +117,22 @@ RUNTIMES: dict[str, RuntimeKind] = {
             ("tensorrt",),
             "tensorrt",
             'pip install "mldr-deploy[tensorrt]"',
+        ),
+        RuntimeKind(
+            "executorch",
+            "executorch",
+            "ExecuTorch",
+            ("executorch",),
+            "executorch",
+            'pip install "mldr-deploy[executorch]"',
+        ),
+        RuntimeKind(
+            "litert",
+            "litert",
+            "LiteRt",
+            ("litert",),
+            "ai_edge_litert",
+            'pip install "mldr-deploy[litert]"',
         ),
         RuntimeKind(
             "pytorch", "pytorch", "PyTorch", (), "torch", "pip install torch", automatic=False

@@ -10,8 +10,14 @@ from ...bundle.precisions import PRECISIONS
 from ...runtimes.model_file import ModelFile
 from ...runtimes.runtime import Runtime
 from ...runtimes.tensorrt import TensorRt
-from ..artifact_kind import ExportContext, Written
+from ..artifact_kind import ArtifactKind, ExportContext, Written
 from .write import write_engine
+
+
+def engine_kind(precision: str) -> ArtifactKind:
+    """The engine of ``precision``; each ONNX precision may become one."""
+    source = PRECISIONS[precision].built_from
+    return ArtifactKind(writer(precision), run, source, runtime="TensorRT", read=None)
 
 
 def writer(precision: str) -> Callable[[ExportContext], Written]:

@@ -33,7 +33,7 @@ def rtx_engines(
     engines: list[BuiltEngine] = []
     missing: dict[str, list[str]] = {}  # precisions by reason
     passed = {a.precision for a in artifacts if (a.format, a.status) == ("onnx", "passed")}
-    for precision in config.precisions:
+    for precision in (precision for target, precision in config.pairs if target == RTX):
         try:
             source = PRECISIONS[precision].built_from
             onnx = context.onnx(source)

@@ -62,7 +62,7 @@ def words(folder: Path, *more: str) -> list[str]:
     [
         (["--set", "data.val_fraction=0"], "data.val_fraction must be more than 0"),
         (["--set", "teacher=none", "--set", "method.name=scratch"], "has no [teacher] table"),
-        (["--precisions", "fp16"], "precisions.0 = 'fp16' is not allowed"),
+        (["--precisions", "fp16"], "chosen among fp32, int8, not fp16"),
         (["--hours", "inf"], "hours = inf is not allowed"),
         (["--image-sizes", "4"], "image_sizes.0 = 4 is not allowed"),
         (["--set", "student.width=3"], "unknown key student.width"),
@@ -136,3 +136,19 @@ def test_impossible_budgets_say_what_there_is(tmp_path: Path) -> None:
     assert "the smallest file has" in line("--max-mb", "0.001")
     assert "--hours 0." in line("--hours", "0.0001")
     assert not (tmp_path / "out" / "plan.json").exists()
+
+
+@pytest.mark.slow
+def test_a_phones_file_is_chosen_by_what_runs_it(tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    out = tmp_path / "out"
+    arguments = words(tmp_path, "--out", str(out), "--target", "executorch")
+    arguments[arguments.index("--precisions") + 1] = "int8-dynamic"
+    result = CliRunner().invoke(main, arguments, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert result.exit_code == 0, result.output
+    choice = facts(out)
+    assert choice["precision"] == "int8-dynamic"
+    files = {files["int8-dynamic"]["file"] for files in choice["proofs"].values()}
+    assert files == {"student.int8-dynamic.pte"} and (out / "bundle" / files.pop()).is_file()
+    told = json.loads((out / "choice.json").read_text(encoding="utf-8"))["warnings"]
+    assert "x86 proves the file, not the phone's kernels" in " ".join(told)

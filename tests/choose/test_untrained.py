@@ -20,7 +20,7 @@ def test_every_file_has_its_rounds_and_its_size(bundle: Bundle) -> None:
     for batch in (1, 3, 20):  # 20: more than there are images
         budget = Budget(max_ms=5, batch=batch)
         files = {"fp32": file, "copy": file}
-        measured = time_files(files, budget, bundle.golden.inputs, RULES)
+        measured = time_files(files, "onnx", budget, bundle.golden.inputs, RULES)
         assert [*measured] == ["fp32", "copy"]
         for latency in measured.values():
             assert latency.bytes == file.stat().st_size

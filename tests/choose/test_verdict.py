@@ -22,6 +22,7 @@ from mldr_deploy.compare.matrix import load_matrix
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.pipeline.recipe import dump_recipe, load_recipe
+from mldr_deploy.pipeline.validation import validated
 
 BUDGET = Budget(max_ms=5, max_mb=6)
 
@@ -237,6 +238,39 @@ def test_a_plan_is_read_by_who_may_go_on_with_it(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(MldrError, match="damaged"):
         stored_plan(tmp_path, request, recipe, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("target", "precisions", "taken"),
+    [
+        ("onnx", (), ("fp32", "int8")),
+        ("onnx", ("int8",), ("int8",)),
+        ("litert", (), ("fp32", "int8-dynamic")),
+        ("executorch", ("int8-dynamic",), ("int8-dynamic",)),
+    ],
+)
+def test_a_target_is_chosen_among_what_it_has(
+    target: str, precisions: tuple[str, ...], taken: tuple[str, ...]
+) -> None:
+    request = ChoiceRequest(budget=BUDGET, target=target, precisions=precisions)
+    assert request.precisions == taken
+    assert ChoiceRequest.model_validate_json(request.model_dump_json()) == request
+    export = base_recipe(load_recipe("digits", ()), request).export
+    assert export.targets == (target,) and set(taken) <= set(export.precisions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": "executorch", "precisions": ("int8",)}, "fp32, int8-dynamic, not int8"),
+        ({"precisions": ("fp16",)}, "onnx files are chosen among fp32, int8, not fp16"),
+        ({"target": "tensorrt"}, "'onnx', 'executorch' or 'litert'"),
+    ],
+)
+def test_what_is_not_timed_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(MldrError, match=words) as refusal:
+        validated(ChoiceRequest, {"budget": {"max_ms": 5}, **settings}, "choose")
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_choice_teaches_by_kept_logits_alone() -> None:

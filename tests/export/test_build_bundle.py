@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle, open_bundle
+from mldr_deploy.bundle.targets import TARGETS, Target
 from mldr_deploy.bundle.trained import load_trained, save_trained
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import build_bundle as building
@@ -169,6 +170,7 @@ def test_what_this_machine_cannot_make_is_told_and_the_rest_is_written(
         raise Unavailable("no such library")
 
     absent = dataclasses.replace(kinds.KINDS["onnx", "fp32"], write=impossible)
+    monkeypatch.setitem(TARGETS, "elsewhere", Target("elsewhere", ("fp32",)))
     monkeypatch.setitem(kinds.KINDS, ("elsewhere", "fp32"), absent)
     config = CONFIG.model_copy(update={"targets": ("elsewhere",)})
     bundle = build_bundle(run.folder, tmp_path / "bundle", config, dataset=run.dataset)

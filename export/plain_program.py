@@ -1,0 +1,55 @@
+"""A student as PyTorch's own operators on one image: what exporters for phones begin with.
+
+Attention is written out, and so are Vision Mamba's two operators. The scan is its definition,
+position by position: few kinds of nodes, and many of them. A dynamic batch is not asked for: these
+exporters bake the example's into the file, so the file takes one image, and whoever runs it loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .onnx_export import plain_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+
+def plain_program(model: nn.Module, image_size: int) -> ExportedProgram:
+    """``model``'s program, input [1, 3, S, S] -> logits [1, C].
+
+    Raises whatever the exporter raises of the model's code.
+    """
+    import torch
+
+    with plain_attention(model), torch.no_grad():
+        program: ExportedProgram = torch.export.export(
+            model, (torch.zeros(1, 3, image_size, image_size),)
+        )
+    table = _decompositions()
+    if not any(node.target in table for node in program.graph.nodes):
+        return program
+    plain: ExportedProgram = program.run_decompositions(table)
+    return plain
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    import torch
+
+    from ..models import chunked_scan  # noqa: F401  (it registers its operator)
+    from ..models.causal_convolution import library_convolution
+    from ..models.selective_scan import sequential_scan
+
+    def scan(
+        x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, learns: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The operator's second result, kept for its gradient, is never used."""
+        return sequential_scan(x, dt, A, B, C), x.new_zeros(())
+
+    operators = torch.ops.mldr_deploy
+    return {
+        operators.chunked_scan.default: scan,
+        operators.causal_convolution.default: library_convolution,
+    }
