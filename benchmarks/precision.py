@@ -127,7 +127,7 @@ def measure(bundle: Bundle, seconds: float) -> list[dict[str, Any]]:
                 "file": name,
                 "format": artifact.format,
                 "precision": artifact.precision,
-                "bytes": artifact.bytes,
+                "bytes": artifact.size,
                 "top1": round(artifact.parity.artifact.top1, 3),
                 "drop": round(artifact.parity.drop, 3),
                 "agreement": round(artifact.parity.agreement, 3),

@@ -124,7 +124,7 @@ def _row(artifact: Artifact, timed: bool, top5: bool) -> list[str]:
     cells = [
         artifact.file,
         artifact.precision,
-        f"{artifact.bytes / 1e6:.2f}",
+        f"{artifact.size / 1e6:.2f}",
         f"{parity.artifact.top1:.2f}",
         *([f"{parity.artifact.top5:.2f}"] if top5 else []),
         f"{parity.drop:+.2f}",

@@ -55,6 +55,11 @@ class FileEntry(BaseModel):
     bytes: int = Field(ge=0, description="Size, bytes.")
     sha256: Digest = Field(description="SHA-256 of the content, hexadecimal.")
 
+    @property
+    def size(self) -> int:
+        """Bytes that are shipped with it, its own included."""
+        return self.bytes
+
 
 class Runnable(FileEntry):
     """A file that a runner loads, and what decides whether this machine can."""
@@ -117,6 +122,11 @@ class Artifact(Runnable):
     quantization: Quantization | None = Field(
         default=None, description="How its scales were chosen, if it is quantised."
     )
+
+    @property
+    def size(self) -> int:
+        """Bytes that are shipped with it, its own included."""
+        return self.bytes + sum(entry.bytes for entry in self.beside)
 
     @model_validator(mode="after")
     def _status_is_parity(self) -> Artifact:

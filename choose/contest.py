@@ -133,7 +133,7 @@ class Contest:
             precision: ProvenFile(
                 file=artifact.file,
                 test_top1=artifact.parity.artifact.top1,
-                bytes=artifact.bytes,
+                bytes=artifact.size,
                 latency=latencies[precision],
                 objection=defect(bundle.manifest, artifact),
             ).model_dump(mode="json")

@@ -43,7 +43,7 @@ def header(bundle: Bundle, teacher: LoadedTeacher | None) -> str:
 def summary(manifest: Manifest, teacher: LoadedTeacher | None) -> str:
     """Large figures: what the student is beside its teacher."""
     parity, first = manifest.artifacts[0].parity, manifest.artifacts[0]
-    smallest = min(manifest.artifacts, key=lambda a: a.bytes)
+    smallest = min(manifest.artifacts, key=lambda a: a.size)
     items = [
         (f"top-1 on {parity.samples} test images", f"{parity.reference.top1:.2f} %"),
         ("classes", str(len(manifest.labels))),
@@ -53,9 +53,9 @@ def summary(manifest: Manifest, teacher: LoadedTeacher | None) -> str:
     if size:
         items.append(("parameters of the teacher", f"{size / 1e6:.2f} M"))
         items.append(("of the teacher's size", f"{100 * manifest.parameters / size:.0f} %"))
-    items.append((first.file, f"{first.bytes / 1e6:.2f} MB"))
+    items.append((first.file, f"{first.size / 1e6:.2f} MB"))
     if smallest is not first:
-        items.append((smallest.file, f"{smallest.bytes / 1e6:.2f} MB"))
+        items.append((smallest.file, f"{smallest.size / 1e6:.2f} MB"))
     return tiles(items)
 
 

@@ -24,7 +24,7 @@ class ImageClassifier:
     def __init__(self, viewer: Viewer, config: DemoConfig) -> None:
         self.viewer, self.config = viewer, config
         manifest = viewer.manifest
-        self._sizes = {name: form.artifact.bytes for name, form in viewer.student.forms.items()}
+        self._sizes = {name: form.artifact.size for name, form in viewer.student.forms.items()}
         self.draws = draws(manifest)
 
     def picture(self, path: str | None, artifact: str | None) -> tuple[str, str]:

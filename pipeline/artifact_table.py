@@ -31,7 +31,7 @@ def _cells(artifact: Artifact, fp32: Artifact | None) -> list[str]:
     parity, latency = artifact.parity, artifact.latency
     cells = [
         artifact.file,
-        f"{artifact.bytes / 1e6:.2f}",
+        f"{artifact.size / 1e6:.2f}",
         f"{parity.artifact.top1:.2f}",
         f"{parity.drop:+.2f}",
         f"{parity.agreement:.2f}",

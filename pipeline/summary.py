@@ -292,7 +292,7 @@ def _artifact_rows(bundle: Bundle, progress: Progress) -> list[SummaryRow]:
             top5=artifact.parity.artifact.top5,
             agreement=artifact.parity.agreement,
             parameters=manifest.parameters,
-            file_bytes=artifact.bytes,
+            file_bytes=artifact.size,
             ms_single=by_file.get(artifact.file, (None, None))[0],
             ms_batch=by_file.get(artifact.file, (None, None))[1],
             status="at chance" if manifest.at_chance else artifact.status,

@@ -208,7 +208,7 @@ class Entry(BaseModel):
     file: str = Field(description="File of the bundle.")
     format: str = Field(description="onnx, tensorrt, or weights.")
     precision: str = Field(description=f"{COMPUTED}.")
-    bytes: int = Field(ge=0, description="Size of the file.")
+    bytes: int = Field(ge=0, description="Size of the file, with what lies beside it.")
     sha256: str = Field(description="Its hash.")
     status: Literal["passed", "failed"] = Field(description="Its parity gate.")
     accuracy: FileAccuracy = Field(description="Of the same file.")

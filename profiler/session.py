@@ -94,7 +94,7 @@ class Session:
             file=record.file,
             format=artifact.format if artifact else WEIGHTS,
             precision=artifact.precision if artifact else "fp32",
-            bytes=record.bytes,
+            bytes=record.size,
             sha256=record.sha256,
             status=artifact.status if artifact else "passed",
             accuracy=accuracy(self.bundle, artifact),
