@@ -106,6 +106,8 @@ def choose(
     out: Location,
     data: Location | None = None,
     device: str = "auto",
+    engine: str = "local",
+    run_cores: int = 1,
     progress: Progress | None = None,
     **settings: Any,
 ) -> StudentChoice:
@@ -113,16 +115,25 @@ def choose(
 
     ``budget`` is ``{"max_ms": 5}``, and where needed max_mb, batch and threads; ``recipe``,
     ``keys`` and ``data`` are as for `distill_and_export`; ``settings`` are students, candidates,
-    image_sizes, target, precisions and hours, as the command's options of these names.
+    image_sizes, target, precisions and hours, as the command's options of these names. With
+    ``engine`` "ray" trainings are tasks of a Ray cluster, each with ``run_cores``.
     """
     from ..choose.request import ChoiceRequest
     from ..choose.student_choice import choose_student
+    from ..compare.ray_runs import training_engine
     from ..pipeline.validation import validated
 
     request = validated(ChoiceRequest, {**settings, "budget": dict(budget)}, "choose")
     resolved = _recipe(recipe, keys, data)
     with shown_to_people(progress) as bar:
-        return choose_student(request, resolved, Path(out), device=device, progress=bar)
+        return choose_student(
+            request,
+            resolved,
+            Path(out),
+            device=device,
+            progress=bar,
+            engine=training_engine(engine, run_cores),
+        )
 
 
 def compare(
@@ -131,14 +142,25 @@ def compare(
     out: Location | None = None,
     jobs: int = 1,
     device: str = "auto",
+    engine: str = "local",
+    run_cores: int = 1,
     progress: Progress | None = None,
 ) -> Results:
-    """Methods on equal terms, as `mldr-deploy compare`; ``failed`` of the results names runs."""
+    """Methods on equal terms, as `mldr-deploy compare`; ``failed`` of the results names runs.
+
+    With ``engine`` "ray" they are tasks of a Ray cluster, each with ``run_cores``.
+    """
     from ..compare.comparison import compare as carried_out
+    from ..compare.ray_runs import training_engine
 
     with shown_to_people(progress) as bar:
         results, _ = carried_out(
-            Path(matrix), _path(out), workers=jobs, device=device, progress=bar
+            Path(matrix),
+            _path(out),
+            workers=jobs,
+            device=device,
+            progress=bar,
+            engine=training_engine(engine, run_cores),
         )
     return results
 

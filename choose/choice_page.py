@@ -39,7 +39,8 @@ def _document(choice: StudentChoice) -> Iterator[str]:
     yield (
         f'<p class="dim">{counted(measured, "student")} measured, '
         f"{len(plan.entrants)} within the budget; trained: {rounds}. "
-        f"{escape(str(plan.machine.get('processor', '')))}, {plan.machine.get('cores')} cores.</p>"
+        f"{escape(str(plan.machine.get('processor', '')))}, "
+        f"{counted(plan.machine.get('cores', 0), 'core')}.</p>"
     )
     yield from _pick(choice)
     if choice.warnings:

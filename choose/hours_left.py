@@ -56,8 +56,8 @@ class HoursLeft:
         number, last = len(self._starts), self._starts[-1]
         return (
             f"round {number} was left out, so round {number - 1} decides: trainings took longer "
-            f"than was measured before them, {last.spent / 3600:.3g} of {self._hours:g} hours were "
-            f"spent and it would take {last.expected / 3600:.3g}"
+            f"than was measured before them, {last.spent / 3600:.3g} hours of --hours "
+            f"{self._hours:g} were spent and it would take {last.expected / 3600:.3g}"
         )
 
 

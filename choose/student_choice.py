@@ -12,6 +12,7 @@ from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
 from ..compare.recent_data import RecentData
+from ..compare.workers import Work, work
 from ..errors import MldrError
 from ..pipeline.fitted import fitted
 from ..pipeline.phases import pipeline
@@ -35,12 +36,14 @@ def choose_student(
     device: str,
     progress: Progress,
     measurements: Measurements | None = None,
+    engine: Work = work,
 ) -> StudentChoice:
     """Choose the most accurate student within the budget and write ``out``.
 
     What is finished there is not done again, and a training that was interrupted goes on from its
     last checkpoint. Raises MldrError where nothing is within the budget, the hours are too few for
-    one round, no student may be shipped, or ``out`` holds another choice.
+    one round, no student may be shipped, or ``out`` holds another choice. ``engine`` carries out
+    the trainings; what is measured and proven, this process measures and proves.
     """
     if recipe.teacher is None:
         raise MldrError("the recipe has no [teacher] table: give --teacher MODEL")
@@ -54,7 +57,7 @@ def choose_student(
     if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
     plan = _plan(request, base, out, device, data, progress, measurements)
-    contest = Contest(plan, base, out, data)
+    contest = Contest(plan, base, out, data, engine)
     scores = contest.rounds(device, progress)
     proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
     names = {entrant.name: entrant.folder for entrant in plan.entrants}

@@ -215,8 +215,9 @@ def _dropped(
         place = scores[number].index(score) + 1
         reasons[score.name] = refusals.get(
             score.name,
-            f"place {place} of {len(scores[number])} in round {number + 1} ({halving.epochs} "
-            f"epochs): validation top-1 {score.top1:.2f} %, {best.name} {best.top1:.2f} %",
+            f"place {place} of {len(scores[number])} in round {number + 1} "
+            f"({counted(halving.epochs, 'epoch')}): validation top-1 {score.top1:.2f} %, "
+            f"{best.name} {best.top1:.2f} %",
         )
     for entrant in plan.entrants:
         text = [reason for name, reason in failed.items() if name.startswith(f"{entrant.name},")]

@@ -85,6 +85,8 @@ from .short_forms import CHOICE_FORMS
     required=True,
     help="Folder of this choice.",
 )
+@options.engine
+@options.run_cores
 @options.device
 @options.as_json
 @options.quiet
@@ -102,6 +104,8 @@ def command(
     precisions: tuple[str, ...],
     hours: float,
     out: Path,
+    engine: str,
+    run_cores: int | None,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -116,6 +120,7 @@ def command(
     Leaves the proven bundle, report.html, table.md, choice.json and compare.toml in --out. After
     Ctrl-C or kill -9 give the same command again: it goes on, to the same bits.
     """
+    runs = options.engine_chosen(engine, run_cores)
     with progress(quiet) as bar:
         from ..choose.request import ChoiceRequest
         from ..choose.student_choice import choose_student
@@ -134,7 +139,7 @@ def command(
         }
         request = validated(ChoiceRequest, settings, "choose")
         resolved = load_recipe(recipe, overrides)
-        choice = choose_student(request, resolved, out, device=device, progress=bar)
+        choice = choose_student(request, resolved, out, device=device, progress=bar, engine=runs)
     if as_json:
         from ..api.json_form import json_form
 

@@ -34,6 +34,8 @@ from .console import progress, show
 @click.option(
     "--worker", is_flag=True, hidden=True, help="Train only: how --jobs starts its processes."
 )
+@options.engine
+@options.run_cores
 @options.device
 @options.as_json
 @options.quiet
@@ -43,6 +45,8 @@ def command(
     jobs: int,
     report_only: bool,
     worker: bool,
+    engine: str,
+    run_cores: int | None,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -55,13 +59,20 @@ def command(
     interrupted one continues from its last checkpoint: give the same command again.
 
     Processes on other machines join in with the same command, when --out lies on a file system
-    that they share: each takes the next run that nobody is at.
+    that they share: each takes the next run that nobody is at. With --engine ray each run is a
+    task of a Ray cluster, and begun again where its worker dies.
 
     Leaves results.json, table.md and two pictures in --out, and prints the table. Exit code 1 when
     a run failed; the rest is carried out and reported all the same.
     """
     from ..compare.comparison import MethodComparison, compare, report_finished
 
+    if engine == "ray" and (report_only or jobs > 1):
+        raise click.UsageError(
+            "--engine ray goes with neither --jobs nor --report-only: Ray carries out as many runs "
+            "as there is room for, and a report trains nothing."
+        )
+    runs = options.engine_chosen(engine, run_cores)
     with progress(quiet) as bar:
         if worker:
             MethodComparison.open(matrix, out).train(device, bar)
@@ -69,7 +80,9 @@ def command(
         if report_only:
             results, failed = report_finished(matrix, out, bar), None
         else:
-            results, failed = compare(matrix, out, workers=jobs, device=device, progress=bar)
+            results, failed = compare(
+                matrix, out, workers=jobs, device=device, progress=bar, engine=runs
+            )
     from ..api.json_form import json_form
     from ..compare.table import markdown
 

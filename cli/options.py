@@ -19,6 +19,7 @@ from .console import progress
 from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
 
 if TYPE_CHECKING:
+    from ..compare.workers import Work
     from ..pipeline.phases import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,6 +101,15 @@ restart = click.option(
 )
 
 
+def engine_chosen(name: str, run_cores: int | None) -> Work:
+    """What --engine and --run-cores say."""
+    from ..compare.ray_runs import training_engine
+
+    if run_cores is not None and name != "ray":
+        raise click.UsageError("--run-cores needs --engine ray.")
+    return training_engine(name, run_cores or 1)
+
+
 def forms(short: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     """The short forms ``short``, in their order."""
 
@@ -158,6 +168,21 @@ def data_source(meaning: str) -> Callable[[F], F]:
     )
 
 
+engine = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="What trains: local, this machine; ray, the Ray cluster that $RAY_ADDRESS names, else one "
+    "that is started here and stopped at the end. --out must lie where all its machines see it.",
+)
+run_cores = click.option(
+    "--run-cores",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="Cores and threads of each run on Ray; on a GPU each has a whole one beside.  "
+    "[default: 1]",
+)
 data_root = click.option(
     "--data-root",
     metavar="DIR",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..bundle.atomic import write_json, write_text
@@ -15,7 +15,7 @@ from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
 from .units import StudentUnit, Unit, best_settings, exports, students, teachers, tuning
-from .workers import Failures, failure, start_workers, watch, work
+from .workers import Failures, Work, failure, start_workers, watch, work
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class MethodComparison:
     file: Path
     out: Path
     data: RecentData = field(default_factory=RecentData)
+    train_units: Work = work  # carries out the trainings
 
     @classmethod
     def open(cls, file: Path, out: Path | None) -> MethodComparison:
@@ -52,9 +53,9 @@ class MethodComparison:
         trials: list[Unit] = list(tuning(self.matrix, self.out))
         if trials:
             needed = {unit.folder: unit for trial in trials if (unit := trial.needs) is not None}
-            self._work([*needed.values(), *trials], device, progress)
+            self._train([*needed.values(), *trials], device, progress)
             self._require_same()
-        self._work(self.runs(), device, progress)
+        self._train(self.runs(), device, progress)
 
     def train_with(self, count: int, devices: Sequence[str], progress: Progress) -> None:
         """The same with ``count`` processes on this machine; their logs lie in ``out``/logs.
@@ -76,7 +77,8 @@ class MethodComparison:
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""
-        self._work([unit for unit in self._exports() if unit.ready], device, progress)
+        ready = [unit for unit in self._exports() if unit.ready]
+        work(ready, device=device, data=self.data, progress=progress)  # here: it is timed
 
     def report(self, progress: Progress) -> Results:
         """Write results.json, table.md and the pictures of what is finished."""
@@ -98,8 +100,8 @@ class MethodComparison:
             draw(results, self.out)
         return results
 
-    def _work(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
-        work(units, device=device, data=self.data, progress=progress)
+    def _train(self, units: Sequence[Unit], device: str, progress: Progress) -> None:
+        self.train_units(units, device=device, data=self.data, progress=progress)
 
     def _require_same(self) -> None:
         """Raises MldrError when a finished run is of another recipe.
@@ -142,10 +144,25 @@ def devices_of(device: str, workers: int) -> list[str]:
 
 
 def compare(
-    file: Path, out: Path | None, *, workers: int, device: str, progress: Progress
+    file: Path,
+    out: Path | None,
+    *,
+    workers: int,
+    device: str,
+    progress: Progress,
+    engine: Work = work,
 ) -> tuple[Results, MldrError | None]:
-    """Carry out the comparison in ``file`` and report; also what failed, if anything did."""
-    comparison, failed = MethodComparison.open(file, out), None
+    """Carry out the comparison in ``file`` and report; also what failed, if anything did.
+
+    ``engine`` carries out the trainings. Raises MldrError for several ``workers`` on another than
+    `work`.
+    """
+    if workers > 1 and engine is not work:
+        raise MldrError(
+            f"--jobs {workers} is for the local engine: Ray carries out as many runs as there is "
+            "room for (--run-cores)"
+        )
+    comparison, failed = replace(MethodComparison.open(file, out), train_units=engine), None
     try:
         if workers > 1:
             comparison.train_with(workers, devices_of(device, workers), progress)

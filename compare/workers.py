@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class Failures(MldrError):
 
 
 class Work(Protocol):
-    """A way of carrying out runs, as `work` does in this process."""
+    """A way of carrying out runs: `work` in this process, or `RayRuns` on a cluster."""
 
     def __call__(
         self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
@@ -54,9 +55,9 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
     began = time.time()
     while pending := [unit for unit in units if not unit.finished]:
         failed = [unit for unit in pending if _failed_since(unit, began)]
-        lost = [unit for unit in pending if _is_lost(unit, failed)]
+        lost = [unit for unit in pending if is_lost(unit, failed)]
         if len(lost) == len(pending):
-            raise Failures(_reason(failed))
+            raise failures(failed)
         note = f"{len(units) - len(pending)} of {len(units)} done"
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
         if not _take_one(open_units, note, device, data, progress):
@@ -102,7 +103,7 @@ def watch(
     then. ``units`` is asked again when all that it named are finished: there may be more by then.
     """
     runs: Sequence[Unit] = ()
-    with _sigterm_interrupts():
+    with sigterm_interrupts():
         try:
             while running := [worker for worker in workers if worker.poll() is None]:
                 finished_count = sum(unit.finished for unit in runs)
@@ -131,6 +132,12 @@ def failure(unit: Unit) -> str | None:
     return reason
 
 
+def note_failure(unit: Unit, reason: str, progress: Progress) -> None:
+    """Say why ``unit`` failed, and keep it in its folder."""
+    progress.note(f"{unit.name} failed: {reason}")
+    write_json(unit.folder / _FAILED, {"reason": reason, "time": time.time()})
+
+
 def _take_one(
     units: Sequence[Unit], note: str, device: str, data: RecentData, progress: Progress
 ) -> bool:
@@ -144,8 +151,7 @@ def _take_one(
         except Unavailable:
             raise
         except MldrError as error:
-            progress.note(f"{unit.name} failed: {error}")
-            write_json(unit.folder / _FAILED, {"reason": str(error), "time": time.time()})
+            note_failure(unit, str(error), progress)
         else:
             (unit.folder / _FAILED).unlink(missing_ok=True)
         return True
@@ -157,19 +163,27 @@ def _failed_since(unit: Unit, began: float) -> bool:
     return path.is_file() and path.stat().st_mtime >= began
 
 
-def _is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
+def is_lost(unit: Unit, failed: Sequence[Unit]) -> bool:
+    """Whether ``unit`` or the run that it needs is among the ``failed``."""
     return unit in failed or unit.needs in failed
 
 
-def _reason(failed: Sequence[Unit]) -> str:
+def failures(failed: Sequence[Unit]) -> Failures:
+    """The error that tells of ``failed`` runs."""
     first = failed[0]
     suffix = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return f"{first.name} failed{suffix}: {failure(first)}; the same command tries again"
+    return Failures(f"{first.name} failed{suffix}: {failure(first)}; the same command tries again")
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which schedulers send, acts as Ctrl-C for the length of the block."""
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which schedulers send, acts as Ctrl-C for the length of the block.
+
+    Only a process's main thread can arrange that; in another the block is as it would be without.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

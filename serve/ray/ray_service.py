@@ -8,14 +8,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ...bundle.progress import Progress, Silent
+from ...bundle.ray_cluster import ray_cluster, require_ray
 from ...bundle.reader import Bundle, open_bundle
 from ...bundle.wording import counted
-from ...errors import MldrError, Unavailable
+from ...errors import MldrError
 from ...runtimes.runtime import RuntimeOptions, one_line
 from ...runtimes.runtime_choice import open_runtime, require_name
 from ..server import listen, require_packages
@@ -23,18 +23,13 @@ from ..service_config import ServeConfig
 from .ray_config import RayConfig
 
 _NAME = "mldr-deploy"
-_OBJECT_STORE = 100 << 20  # bytes; requests do not pass through it
 # Read by Ray when it is imported and by the processes that it starts. A busy machine needs longer
-# than Ray's few seconds to bring up a proxy; replicas are no background work (Ray's niceness is
-# 15); and Ray's own ports, which ask nobody for a password, are for this machine only (but for one
-# of each replica): what Ray has for that is named after the systems where it is the default.
+# than Ray's few seconds to bring up a proxy.
 _ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mldr_deploy.serve.ray.proxy:middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
-    "RAY_USAGE_STATS_ENABLED": "0",
 }
-_LOCAL_ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def serve_on_ray(
@@ -52,7 +47,7 @@ def serve_on_ray(
     """
     progress = progress or Silent()
     require_packages()
-    require_ray()
+    require_ray("--engine ray needs Ray Serve", "serve,ray")
     require_name(config.runtime)
     bundle = open_bundle(path, allow_failed=allow_failed)
     with listen(config.host, config.port) as listening:  # given back: Ray listens itself
@@ -69,12 +64,6 @@ def serve_on_ray(
         _await_signal()
 
 
-def require_ray() -> None:
-    """Raises Unavailable when the extra `ray` is not installed."""
-    if find_spec("ray") is None:
-        raise Unavailable('--engine ray needs Ray Serve: pip install "mldr-deploy[serve,ray]"')
-
-
 def _with_runtime(bundle: Bundle, config: ServeConfig, progress: Progress) -> ServeConfig:
     """``config`` with the runtime and artifact that all replicas on this machine are to use."""
     options = RuntimeOptions(threads=config.threads)
@@ -86,26 +75,13 @@ def _with_runtime(bundle: Bundle, config: ServeConfig, progress: Progress) -> Se
 @contextmanager
 def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
     """Start Ray with an HTTP proxy, here or in the cluster; yields the replicas, in words."""
-    for name, value in (_ENVIRONMENT | ({} if ray_config.address else _LOCAL_ENVIRONMENT)).items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
-    from ray import serve
+    with ray_cluster(ray_config.address):
+        import ray
+        from ray import serve
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        if ray_config.address is None:
-            ray.init(
-                **quiet,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                _node_ip_address="127.0.0.1",
-            )
-        else:
-            ray.init(address=ray_config.address, **quiet)
-    except Exception as error:
-        raise MldrError(f"Ray does not start: {one_line(error)}") from error
-    try:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         replicas = _require_room(ray.cluster_resources(), ray_config, config.threads)
         timeout = config.body_timeout + config.deadline + 5
         options = {"host": config.host, "port": config.port, "request_timeout_s": timeout}
@@ -119,8 +95,6 @@ def _ray(ray_config: RayConfig, config: ServeConfig) -> Iterator[str]:
                 serve.shutdown()
             else:  # others may serve there too
                 serve.delete(_NAME)
-    finally:
-        ray.shutdown()
 
 
 def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: int) -> str:
@@ -128,9 +102,11 @@ def _require_room(resources: dict[str, float], ray_config: RayConfig, threads: i
     for name, per_replica in (("CPU", threads), ("GPU", ray_config.gpus)):
         needed, available = ray_config.replicas * per_replica, resources.get(name, 0)
         if needed > available:
+            units = name if needed == 1 else f"{name}s"
             raise MldrError(
-                f"{ray_config.replicas} replicas need {needed:g} {name}s, Ray has {available:g}: "
-                "take fewer --replicas, --threads or --gpus, or add machines to the cluster"
+                f"{counted(ray_config.replicas, 'replica')}: {needed:g} {units} needed, Ray has "
+                f"{available:g}: take fewer --replicas, --threads or --gpus, or add machines to "
+                "the cluster"
             )
     replicas = counted(ray_config.replicas, "replica")
     if ray_config.max_replicas > ray_config.replicas:

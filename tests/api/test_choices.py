@@ -9,6 +9,7 @@ import pytest
 import mldr_deploy as md
 from mldr_deploy.bundle.progress import Progress
 from mldr_deploy.choose.request import ChoiceRequest
+from mldr_deploy.compare.workers import Work, work
 from mldr_deploy.errors import MldrError
 from mldr_deploy.pipeline.choices import default_recipe, overrides, source_of
 from mldr_deploy.pipeline.recipe import Recipe, load_recipe
@@ -53,8 +54,15 @@ def test_choose_takes_what_distill_and_export_takes(
     asked: list[tuple[ChoiceRequest, Recipe, Path]] = []
 
     def choose_student(
-        request: ChoiceRequest, recipe: Recipe, out: Path, *, device: str, progress: Progress
+        request: ChoiceRequest,
+        recipe: Recipe,
+        out: Path,
+        *,
+        device: str,
+        progress: Progress,
+        engine: Work,
     ) -> None:
+        assert engine is work
         asked.append((request, recipe, out))
 
     monkeypatch.setattr("mldr_deploy.choose.student_choice.choose_student", choose_student)

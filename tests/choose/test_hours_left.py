@@ -104,7 +104,7 @@ def test_a_machine_that_got_slower_ends_with_the_round_that_is_finished(tmp_path
     assert [score.name for score in finalists(ROUNDS, scores)] == ["d", "c"]  # who would go on
     assert opened.hours.omission() == (
         "round 2 was left out, so round 1 decides: trainings took longer than was measured before "
-        "them, 0.75 of 1 hours were spent and it would take 0.5"
+        "them, 0.75 hours of --hours 1 were spent and it would take 0.5"
     )
 
 

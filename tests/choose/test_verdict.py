@@ -107,7 +107,7 @@ def test_the_most_accurate_in_the_precision_that_is_within_the_budget() -> None:
     assert (chosen.winner, chosen.precision) == ("large", "int8")
     over = "fp32: 9 ms, over 5 ms and 8.00 MB, over 6 MB; int8: 8 ms, over 5 ms"
     assert chosen.dropped["over"] == over
-    assert chosen.dropped["slow"].startswith("place 3 of 3 in round 1 (1 epochs)")
+    assert chosen.dropped["slow"].startswith("place 3 of 3 in round 1 (1 epoch)")
     assert chosen.dropped["odd"] == "it does not take 32 px images"
     assert chosen.next_faster is not None and chosen.next_faster.startswith("small: 2.00 ms")
     assert chosen.next_more_accurate is not None and "perhaps over" in chosen.next_more_accurate

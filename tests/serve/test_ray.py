@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from mldr_deploy.bundle import ray_cluster
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.cli import main
 from mldr_deploy.errors import MldrError
@@ -38,7 +39,7 @@ def refused(*words: str) -> tuple[int, str]:
 
 
 def test_without_ray_it_is_one_line(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_service, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     assert refused(str(served), *ON_RAY) == (
         2,
         'Error: --engine ray needs Ray Serve: pip install "mldr-deploy[serve,ray]"\n',
@@ -55,7 +56,7 @@ def test_rays_options_need_ray_and_must_fit(served: Path) -> None:
 def test_what_one_process_refuses_ray_refuses(
     failed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_service, "require_ray", lambda: None)
+    monkeypatch.setattr(ray_service, "require_ray", lambda *_: None)
     code, said = refused(str(failed), *ON_RAY)
     assert code == 1 and "failed its parity gate" in said and said.count("\n") == 1
 
@@ -64,9 +65,9 @@ def test_replicas_that_the_cluster_cannot_hold_are_refused() -> None:
     held = {"CPU": 4.0, "memory": 1e9}
     few = RayConfig(replicas=2)
     assert ray_service._require_room(held, few, 2) == "2 replicas of 2 threads"
-    with pytest.raises(MldrError, match="2 replicas need 6 CPUs, Ray has 4: take fewer"):
+    with pytest.raises(MldrError, match="2 replicas: 6 CPUs needed, Ray has 4: take fewer"):
         ray_service._require_room(held, few, 3)
-    with pytest.raises(MldrError, match="2 replicas need 1 GPUs, Ray has 0"):
+    with pytest.raises(MldrError, match="2 replicas: 1 GPU needed, Ray has 0"):
         ray_service._require_room(held, RayConfig(replicas=2, gpus=0.5), 1)
 
 

@@ -1,0 +1,22 @@
+"""What a worker of a Ray cluster refuses, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mldr_deploy.compare.matrix import load_matrix
+from mldr_deploy.compare.ray_task import WorkerTerms, carry_out
+from mldr_deploy.compare.units import students
+
+
+def test_a_machine_that_is_not_like_the_others_is_told(matrix: Path, tmp_path: Path) -> None:
+    unit = students(load_matrix(matrix), Path("out"), {})[0]
+    elsewhere = replace(WorkerTerms.here(1), folder=str(tmp_path))
+    report = carry_out(unit, "cpu", elsewhere)
+    assert report.state == "unavailable"
+    assert f"does not see {tmp_path / unit.folder}: --out and" in report.reason
+    older = replace(elsewhere, versions={**elsewhere.versions, "torch": "1.0"})
+    report = carry_out(unit, "cpu", older)
+    assert report.state == "unavailable"
+    assert "has torch " in report.reason and ", not 1.0: install the same" in report.reason
