@@ -6,6 +6,7 @@ channel; their inputs get a scale at each call. Everything else stays in fp32.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..runtimes.executorch import ExecuTorch, require_executorch
@@ -17,6 +18,8 @@ from .plain_program import plain_program
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+
+_LEAST_SCALE = 2.0**-40  # of weights; any smaller might vanish in products of scales
 
 
 def _lowered(model: nn.Module, image_size: int, precision: str) -> bytes:
@@ -47,6 +50,7 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
+    from torchao.quantization.pt2e.observer import PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     aten = torch.ops.aten
@@ -55,8 +59,13 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
         if node.target in (aten.relu.default, aten.relu_.default):
             node.target, node.args = aten.hardtanh.default, (*node.args, 0.0, float("inf"))
     module.recompile()
-    quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    assert config.weight is not None
+    # The library's own least scale, 2**-12, rounds weights below 1e-4 to nothing.
+    observer = PerChannelMinMaxObserver.with_args(eps=_LEAST_SCALE)
+    weight = dataclasses.replace(config.weight, observer_or_fake_quant_ctr=observer)
+    quantizer = XNNPACKQuantizer().set_global(dataclasses.replace(config, weight=weight))
+    quantizer.set_filter_function(lambda node: not _convolves_tokens(node))
     prepared = prepare_pt2e(module, quantizer)
     example = program.example_inputs[0]
     prepared(*example)  # of a dynamic scale nothing is measured; the tracer wants a call
@@ -64,6 +73,35 @@ def _quantised(program: ExportedProgram) -> ExportedProgram:
     # Of layers that share one quantised input XNNPACK computes all but one wrongly.
     DuplicateDynamicQuantChainPass()(converted)
     return torch.export.export(converted, example)
+
+
+def _convolves_tokens(node: Any) -> bool:
+    """Whether it is a convolution of what was rows just before, of a linear layer or of attention.
+
+    XNNPACK quantises such an input with its axes in the wrong order. A norm between them is no
+    kernel of XNNPACK's, so what comes from there is in order.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    norms, turns = (
+        (aten.layer_norm.default,),
+        (
+            *(aten.permute.default, aten.transpose.int, aten.reshape.default, aten.view.default),
+            *(aten.unflatten.int, aten.flatten.using_ints),
+        ),
+    )
+    if node.target not in (aten.conv2d.default, aten.convolution.default):
+        return False
+    sources = [node.args[0]]
+    while sources:
+        source = sources.pop()
+        target = getattr(source, "target", None)
+        if target in turns:
+            return getattr(source.args[0], "target", None) not in norms
+        if torch.Tag.pointwise in getattr(target, "tags", ()):
+            sources += source.args
+    return False
 
 
 EXECUTORCH = PhoneFormat(

@@ -9,6 +9,7 @@ from ..bundle.latency import Latency
 from ..bundle.preprocess import Floats
 from ..bundle.processor import processor, usable_cores
 from ..bundle.timing import in_turns
+from ..errors import Unavailable
 from ..runtimes.runtime import Predictor, Runtime
 
 
@@ -23,9 +24,16 @@ def milliseconds_per_image(
 def latencies(
     runners: dict[str, Runtime], images: Floats, batch: int, *, seconds: float, threads: int
 ) -> dict[str, Latency]:
-    """Latency of every one of ``runners``, not yet entered, by the same names."""
+    """Latency of every one of ``runners``, not yet entered, by the same names.
+
+    One whose library is not on this machine has none.
+    """
     with contextlib.ExitStack() as stack:
-        ready = [stack.enter_context(runner) for runner in runners.values()]
+        entered: dict[str, Runtime] = {}
+        for name, runner in runners.items():
+            with contextlib.suppress(Unavailable):
+                entered[name] = stack.enter_context(runner)
+        ready = [*entered.values()]
         inputs = [images] * len(ready)
         single = in_turns(ready, inputs, 1, seconds=seconds)
         large = in_turns(ready, inputs, batch, seconds=seconds)
@@ -39,5 +47,5 @@ def latencies(
             rounds_single=single_rounds,
             rounds_batch=batch_rounds,
         )
-        for name, single_rounds, batch_rounds in zip(runners, single, large, strict=True)
+        for name, single_rounds, batch_rounds in zip(entered, single, large, strict=True)
     }

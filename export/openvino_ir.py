@@ -15,7 +15,7 @@ from ..bundle.manifest import Island, Runnable
 from ..bundle.precisions import PRECISIONS, precision_of_type
 from ..errors import MldrError, Unavailable
 from ..runtimes.model_file import ModelFile
-from ..runtimes.openvino import OpenVino
+from ..runtimes.openvino import OpenVino, require_openvino
 from ..runtimes.runtime import Runtime, RuntimeOptions, one_line
 from .artifact_kind import ArtifactKind, ExportContext, Written
 from .claims import Graph, Port
@@ -30,7 +30,9 @@ def ir_kind(precision: str) -> ArtifactKind:
 
 
 def _write(precision: str, context: ExportContext) -> Written:
-    openvino = _library()
+    require_openvino()
+    import openvino
+
     path = context.folder / Path(PRECISIONS[precision].file).with_suffix(".xml")
     try:
         model = openvino.Core().read_model(context.onnx())
@@ -49,7 +51,9 @@ def read_ir(path: Path) -> Graph:
 
     Raises MldrError when it is not OpenVINO's, Unavailable where the library is missing.
     """
-    openvino = _library()
+    require_openvino()
+    import openvino
+
     try:
         model = openvino.Core().read_model(path)
     except Exception as error:
@@ -77,16 +81,6 @@ def _layers(model: Any) -> Iterator[tuple[str, str]]:
                 source = source.input_value(0).get_node()
             kind = source.get_output_element_type(0).to_string()
             yield node.get_friendly_name(), precision_of_type(kind) or kind
-
-
-def _library() -> Any:
-    try:
-        import openvino
-    except (ImportError, OSError) as error:
-        raise Unavailable(
-            f'OpenVINO is not there ({one_line(error)}): pip install "mldr-deploy[openvino]"'
-        ) from error
-    return openvino
 
 
 def _run(folder: Path, runnable: Runnable, threads: int) -> Runtime:

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..bundle.atomic import write_bytes
 from ..bundle.manifest import Island, Runnable
 from ..bundle.precisions import PRECISIONS
@@ -15,7 +17,7 @@ from ..bundle.targets import TARGETS
 from ..errors import MldrError, Unavailable
 from ..runtimes.image_by_image import ImageByImage
 from ..runtimes.model_file import ModelFile
-from ..runtimes.runtime import Runtime, RuntimeOptions
+from ..runtimes.runtime import RunError, Runtime, RuntimeOptions
 from .artifact_kind import ArtifactKind, ExportContext, Written
 from .claims import Graph
 from .onnx_export import first_line
@@ -68,8 +70,16 @@ class PhoneFormat:
 
     def _written(self, precision: str, context: ExportContext) -> Written:
         path = context.folder / Path(PRECISIONS[precision].file).with_suffix(self.suffix)
-        student = context.student
-        write_bytes(path, self.content(student.model, student.record.image_size, precision))
+        student, size = context.student, context.student.record.image_size
+        write_bytes(path, self.content(student.model, size, precision))
+        try:
+            with self.runtime(ModelFile(path)) as runtime:
+                runtime(np.zeros((1, 3, size, size), np.float32))
+        except RunError as error:  # these libraries may write what they refuse to run
+            path.unlink()
+            raise Unavailable(
+                f"{error}: choose another student, or leave the target out"
+            ) from error
         if precision != DYNAMIC:
             return Written(path.name)
         computes = self.read(path).computes

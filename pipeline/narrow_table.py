@@ -39,9 +39,11 @@ def narrow_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """``rows``, one at least, under the headings ``names``; an empty line before and after.
 
     Columns of figures are set flush right, others flush left and wrapped to what room is left.
-    Columns that have no room at all follow in a table below, which begins with the first again.
+    Columns that have no room at all follow in a table below, which begins with the first again. A
+    column with nothing in it is left out.
     """
-    columns = [_Column(name, cells) for name, *cells in zip(names, *rows, strict=True)]
+    first, *others = (_Column(name, cells) for name, *cells in zip(names, *rows, strict=True))
+    columns = [first, *(column for column in others if any(column.cells))]
     parts = "\n\n".join(_text(part) for part in _parts(columns))
     return f"\n{parts}\n"
 

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
+from ..errors import Unavailable
 from .runtime import RunError, Runtime, one_line
+
+
+def require_openvino() -> None:
+    """Raises Unavailable where OpenVINO is not installed, or does not load."""
+    try:
+        import openvino  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise Unavailable(
+            f'OpenVINO is not there ({one_line(error)}): pip install "mldr-deploy[openvino]"'
+        ) from error
 
 
 class OpenVino(Runtime):
@@ -18,6 +29,7 @@ class OpenVino(Runtime):
     _request: Any = None
 
     def load(self) -> None:
+        require_openvino()
         import openvino
 
         properties = {

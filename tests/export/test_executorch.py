@@ -24,6 +24,7 @@ from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.executorch_program import EXECUTORCH
 from mldr_deploy.export.executorch_reading import read_program
 from mldr_deploy.export.export_config import ExportConfig
+from mldr_deploy.export.phone_file import PhoneFormat
 from mldr_deploy.export.recheck import check_bundle
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.models.model_registry import create_model
@@ -235,6 +236,69 @@ def test_layers_that_share_an_input_are_right(tmp_path: Path) -> None:
     images = torch.randn(4, 3, 16, 16)
     with ExecuTorch(ModelFile(path)) as runtime, torch.inference_mode():
         assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=5e-3)
+
+
+def test_small_weights_are_not_rounded_to_nothing(tmp_path: Path) -> None:
+    """The library's least scale would leave five values of these weights."""
+    torch.manual_seed(0)
+    layer = nn.Linear(192, 10)
+    with torch.no_grad():
+        layer.weight.uniform_(-6e-4, 6e-4)
+        layer.bias.zero_()
+    path, model = tmp_path / "small.pte", nn.Sequential(nn.Flatten(), layer).eval()
+    path.write_bytes(EXECUTORCH.content(model, 8, "int8-dynamic"))
+    images = torch.randn(4, 3, 8, 8)
+    with ExecuTorch(ModelFile(path)) as runtime, torch.inference_mode():
+        logits = model(images).numpy()
+        assert abs(runtime(images.numpy()) - logits).max() < 0.02 * abs(logits).max()
+
+
+class Tokens(nn.Module):
+    """A convolution of what a linear layer made of an image's rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.linear = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 16)
+        self.head = nn.Conv2d(16, 10, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.turned(self.stem(x))).mean((2, 3))
+
+    def turned(self, x: Tensor) -> Tensor:
+        rows = self.linear(x.flatten(2).transpose(1, 2))
+        return rows.transpose(1, 2).reshape(x.shape)
+
+
+class Grid(Tokens):
+    def turned(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("kind", [Tokens, Grid])
+def test_convolutions_of_rows_keep_fp32(tmp_path: Path, kind: type[Tokens]) -> None:
+    """XNNPACK would quantise their input with its axes in the wrong order."""
+    torch.manual_seed(0)
+    path, model = tmp_path / "rows.pte", kind().eval()
+    path.write_bytes(EXECUTORCH.content(model, 32, "int8-dynamic"))
+    assert read_program(path).tally() == {"int8": 2, "fp32": 1}
+    images = torch.randn(4, 3, 32, 32)
+    with ExecuTorch(ModelFile(path)) as runtime, torch.inference_mode():
+        logits = model(images).numpy()
+        assert abs(runtime(images.numpy()) - logits).max() < 0.02 * abs(logits).max()
+
+
+def test_what_does_not_run_is_left_out(
+    run: Any, phones: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = (phones.path / "student.pte").read_bytes()[:2000]
+    monkeypatch.setattr(PhoneFormat, "content", lambda *arguments: half)
+    out = Path(shutil.copytree(phones.path, tmp_path / "bundle"))
+    config = ExportConfig(max_batch=32, targets=("executorch",), precisions=("int8-dynamic",))
+    bundle = build_bundle(run.folder, out, config, dataset=run.dataset)
+    assert [a.file for a in bundle.manifest.artifacts] == ["student.onnx", "student.pte"]
+    (reason,) = bundle.manifest.unavailable
+    assert f"{DYNAMIC} does not load in ExecuTorch" in reason and "choose another" in reason
+    assert not (out / DYNAMIC).exists()
 
 
 def test_a_library_prints_nothing_of_its_own(

@@ -78,3 +78,17 @@ def test_without_the_library_there_is_one_line(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(Unavailable, match=r"OpenVINO is not there .*mldr-deploy\[openvino\]"):
         read_ir(tmp_path / "student.xml")
+
+
+def test_its_files_are_kept_where_the_library_is_missing(
+    run: Any, pc: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(pc.path, tmp_path / "bundle"))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    config = ExportConfig(max_batch=32, precisions=("fp32", "bf16"), latency_seconds=0.05)
+    bundle = build_bundle(run.folder, out, config, dataset=run.dataset)
+    times = {a.file: a.latency is not None for a in bundle.manifest.artifacts}
+    assert times["student.onnx"] and not times["student.xml"] and not times["student.fp16.xml"]
+    result = check_bundle(out, dataset=run.dataset)
+    assert result, str(result)
+    assert "OpenVINO is not there" in str(result)

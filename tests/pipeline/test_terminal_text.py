@@ -28,6 +28,11 @@ def widest(text: str) -> int:
     return max(map(len, text.splitlines()))
 
 
+def test_a_column_with_nothing_in_it_leaves_its_room_to_the_others() -> None:
+    text = narrow_table(("", "ms", "MB"), [["student.int8-dynamic.tflite", "", "1.5"]])
+    assert "ms" not in text and "student.int8-dynamic.tflite" in text and "1.5" in text
+
+
 def test_a_wide_table_is_split_and_every_figure_stands_whole() -> None:
     text = terminal_text(f"# Title\n\n{WIDE}\n\nA note.")
     assert widest(text) <= 80 < widest(WIDE)
