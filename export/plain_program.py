@@ -48,7 +48,7 @@ def _flat_linear(model: nn.Module) -> Iterator[None]:
         if x.dim() <= 3:
             return linear(x, layer.weight, layer.bias)
         rows = linear(x.flatten(0, -2), layer.weight, layer.bias)
-        return rows.unflatten(0, x.shape[:-1])
+        return rows.reshape(*x.shape[:-1], layer.out_features)
 
     # Layers of a class of its own keep what it does.
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
