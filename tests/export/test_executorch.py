@@ -68,6 +68,7 @@ def plain_file(forward: Callable[[Tensor], Tensor], example: Tensor, path: Path)
     path.write_bytes(lowered.to_executorch().buffer)
 
 
+@pytest.mark.slow
 def test_both_files_pass_and_say_what_they_prove(run: Any, phones: Bundle) -> None:
     assert phones, [a.parity.failures for a in phones.manifest.artifacts]
     files = {a.file: a for a in phones.manifest.artifacts if a.format == "executorch"}
@@ -84,6 +85,7 @@ def test_both_files_pass_and_say_what_they_prove(run: Any, phones: Bundle) -> No
     assert result, str(result)
 
 
+@pytest.mark.slow
 def test_a_batch_is_run_image_by_image(run: Any, phones: Bundle) -> None:
     inputs = phones.golden.inputs[:5]
     with torch.inference_mode():
@@ -98,6 +100,7 @@ def test_a_batch_is_run_image_by_image(run: Any, phones: Bundle) -> None:
             runtime(inputs[..., :16])
 
 
+@pytest.mark.slow
 def test_it_is_taken_by_its_name_and_by_nothing_less(phones: Bundle) -> None:
     pairs = {c.artifact.file: c.kind.name for c in candidates(phones) if c.artifact}
     assert pairs["student.pte"] == pairs[DYNAMIC] == "executorch"
@@ -132,6 +135,7 @@ def test_other_weights_are_caught(run: Any, copy: Path) -> None:
     assert "student.pte parity: " in refuted(rechecked(copy, run))
 
 
+@pytest.mark.slow
 def test_int8_that_stayed_fp32_is_caught(run: Any, copy: Path) -> None:
     shutil.copy(copy / "student.pte", copy / DYNAMIC)
     said = refuted(rechecked(copy, run))
@@ -149,6 +153,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LAYOUTS)
 def test_another_layout_is_caught(run: Any, copy: Path, fault: str) -> None:
     shape, change, words = LAYOUTS[fault]
@@ -157,6 +162,7 @@ def test_another_layout_is_caught(run: Any, copy: Path, fault: str) -> None:
     assert words in refuted(rechecked(copy, run))
 
 
+@pytest.mark.slow
 def test_half_a_file_is_told_in_one_line(phones: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "half.pte"
     path.write_bytes((phones.path / "student.pte").read_bytes()[:2000])
@@ -238,6 +244,7 @@ def test_layers_that_share_an_input_are_right(tmp_path: Path) -> None:
         assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_small_weights_are_not_rounded_to_nothing(tmp_path: Path) -> None:
     """The library's least scale would leave five values of these weights."""
     torch.manual_seed(0)
@@ -274,6 +281,7 @@ class Grid(Tokens):
         return nn.functional.gelu(self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Tokens, Grid])
 def test_convolutions_of_rows_keep_fp32(tmp_path: Path, kind: type[Tokens]) -> None:
     """XNNPACK would quantise their input with its axes in the wrong order."""
@@ -287,6 +295,7 @@ def test_convolutions_of_rows_keep_fp32(tmp_path: Path, kind: type[Tokens]) -> N
         assert abs(runtime(images.numpy()) - logits).max() < 0.02 * abs(logits).max()
 
 
+@pytest.mark.slow
 def test_what_does_not_run_is_left_out(
     run: Any, phones: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
