@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from ..errors import Unavailable
 from .image_by_image import ImageByImage
 from .native_notes import no_native_notes
-from .runtime import one_line
+from .required_library import require_library
 
 METHOD = "forward"
 _FLOAT = 6  # of ScalarType
@@ -23,11 +22,7 @@ def require_executorch() -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        import executorch.runtime  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise Unavailable(
-            f'ExecuTorch is not there ({one_line(error)}): pip install "mldr-deploy[executorch]"'
-        ) from error
+        require_library("ExecuTorch", "executorch.runtime", "executorch")
     finally:
         logger.setLevel(level)
 

@@ -7,20 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from ..errors import Unavailable
 from .image_by_image import ImageByImage
 from .native_notes import no_native_notes
-from .runtime import one_line
+from .required_library import require_library
 
 
 def require_litert() -> None:
     """Raises Unavailable where LiteRT is not installed, or does not load."""
-    try:
-        import ai_edge_litert.interpreter  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise Unavailable(
-            f'LiteRT is not there ({one_line(error)}): pip install "mldr-deploy[litert]"'
-        ) from error
+    require_library("LiteRT", "ai_edge_litert.interpreter", "litert")
 
 
 class LiteRt(ImageByImage):

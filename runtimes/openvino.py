@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..bundle.preprocess import Floats
-from ..errors import Unavailable
+from .required_library import require_library
 from .runtime import RunError, Runtime, one_line
 
 
 def require_openvino() -> None:
     """Raises Unavailable where OpenVINO is not installed, or does not load."""
-    try:
-        import openvino  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise Unavailable(
-            f'OpenVINO is not there ({one_line(error)}): pip install "mldr-deploy[openvino]"'
-        ) from error
+    require_library("OpenVINO", "openvino", "openvino")
 
 
 class OpenVino(Runtime):

@@ -34,7 +34,7 @@ from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError, RuntimeOptions
 from mldr_deploy.runtimes.runtime_choice import candidates, open_runtime
 
-from .exchanged_files import rechecked, refuted
+from .exchanged_files import rechecked, refuted, run_vision_mamba
 
 pytest.importorskip("executorch")
 DYNAMIC = "student.int8-dynamic.pte"
@@ -324,10 +324,5 @@ def test_a_library_prints_nothing_of_its_own(
 
 @pytest.mark.slow
 def test_vision_mamba_needs_no_operator_of_ours(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 1})
-    model = create_model(config, num_classes=10, image_size=32).eval()
-    (tmp_path / "vim.pte").write_bytes(EXECUTORCH.content(model, 32, "fp32"))
-    images = torch.randn(2, 3, 32, 32)
-    with ExecuTorch(ModelFile(tmp_path / "vim.pte")) as runtime, torch.inference_mode():
-        assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=1e-4)
+    logits, expected = run_vision_mamba(EXECUTORCH, tmp_path)
+    assert logits == pytest.approx(expected, abs=1e-4)

@@ -27,7 +27,7 @@ from mldr_deploy.runtimes.litert import LiteRt
 from mldr_deploy.runtimes.model_file import ModelFile
 from mldr_deploy.runtimes.runtime import RunError
 
-from .exchanged_files import rechecked, refuted
+from .exchanged_files import rechecked, refuted, run_vision_mamba
 from .litert_files import write_linear
 
 pytest.importorskip("ai_edge_litert")
@@ -159,10 +159,5 @@ def test_seeded_faults_are_caught(run: Any, phones: Bundle, tmp_path: Path) -> N
 @pytest.mark.slow
 @converts
 def test_vision_mamba_needs_no_operator_of_ours(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = ModelConfig(name="vim_nano_patch4_32", patch_size=8, options={"depth": 1})
-    model = create_model(config, num_classes=10, image_size=32).eval()
-    (tmp_path / "vim.tflite").write_bytes(LITERT.content(model, 32, "fp32"))
-    images = torch.randn(2, 3, 32, 32)
-    with LiteRt(ModelFile(tmp_path / "vim.tflite")) as runtime, torch.inference_mode():
-        assert runtime(images.numpy()) == pytest.approx(model(images).numpy(), abs=1e-4)
+    logits, expected = run_vision_mamba(LITERT, tmp_path)
+    assert logits == pytest.approx(expected, abs=1e-4)
