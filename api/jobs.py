@@ -115,7 +115,7 @@ def choose(
 
     ``budget`` is ``{"max_ms": 5}``, and where needed max_mb, batch and threads; ``recipe``,
     ``keys`` and ``data`` are as for `distill_and_export`; ``settings`` are students, candidates,
-    image_sizes, target, precisions and hours, as the command's options of these names. With
+    image_sizes, target, precisions, hours and jobs, as the command's options of these names. With
     ``engine`` "ray" trainings are tasks of a Ray cluster, each with ``run_cores``.
     """
     from ..choose.request import ChoiceRequest
@@ -132,7 +132,7 @@ def choose(
             Path(out),
             device=device,
             progress=bar,
-            engine=training_engine(engine, run_cores),
+            engine=training_engine(engine, run_cores, request.jobs),
         )
 
 
@@ -157,10 +157,10 @@ def compare(
         results, _ = carried_out(
             Path(matrix),
             _path(out),
-            workers=jobs,
+            jobs=jobs,
             device=device,
             progress=bar,
-            engine=training_engine(engine, run_cores),
+            engine=training_engine(engine, run_cores, jobs),
         )
     return results
 

@@ -22,6 +22,7 @@ def cause(error: Exception) -> str:
     return words or str(error) or type(error).__name__
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 thread``, ``2 threads``: a count and its noun, which takes an s."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: float, noun: str) -> str:
+    """``1 thread``, ``2 threads``, ``0.5 threads``: a count and its noun, which takes an s."""
+    count = int(number) if number == int(number) else number
+    return f"{count} {noun}" if number == 1 else f"{count} {noun}s"

@@ -33,8 +33,9 @@ def _document(choice: StudentChoice) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
     yield f"<title>{escape(title)}</title><style>{CSS}{_EXTRA}</style></head><body><main>"
     yield f"<h1>{escape(title)}</h1>"
-    carried_out = plan.rounds[: len(choice.scores)]
-    rounds = ", then ".join(f"{r.contenders} for {counted(r.epochs, 'epoch')}" for r in carried_out)
+    rounds = ", then ".join(
+        f"{r.contenders} for {counted(r.epochs, 'epoch')}" for r in choice.rounds
+    )
     measured = len(plan.entrants) + len(plan.outside)
     yield (
         f'<p class="dim">{counted(measured, "student")} measured, '
@@ -65,7 +66,7 @@ def _pick(choice: StudentChoice) -> Iterator[str]:
         (f"{figure(row.milliseconds)} ms", "before training"),
         (f"{figure(proof.latency.milliseconds)} ms", "measured again, trained"),
         (f"{proof.bytes / 1e6:.2f} MB", "file"),
-        (f"{row.epochs}", "epochs"),
+        (f"{row.epochs:g}", "epochs"),
     ]
     headline = f"Ship {choice.winner} in {choice.precision}"
     where = "The proven bundle is the folder bundle/ beside this page."

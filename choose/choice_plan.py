@@ -67,17 +67,12 @@ class ChoicePlan(BaseModel):
     outside: list[Entrant] = Field(description="Who was measured and is over the budget.")
     misfits: dict[str, str] = Field(description="Who could not be measured, and why.")
     fixed_seconds: float = Field(description="The teacher and its logits, estimated.")
-    rounds: list[HalvingRound] = Field(description="The rounds.")
+    jobs: int = Field(default=1, description="Trainings at once.")
+    rounds: list[HalvingRound] = Field(description="The rounds, as far as they can be planned.")
 
     def entrant(self, name: str) -> Entrant:
         """The one of that name."""
         return next(entrant for entrant in self.entrants if entrant.name == name)
-
-    @property
-    def planned_seconds(self) -> float:
-        """What the rounds take at most, by the measured costs, the teacher among them."""
-        costs = sorted((e.seconds_per_epoch or 0.0 for e in self.entrants), reverse=True)
-        return self.fixed_seconds + sum(r.epochs * sum(costs[: r.contenders]) for r in self.rounds)
 
 
 def save_plan(plan: ChoicePlan, out: Path) -> None:

@@ -28,7 +28,7 @@ def cells(row: TableRow, choice: StudentChoice) -> list[str]:
     if row.excess is not None:
         marks.append("over the budget")
     test = "-" if row.test_top1 is None else f"{row.test_top1:.2f}"
-    costs = [figure(row.milliseconds), f"{row.megabytes:.2f}", str(row.epochs)]
+    costs = [figure(row.milliseconds), f"{row.megabytes:.2f}", f"{row.epochs:g}"]
     return [
         row.name,
         row.family,

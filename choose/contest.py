@@ -7,6 +7,7 @@ OUT/rounds/K/NAME/           a student's run in round K; of finalists also bundl
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,12 +23,13 @@ from ..errors import MldrError
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import Recipe
 from .choice_plan import ChoicePlan, Entrant
-from .halving import RoundScore, finalists, ranking
+from .halving import HalvingRound, RoundScore, better, fitting, ranking
 from .hours_left import HoursLeft
 from .request import student_recipe
 from .untrained import UntrainedLatency, time_files
 
 _PROOF = "proof.json"
+_LONGER = 1.5  # times the epochs of the round before: less would say nothing new
 
 
 class ProvenFile(BaseModel):
@@ -46,7 +48,7 @@ class Contest:
     """The rounds of ``plan`` in ``out``."""
 
     def __init__(
-        self, plan: ChoicePlan, base: Recipe, out: Path, data: RecentData, train: Work = work
+        self, plan: ChoicePlan, base: Recipe, out: Path, data: RecentData, train: Work
     ) -> None:
         self.plan, self.base, self.out, self.data = plan, base, out, data
         self._train = train  # carries out the rounds
@@ -65,20 +67,23 @@ class Contest:
         Raises MldrError when the teacher has nothing to teach, or every training of a round failed.
         """
         self._train([self.teacher], device=device, data=self.data, progress=progress)
-        entrants, scores = self.plan.entrants, []
-        for number, halving in enumerate(self.plan.rounds):
-            entrants = entrants[: halving.contenders]
-            if not self.hours.start(number, self._expected(entrants, number)).begun:
+        entrants: list[Entrant] = self.plan.entrants
+        scores: list[list[RoundScore]] = []
+        while self._goes_on(scores):
+            number = len(scores)
+            halving = self.hours.start(number, partial(self._round, entrants))
+            if halving is None:
                 progress.note(str(self.hours.omission()))
                 break
             students = counted(len(entrants), "student")
             epochs = counted(halving.epochs, "epoch")
             progress.note(f"round {number + 1}: {students}, {epochs}")
-            units = {entrant.name: self.unit(entrant, number) for entrant in entrants}
+            longest_first = sorted(entrants, key=lambda e: -(e.seconds_per_epoch or 0.0))
+            units = {entrant.name: self.unit(entrant, number) for entrant in longest_first}
             self._attempt(self._train, [*units.values()], device, progress)
             standing = ranking([_score(e, u) for e in entrants if (u := units[e.name]).finished])
             scores.append(standing)
-            entrants = [self.plan.entrant(score.name) for score in standing]
+            entrants = [self.plan.entrant(score.name) for score in better(standing)]
         return scores
 
     def prove(self, scores: list[list[RoundScore]], device: str, progress: Progress) -> list[Unit]:
@@ -86,14 +91,14 @@ class Contest:
 
         In this process, since their files are timed.
         """
-        number, best = len(scores) - 1, finalists(self.plan.rounds, scores)
+        number, best = len(scores) - 1, better(scores[-1])
         units = [self._proof(self.plan.entrant(score.name), number) for score in best]
         self._attempt(work, units, device, progress)
         return [unit for unit in units if unit.finished]
 
     def unit(self, entrant: Entrant, number: int) -> Unit:
         """The training of ``entrant`` in round ``number``."""
-        epochs = self.plan.rounds[number].epochs
+        epochs = self.hours.rounds[number].epochs
         return Unit(
             name=f"{entrant.name}, round {number + 1}",
             folder=self.out / "rounds" / str(number + 1) / entrant.folder,
@@ -105,13 +110,24 @@ class Contest:
             teacher=self.teacher,
         )
 
-    def _expected(self, entrants: list[Entrant], number: int) -> float:
-        """Seconds that round ``number`` takes: by the plan, or by what they took in the last."""
-        epochs = self.plan.rounds[number].epochs
-        if number == 0:
-            return epochs * sum(entrant.seconds_per_epoch or 0.0 for entrant in entrants)
-        taken = [self.unit(entrant, number - 1).outcome["train_seconds"] for entrant in entrants]
-        return float(sum(taken)) * epochs / self.plan.rounds[number - 1].epochs
+    def _goes_on(self, scores: list[list[RoundScore]]) -> bool:
+        """Whether somebody is left to drop, and the recipe has epochs for a longer round."""
+        if not scores:
+            return True
+        longer = _LONGER * self.hours.rounds[len(scores) - 1].epochs
+        return len(better(scores[-1])) < len(scores[-1]) and longer <= self.base.train.passes
+
+    def _round(self, entrants: list[Entrant], seconds: float) -> HalvingRound | None:
+        """The next round, of ``entrants``, by what they took in the last; None: no time for it."""
+        if not self.hours.rounds:
+            return self.plan.rounds[0]
+        number = len(self.hours.rounds) - 1
+        before = self.hours.rounds[number].epochs
+        taken = [self.unit(entrant, number).outcome["train_seconds"] for entrant in entrants]
+        costs = [float(seconds) / before for seconds in taken]
+        limit, jobs = self.base.train.passes, self.plan.jobs
+        rounds = fitting(costs, seconds, limit, jobs, least=_LONGER * before)
+        return rounds[0] if rounds else None
 
     def _proof(self, entrant: Entrant, number: int) -> Unit:
         trained = self.unit(entrant, number)

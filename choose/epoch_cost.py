@@ -19,8 +19,8 @@ from ..models.architecture_config import ModelConfig
 _BATCHES = 4
 
 
-def seconds_per_epoch(phase: Phase, config: ModelConfig, training: Training) -> float:
-    """Seconds of an epoch of ``config``, validation among them.
+def seconds_per_epoch(phase: Phase, config: ModelConfig, training: Training, threads: int) -> float:
+    """Seconds of an epoch of ``config`` on ``threads``, validation among them.
 
     A few batches are trained on labels as the trainer trains them, and as large a part of the
     validation split is asked; what the first batch takes more makes the figure a cautious one.
@@ -32,7 +32,9 @@ def seconds_per_epoch(phase: Phase, config: ModelConfig, training: Training) -> 
     part = replace(
         phase.dataset, train=_first(train, pictures), val=_first(val, round(share * len(val)))
     )
-    short = training.train.model_copy(update={"epochs": 1, "parts": "all", "teacher_views": 0})
+    train_config = training.train
+    update = {"threads": train_config.threads or threads, "epochs": 1, "parts": "all"}
+    short = train_config.model_copy(update=update | {"teacher_views": 0})
     bare = config.model_copy(update={"weights": None, "fresh_head": False})
     with tempfile.TemporaryDirectory(prefix="mldr-choose-") as name:
         trained = training_run.distill(

@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from ..pipeline.recipe import Recipe
-from .halving import finalists
+from .halving import better
 from .request import student_recipe
 from .verdict import StudentChoice
 
@@ -17,7 +17,7 @@ _METHODS = ["scratch", "kd", "mldr-kd"]
 
 def follow_up(choice: StudentChoice, base: Recipe, out: Path) -> str:
     """TOML of a comparison of the last round's students, with the teacher that taught them."""
-    epochs = choice.plan.rounds[len(choice.scores) - 1].epochs
+    epochs = choice.rounds[-1].epochs
     winner = choice.entrant
     shared = _table(student_recipe(base, "shared", winner.model, winner.image_size, epochs))
     for key in ("name", "description", "student", "method"):
@@ -25,7 +25,7 @@ def follow_up(choice: StudentChoice, base: Recipe, out: Path) -> str:
     teacher = shared.pop("teacher")
     if base.teacher is not None and base.teacher.is_trained_here:
         teacher |= {"weights": str(out / "teacher" / "teacher"), "fresh_head": False}
-    best = finalists(choice.plan.rounds, choice.scores)
+    best = better(choice.scores[-1])
     teachers, pairs = {}, {}
     for finalist in (choice.plan.entrant(score.name) for score in best):
         # A comparison's teacher is of one size of data: where sizes differ, each has its own.

@@ -2,14 +2,16 @@
 
 A round trains each of its contenders anew, with a schedule of its own that ends with it, on the
 same pictures in the same order and with the same kept logits; the better third, two at least, goes
-on to a round of three times the epochs. So contenders of a round are compared at the end of equal
-trainings, and the last round's are ordinary runs that anybody can repeat.
+on to a round of about three times the epochs, the last of which takes the time that is left. So
+contenders of a round are compared at the end of equal trainings, and the last round's are ordinary
+runs that anybody can repeat.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +29,7 @@ class HalvingRound(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     contenders: int = Field(ge=1, description="How many take part.")
-    epochs: int = Field(ge=1, description="How long each trains.")
+    epochs: float = Field(gt=0, description="How long each trains; parts of one count.")
 
 
 @dataclass(frozen=True)
@@ -48,33 +50,59 @@ def sizes(contenders: int) -> list[int]:
     return rounds
 
 
-def plan(costs: Sequence[float], fixed: float, seconds: float, limit: int) -> list[HalvingRound]:
+def together(seconds: Iterable[float], jobs: int) -> float:
+    """What trainings of these ``seconds`` take, ``jobs`` at a time, the longest begun first."""
+    ends = [0.0] * jobs
+    for duration in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + duration)
+    return max(ends)
+
+
+def fitting(
+    costs: Sequence[float], seconds: float, limit: int, jobs: int = 1, least: float = 1.0
+) -> list[HalvingRound] | None:
     """The rounds for contenders with these ``costs``, seconds an epoch, within ``seconds``.
 
-    ``fixed`` seconds go before. The epochs are the most with which every round is in time even
-    where the most expensive contenders go on, and at most ``limit`` in the last round. Where that
-    is less than an epoch, the last rounds are left out. Raises MldrError with the hours that one
-    round takes, where there is no time for it.
+    ``jobs`` train at a time. The epochs are the most with which every round is in time even where
+    the most expensive contenders go on, and at most ``limit`` in the last round. Where the first
+    round would have fewer than ``least``, the last ones are left out; None: not even one fits.
     """
     dearest = sorted(costs, reverse=True)
     counts = sizes(len(dearest))
-    while True:
-        unit = sum(FACTOR**k * sum(dearest[:count]) for k, count in enumerate(counts))
-        epochs = math.floor((seconds - fixed) / unit)
-        if epochs >= 1:
-            break
-        if len(counts) == 1:
-            hours = math.ceil((fixed + unit) / 36) / 100  # a hundredth of an hour, rounded up
-            raise MldrError(
-                f"{counted(len(dearest), 'student')} cannot train for one epoch each in "
-                f"{seconds / 3600:.3g} hours: give --hours {hours:.2f} or more, or fewer students "
-                "(--candidates)"
-            )
+    while counts:
+        unit = sum(FACTOR**k * together(dearest[:count], jobs) for k, count in enumerate(counts))
+        epochs = _rounded(min(seconds / unit, max(1, limit // FACTOR ** (len(counts) - 1))))
+        if epochs >= least:
+            return [
+                HalvingRound(contenders=count, epochs=_rounded(epochs * FACTOR**k))
+                for k, count in enumerate(counts)
+            ]
         counts.pop()
-    epochs = min(epochs, max(1, limit // FACTOR ** (len(counts) - 1)))
-    return [
-        HalvingRound(contenders=count, epochs=epochs * FACTOR**k) for k, count in enumerate(counts)
-    ]
+    return None
+
+
+def _rounded(epochs: float) -> float:
+    """Whole epochs, or hundredths of one; never more than ``epochs``."""
+    return math.floor(epochs) if epochs >= 1 else math.floor(100 * epochs + 1e-9) / 100
+
+
+def plan(
+    costs: Sequence[float], fixed: float, seconds: float, limit: int, jobs: int, least: float
+) -> list[HalvingRound]:
+    """The rounds that `fitting` says, where ``fixed`` seconds go before.
+
+    Raises MldrError with the hours that one round takes, where there is no time for it.
+    """
+    rounds = fitting(costs, seconds - fixed, limit, jobs, least)
+    if rounds is not None:
+        return rounds
+    shortest = fixed + least * together(costs, jobs)
+    hours = math.ceil(shortest / 36) / 100  # a hundredth of an hour, rounded up
+    raise MldrError(
+        f"{counted(len(costs), 'student')} cannot train for {counted(least, 'epoch')} each in "
+        f"{seconds / 3600:.3g} hours: give --hours {hours:.2f} or more, or fewer students "
+        "(--candidates)"
+    )
 
 
 def ranking(scores: Sequence[RoundScore]) -> list[RoundScore]:
@@ -82,9 +110,6 @@ def ranking(scores: Sequence[RoundScore]) -> list[RoundScore]:
     return sorted(scores, key=lambda s: (-s.top1, s.milliseconds, s.bytes, s.name))
 
 
-def finalists(
-    rounds: Sequence[HalvingRound], scores: Sequence[Sequence[RoundScore]]
-) -> Sequence[RoundScore]:
-    """Those of the last round that was carried out: of one that was to be followed, the better."""
-    omitted = rounds[len(scores) :]
-    return scores[-1][: omitted[0].contenders] if omitted else scores[-1]
+def better(standing: Sequence[RoundScore]) -> Sequence[RoundScore]:
+    """Those of a ranking that go on: the better third, two at least."""
+    return standing[: max(_FINALISTS, math.ceil(len(standing) / FACTOR))]

@@ -1,6 +1,6 @@
-"""Whether the next round is begun within --hours, by what the rounds before it took.
+"""What each round may take of --hours, by what the rounds before it took.
 
-OUT/hours.json has a decision for each round, written before the round begins: a choice that is
+OUT/hours.json has an entry for each round, written before the round begins: a choice that is
 resumed decides nothing twice.
 """
 
@@ -15,19 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..bundle.atomic import write_json
 from ..errors import MldrError
+from .halving import HalvingRound
 
 FILE = "hours.json"
-_GRACE = 1.1  # of the hours: what an hour holds is known to about a tenth
 
 
 class RoundStart(BaseModel):
-    """Whether a round was begun, and the figures behind it."""
+    """A round that was begun, or that there was no time for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     spent: float = Field(ge=0, description="Seconds of the teacher and the rounds before it.")
-    expected: float = Field(ge=0, description="Seconds that it takes, by the round before it.")
-    begun: bool = Field(description="Whether both are within the hours, or it is the first.")
+    begun: HalvingRound | None = Field(description="The round; null: it was left out.")
 
 
 class HoursLeft:
@@ -39,25 +38,34 @@ class HoursLeft:
         before = self._starts[-1].spent if self._starts else 0.0
         self._zero = clock() - before
 
-    def start(self, number: int, expected: float) -> RoundStart:
-        """Decide on round ``number`` of ``expected`` seconds, the first being 0, or look it up."""
+    @property
+    def rounds(self) -> list[HalvingRound]:
+        """Those that were begun."""
+        return [start.begun for start in self._starts if start.begun is not None]
+
+    def start(
+        self, number: int, settle: Callable[[float], HalvingRound | None]
+    ) -> HalvingRound | None:
+        """Round ``number``, the first being 0, as ``settle`` says for the seconds left.
+
+        What was decided before is looked up. None: the round is left out.
+        """
         if number == len(self._starts):
             spent = self._clock() - self._zero
-            fits = spent + expected <= 3600 * self._hours * _GRACE
-            start = RoundStart(spent=spent, expected=expected, begun=fits or number == 0)
+            start = RoundStart(spent=spent, begun=settle(3600 * self._hours - spent))
             self._starts.append(start)
             write_json(self._file, [entry.model_dump() for entry in self._starts])
-        return self._starts[number]
+        return self._starts[number].begun
 
     def omission(self) -> str | None:
         """Why the last round that was looked at was left out, in words; None: it was not."""
-        if not self._starts or self._starts[-1].begun:
+        if not self._starts or self._starts[-1].begun is not None:
             return None
         number, last = len(self._starts), self._starts[-1]
         return (
-            f"round {number} was left out, so round {number - 1} decides: trainings took longer "
-            f"than was measured before them, {last.spent / 3600:.3g} hours of --hours "
-            f"{self._hours:g} were spent and it would take {last.expected / 3600:.3g}"
+            f"round {number} was left out, so round {number - 1} decides: {last.spent / 3600:.3g} "
+            f"hours of --hours {self._hours:g} were spent, and what is left is too short to train "
+            f"the better ones longer than round {number - 1} did"
         )
 
 

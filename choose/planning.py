@@ -35,6 +35,7 @@ from .untrained import (
 )
 
 _IMAGES = 16  # real inputs that latencies are measured on
+_LEAST_STEPS = 100  # of a round that is shorter than an epoch
 _FORWARD = 1 / 3  # of a training step: an answer of the teacher
 
 
@@ -47,6 +48,7 @@ class Planning:
     measurements: Measurements
     progress: Progress
     device: str  # by its name
+    jobs: int = 1  # trainings at once
     _entrants: dict[str, Entrant] = field(default_factory=dict)
     _misfits: dict[str, str] = field(default_factory=dict)
 
@@ -69,7 +71,9 @@ class Planning:
         fixed = self._teacher_seconds(len({e.image_size for e in entrants}))
         recipe = self.pipeline.recipe
         costs = [e.seconds_per_epoch or 0.0 for e in entrants]
-        rounds = plan(costs, fixed, 3600 * self.request.hours, recipe.train.passes)
+        least = min(1.0, _LEAST_STEPS * recipe.data.batch_size / len(self.pipeline.dataset.train))
+        seconds, limit = 3600 * self.request.hours, recipe.train.passes
+        rounds = plan(costs, fixed, seconds, limit, self.jobs, least)
         return ChoicePlan(
             request=self.request,
             recipe=dump_recipe(recipe),
@@ -79,6 +83,7 @@ class Planning:
             outside=outside,
             misfits=self._misfits,
             fixed_seconds=fixed,
+            jobs=self.jobs,
             rounds=rounds,
         )
 
@@ -178,7 +183,8 @@ class Planning:
         """With the cost of an epoch; None for one that does not train."""
         training = self.pipeline.recipe.training
         try:
-            seconds = self._cost(entrant.model, entrant.image_size, training)
+            threads = max(1, torch.get_num_threads() // self.jobs)
+            seconds = self._cost(entrant.model, entrant.image_size, training, threads)
         except MldrError as error:
             self._misfits[entrant.name] = str(error)
             return None
@@ -189,7 +195,8 @@ class Planning:
         recipe = self.pipeline.recipe
         teacher = recipe.teacher
         assert teacher is not None
-        epoch = self._cost(teacher.model, recipe.teacher_data.image_size, teacher.training)
+        threads = torch.get_num_threads()
+        epoch = self._cost(teacher.model, recipe.teacher_data.image_size, teacher.training, threads)
         answers = sizes * recipe.train.teacher_views * _FORWARD
         if not teacher.is_trained_here:
             return epoch * answers
@@ -197,8 +204,8 @@ class Planning:
             return epoch * (answers + teacher.train.head_views * _FORWARD)
         return epoch * (answers + teacher.train.passes)
 
-    def _cost(self, model: ModelConfig, side: int, training: Training) -> float:
-        """Seconds an epoch, measured the first time."""
+    def _cost(self, model: ModelConfig, side: int, training: Training, threads: int) -> float:
+        """Seconds an epoch on ``threads``, measured the first time."""
         phase = self.pipeline.phase("student")
         data = phase.data.model_copy(update={"image_size": side})
         bare = model.model_copy(update={"weights": None, "fresh_head": False})
@@ -210,12 +217,12 @@ class Planning:
             "precision": training.train.precision,
             "optimizer": training.optimizer.name,
             "augment": training.augment.model_dump(mode="json"),
-            "device": [str(phase.accelerator.device), torch.get_num_threads()],
+            "device": [str(phase.accelerator.device), threads],
         }
         stored = self.measurements.read("epoch", subject)
         if stored is None:
             self.progress.note(f"measuring an epoch of {model.name} at {side} px")
-            stored = seconds_per_epoch(replace(phase, data=data), model, training)
+            stored = seconds_per_epoch(replace(phase, data=data), model, training, threads)
             self.measurements.write("epoch", subject, stored)
         return float(stored)
 

@@ -42,6 +42,9 @@ class ChoiceRequest(BaseModel):
         description="Precisions to choose among; none: fp32 and the target's 8 bits.",
     )
     hours: float = Field(default=2.0, gt=0, description="For the teacher and the rounds.")
+    jobs: int = Field(
+        default=0, ge=0, description="Trainings at once; 0: one a core, four at most, or one a GPU."
+    )
     rules: ProfileConfig = Field(
         default=ProfileConfig(seconds=2.0, iterations=50),
         description="How latencies are measured.",
@@ -96,19 +99,20 @@ def base_recipe(recipe: Recipe, request: ChoiceRequest) -> Recipe:
 
 
 def student_recipe(
-    base: Recipe, name: str, model: ModelConfig, image_size: int, epochs: int
+    base: Recipe, name: str, model: ModelConfig, image_size: int, epochs: float
 ) -> Recipe:
     """The recipe of one training, from a fitted ``base``.
 
     The warm-up is the same part of it as of the recipe's own.
     """
     warmup = base.schedule.warmup_epochs * epochs / base.train.passes
+    length = int(epochs) if epochs >= 1 else epochs
     return base.model_copy(
         update={
             "name": name,
             "student": model,
             "data": base.data.model_copy(update={"image_size": image_size}),
-            "train": base.train.model_copy(update={"epochs": epochs}),
+            "train": base.train.model_copy(update={"epochs": length}),
             "schedule": base.schedule.model_copy(update={"warmup_epochs": warmup}),
         }
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from ..bundle.atomic import atomic_folder, write_json, write_text
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.progress import Progress
+from ..compare.local_runs import LocalRuns, jobs_here
 from ..compare.recent_data import RecentData
-from ..compare.workers import Work, work
+from ..compare.workers import Work
 from ..errors import MldrError
 from ..pipeline.fitted import fitted
 from ..pipeline.phases import pipeline
@@ -36,14 +37,14 @@ def choose_student(
     device: str,
     progress: Progress,
     measurements: Measurements | None = None,
-    engine: Work = work,
+    engine: Work | None = None,
 ) -> StudentChoice:
     """Choose the most accurate student within the budget and write ``out``.
 
     What is finished there is not done again, and a training that was interrupted goes on from its
     last checkpoint. Raises MldrError where nothing is within the budget, the hours are too few for
     one round, no student may be shipped, or ``out`` holds another choice. ``engine`` carries out
-    the trainings; what is measured and proven, this process measures and proves.
+    the trainings; None: this machine. Whatever does, this process measures and proves.
     """
     if recipe.teacher is None:
         raise MldrError("the recipe has no [teacher] table: give --teacher MODEL")
@@ -56,13 +57,15 @@ def choose_student(
     base = fitted(base_recipe(recipe, request), pictures)
     if base.method != recipe.method:
         progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
-    plan = _plan(request, base, out, device, data, progress, measurements)
-    contest = Contest(plan, base, out, data, engine)
+    jobs = 1 if engine else request.jobs or jobs_here(device)
+    plan = _plan(request, base, out, device, jobs, data, progress, measurements)
+    contest = Contest(plan, base, out, data, engine or LocalRuns(plan.jobs, out / "logs"))
     scores = contest.rounds(device, progress)
     proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
     names = {entrant.name: entrant.folder for entrant in plan.entrants}
     files = {s.name: proven_files(proofs[f]) for s in scores[-1] if (f := names[s.name]) in proofs}
-    choice = verdict(plan, scores, files, contest.failed, contest.hours.omission())
+    rounds, omission = contest.hours.rounds, contest.hours.omission()
+    choice = verdict(plan, rounds, scores, files, contest.failed, omission)
     _write(choice, base, proofs[names[choice.winner]].folder / "bundle", out)
     return choice
 
@@ -72,6 +75,7 @@ def _plan(
     base: Recipe,
     out: Path,
     device: str,
+    jobs: int,
     data: RecentData,
     progress: Progress,
     measurements: Measurements | None,
@@ -86,7 +90,7 @@ def _plan(
         base, out / "measuring", device=device, restart=False, progress=progress, load=data.load
     ) as opened:
         storage = measurements or Measurements.of_user()
-        plan = Planning(opened, request, storage, progress, device_here).plan()
+        plan = Planning(opened, request, storage, progress, device_here, jobs).plan()
     save_plan(plan, out)
     shutil.rmtree(out / "measuring")
     return plan

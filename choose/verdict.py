@@ -12,7 +12,7 @@ from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
 from .contest import ProvenFile, proof_name
-from .halving import RoundScore, finalists
+from .halving import HalvingRound, RoundScore, better
 from .untrained import NOISY
 
 
@@ -27,7 +27,7 @@ class TableRow(BaseModel):
     milliseconds: float = Field(description="Measured before training.")
     megabytes: float = Field(description="Size, 10^6 bytes; of a proven file its own.")
     excess: str | None = Field(description="Why it is over the budget; null: it is not.")
-    epochs: int = Field(description="Of its longest training.")
+    epochs: float = Field(description="Of its longest training.")
     val_top1: float = Field(description="Validation top-1 of that training, in fp32, per cent.")
     test_top1: float | None = Field(description="Of the proven file; null: it was not exported.")
     front: bool = Field(description="Whether no other file is as accurate, as fast and as small.")
@@ -39,6 +39,7 @@ class StudentChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: ChoicePlan = Field(description="What was settled before training.")
+    rounds: list[HalvingRound] = Field(description="The rounds as they were carried out.")
     scores: list[list[RoundScore]] = Field(description="Of every round, best first.")
     winner: str = Field(description="The chosen student.")
     precision: str = Field(description="The precision to ship.")
@@ -79,6 +80,7 @@ Proofs = dict[str, dict[str, ProvenFile]]  # by student and precision
 
 def verdict(
     plan: ChoicePlan,
+    rounds: list[HalvingRound],
     scores: list[list[RoundScore]],
     proofs: Proofs,
     failed: dict[str, str],
@@ -90,7 +92,7 @@ def verdict(
     MldrError where there is none.
     """
     refusals: dict[str, str] = {}
-    for score in finalists(plan.rounds, scores):
+    for score in better(scores[-1]):
         failure = failed.get(proof_name(score.name), "no file was exported")
         files = proofs.get(score.name, {})
         precision, reason = _shipped(plan, score.name, files) if files else (None, failure)
@@ -100,17 +102,18 @@ def verdict(
     else:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
         raise MldrError(f"no student is left that may be shipped ({reasons}); give more --hours")
-    table = table_rows(plan, scores, proofs)
+    table = table_rows(plan, rounds, scores, proofs)
     winner = score.name
     return StudentChoice(
         plan=plan,
+        rounds=rounds,
         scores=scores,
         winner=winner,
         precision=precision,
         proofs=proofs,
         table=table,
-        dropped=_dropped(plan, scores, winner, refusals, failed),
-        next_faster=_next_faster(plan, scores, winner, precision, refusals),
+        dropped=_dropped(plan, rounds, scores, winner, refusals, failed),
+        next_faster=_next_faster(plan, rounds, scores, winner, precision, refusals),
         next_more_accurate=_next_more_accurate(plan, scores, winner),
         warnings=[
             *([omission] if omission else []),
@@ -141,7 +144,10 @@ def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple
 
 
 def table_rows(
-    plan: ChoicePlan, scores: Sequence[Sequence[RoundScore]], proofs: Proofs
+    plan: ChoicePlan,
+    rounds: Sequence[HalvingRound],
+    scores: Sequence[Sequence[RoundScore]],
+    proofs: Proofs,
 ) -> list[TableRow]:
     """A row a file, by the rounds that its student reached, then by accuracy."""
     rows = []
@@ -159,7 +165,7 @@ def table_rows(
                     milliseconds=latency.milliseconds,
                     megabytes=size / 1e6,
                     excess=entrant.excess.get(precision, excess),
-                    epochs=plan.rounds[number].epochs,
+                    epochs=rounds[number].epochs,
                     val_top1=score.top1,
                     test_top1=None if proof is None else proof.test_top1,
                     front=not _dominated(scores, plan, score, number, precision),
@@ -203,6 +209,7 @@ def _dominated(
 
 def _dropped(
     plan: ChoicePlan,
+    rounds: Sequence[HalvingRound],
     scores: Sequence[Sequence[RoundScore]],
     winner: str,
     refusals: dict[str, str],
@@ -211,7 +218,7 @@ def _dropped(
     """Why each student but the winner was not chosen."""
     reasons: dict[str, str] = {}
     for score, number in furthest(scores):
-        halving, best = plan.rounds[number], scores[number][0]
+        halving, best = rounds[number], scores[number][0]
         place = scores[number].index(score) + 1
         reasons[score.name] = refusals.get(
             score.name,
@@ -232,6 +239,7 @@ def _dropped(
 
 def _next_faster(
     plan: ChoicePlan,
+    rounds: Sequence[HalvingRound],
     scores: Sequence[Sequence[RoundScore]],
     winner: str,
     precision: str,
@@ -243,7 +251,7 @@ def _next_faster(
         if score.name not in (winner, *refusals) and score.milliseconds < limit:
             return (
                 f"{score.name}: {figure(score.milliseconds)} ms; validation top-1 "
-                f"{score.top1:.2f} % after {counted(plan.rounds[number].epochs, 'epoch')}"
+                f"{score.top1:.2f} % after {counted(rounds[number].epochs, 'epoch')}"
             )
     return None
 

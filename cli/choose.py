@@ -85,6 +85,7 @@ from .short_forms import CHOICE_FORMS
     required=True,
     help="Folder of this choice.",
 )
+@options.jobs("one a core, four at most; one a GPU")
 @options.engine
 @options.run_cores
 @options.device
@@ -104,6 +105,7 @@ def command(
     precisions: tuple[str, ...],
     hours: float,
     out: Path,
+    jobs: int | None,
     engine: str,
     run_cores: int | None,
     device: str,
@@ -120,7 +122,7 @@ def command(
     Leaves the proven bundle, report.html, table.md, choice.json and compare.toml in --out. After
     Ctrl-C or kill -9 give the same command again: it goes on, to the same bits.
     """
-    runs = options.engine_chosen(engine, run_cores)
+    runs = options.engine_chosen(engine, run_cores, jobs)
     with progress(quiet) as bar:
         from ..choose.request import ChoiceRequest
         from ..choose.student_choice import choose_student
@@ -136,6 +138,7 @@ def command(
             "target": target,
             "precisions": precisions,
             "hours": hours,
+            "jobs": jobs or 0,
         }
         request = validated(ChoiceRequest, settings, "choose")
         resolved = load_recipe(recipe, overrides)

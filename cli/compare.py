@@ -19,20 +19,9 @@ from .console import progress, show
     default=None,
     help="Folder of the comparison.  [default: runs/ and its name]",
 )
-@click.option(
-    "--jobs",
-    "-j",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Runs at once on this machine: on every GPU in turn, or each on its share of the "
-    "processor's cores.",
-)
+@options.jobs("1")
 @click.option(
     "--report-only", is_flag=True, help="Train nothing; report what is finished in --out."
-)
-@click.option(
-    "--worker", is_flag=True, hidden=True, help="Train only: how --jobs starts its processes."
 )
 @options.engine
 @options.run_cores
@@ -42,9 +31,8 @@ from .console import progress, show
 def command(
     matrix: Path,
     out: Path | None,
-    jobs: int,
+    jobs: int | None,
     report_only: bool,
-    worker: bool,
     engine: str,
     run_cores: int | None,
     device: str,
@@ -65,23 +53,17 @@ def command(
     Leaves results.json, table.md and two pictures in --out, and prints the table. Exit code 1 when
     a run failed; the rest is carried out and reported all the same.
     """
-    from ..compare.comparison import MethodComparison, compare, report_finished
+    from ..compare.comparison import compare, report_finished
 
-    if engine == "ray" and (report_only or jobs > 1):
-        raise click.UsageError(
-            "--engine ray goes with neither --jobs nor --report-only: Ray carries out as many runs "
-            "as there is room for, and a report trains nothing."
-        )
-    runs = options.engine_chosen(engine, run_cores)
+    if engine == "ray" and report_only:
+        raise click.UsageError("--engine ray does not go with --report-only, which trains nothing.")
+    runs = options.engine_chosen(engine, run_cores, jobs)
     with progress(quiet) as bar:
-        if worker:
-            MethodComparison.open(matrix, out).train(device, bar)
-            return
         if report_only:
             results, failed = report_finished(matrix, out, bar), None
         else:
             results, failed = compare(
-                matrix, out, workers=jobs, device=device, progress=bar, engine=runs
+                matrix, out, jobs=jobs or 1, device=device, progress=bar, engine=runs
             )
     from ..api.json_form import json_form
     from ..compare.table import markdown

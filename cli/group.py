@@ -32,6 +32,7 @@ COMMANDS = {
     "models": "models",
     "doctor": "doctor",
 }
+HIDDEN = {"take-runs": "take_runs"}  # the command's own processes
 
 
 class LazyGroup(click.Group):
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        file = COMMANDS.get(cmd_name)
+        file = (COMMANDS | HIDDEN).get(cmd_name)
         if file is None:
             return None
         command = importlib.import_module(f".{file}", __package__).command

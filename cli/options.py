@@ -101,13 +101,18 @@ restart = click.option(
 )
 
 
-def engine_chosen(name: str, run_cores: int | None) -> Work:
-    """What --engine and --run-cores say."""
+def engine_chosen(name: str, run_cores: int | None, jobs: int | None) -> Work | None:
+    """What --engine, --run-cores and --jobs say; None: this machine."""
     from ..compare.ray_runs import training_engine
 
     if run_cores is not None and name != "ray":
         raise click.UsageError("--run-cores needs --engine ray.")
-    return training_engine(name, run_cores or 1)
+    if jobs is not None and name == "ray":
+        raise click.UsageError(
+            "--engine ray does not go with --jobs: Ray carries out as many runs as there is room "
+            "for."
+        )
+    return training_engine(name, run_cores or 1, jobs or 1)
 
 
 def forms(short: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
@@ -176,6 +181,19 @@ engine = click.option(
     help="What trains: local, this machine; ray, the Ray cluster that $RAY_ADDRESS names, else one "
     "that is started here and stopped at the end. --out must lie where all its machines see it.",
 )
+
+
+def jobs(default: str) -> Callable[[F], F]:
+    """``--jobs``; ``default``: in words."""
+    return click.option(
+        "--jobs",
+        "-j",
+        type=click.IntRange(min=1),
+        help="Trainings at once on this machine: on every GPU in turn, or each on its share of the "
+        f"processor's cores.  [default: {default}]",
+    )
+
+
 run_cores = click.option(
     "--run-cores",
     type=click.IntRange(1, 1024),

@@ -9,13 +9,14 @@ from pathlib import Path
 from ..bundle.atomic import write_json, write_text
 from ..bundle.progress import Progress
 from ..errors import MldrError
+from .local_runs import LocalRuns
 from .matrix import Matrix, load_matrix
 from .pictures import draw
 from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
 from .units import StudentUnit, Unit, best_settings, exports, students, teachers, tuning
-from .workers import Failures, Work, failure, start_workers, watch, work
+from .workers import Failures, Work, failure, work
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,6 @@ class MethodComparison:
             self._train([*needed.values(), *trials], device, progress)
             self._require_same()
         self._train(self.runs(), device, progress)
-
-    def train_with(self, count: int, devices: Sequence[str], progress: Progress) -> None:
-        """The same with ``count`` processes on this machine; their logs lie in ``out``/logs.
-
-        Raises Failures as `train` does.
-        """
-        arguments = ["compare", str(self.file), "--out", str(self.out), "--worker"]
-        workers = start_workers(count, arguments, self.out / "logs", devices=devices)
-        watch(workers, self.runs, progress)
-        self._require_same()
-        if all(run.finished for run in self.runs()):
-            return
-        failed = [f"{run.name} failed: {reason}" for run in self.runs() if (reason := failure(run))]
-        reasons = [
-            *failed,
-            f"a worker ended early, the end of its log in {self.out / 'logs'} says why",
-        ]
-        raise Failures(f"{reasons[0]}; the same command tries again")
 
     def export(self, device: str, progress: Progress) -> None:
         """Export, prove and time one finished student of each pair."""
@@ -134,40 +117,23 @@ def report_finished(file: Path, out: Path | None, progress: Progress) -> Results
     return comparison.report(progress)
 
 
-def devices_of(device: str, workers: int) -> list[str]:
-    """Where the workers compute: in turn on every GPU, or all on ``device``."""
-    import torch
-
-    if workers > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
-        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [device]
-
-
 def compare(
     file: Path,
     out: Path | None,
     *,
-    workers: int,
+    jobs: int,
     device: str,
     progress: Progress,
-    engine: Work = work,
+    engine: Work | None = None,
 ) -> tuple[Results, MldrError | None]:
     """Carry out the comparison in ``file`` and report; also what failed, if anything did.
 
-    ``engine`` carries out the trainings. Raises MldrError for several ``workers`` on another than
-    `work`.
+    ``engine`` carries out the trainings; None: this machine, ``jobs`` at a time.
     """
-    if workers > 1 and engine is not work:
-        raise MldrError(
-            f"--jobs {workers} is for the local engine: Ray carries out as many runs as there is "
-            "room for (--run-cores)"
-        )
-    comparison, failed = replace(MethodComparison.open(file, out), train_units=engine), None
+    comparison, failed = MethodComparison.open(file, out), None
+    train_units = engine or LocalRuns(jobs, comparison.out / "logs")
     try:
-        if workers > 1:
-            comparison.train_with(workers, devices_of(device, workers), progress)
-        else:
-            comparison.train(device, progress)
+        replace(comparison, train_units=train_units).train(device, progress)
     except Failures as error:
         failed = error
     try:

@@ -24,23 +24,28 @@ from ..errors import MldrError, Unavailable
 from .ray_task import RunReport, WorkerTerms, carry_out
 from .recent_data import RecentData
 from .units import Unit
-from .workers import Work, failures, is_lost, note_failure, sigterm_interrupts, work
+from .workers import Work, failures, is_lost, note_failure, sigterm_interrupts
 
 _POLL_SECONDS = 2.0
 _RETRIES = 3  # of a run whose worker died
 
 
-def training_engine(name: str, cores: int) -> Work:
-    """What carries out trainings: local, this process; ray, a cluster, with ``cores`` a run.
+def training_engine(name: str, cores: int, jobs: int) -> Work | None:
+    """What carries out trainings: ray, a cluster, with ``cores`` a run; None for local.
 
-    Raises MldrError for another name, and for a cluster that does not answer or has no room;
-    Unavailable where Ray is not installed.
+    Raises MldrError for another name, several ``jobs`` on Ray, and a cluster that does not answer
+    or has no room; Unavailable where Ray is not installed.
     """
     if name == "local":
-        return work
+        return None
     if name != "ray" or cores < 1:
         raise MldrError(
             f"engine {name}, cores of a run {cores}: allowed are local, and ray with one or more"
+        )
+    if jobs > 1:
+        raise MldrError(
+            f"{jobs} jobs are for the local engine: Ray carries out as many runs as there is room "
+            "for (run_cores)"
         )
     require_ray("--engine ray needs Ray", "ray")
     runs = RayRuns(cores, os.environ.get("RAY_ADDRESS") or None)

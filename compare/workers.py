@@ -6,21 +6,15 @@ one machine, or one on each of many machines with a shared file system, need no 
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 from ..bundle.atomic import write_json
-from ..bundle.processor import usable_cores
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
@@ -29,7 +23,6 @@ from .units import Unit
 
 _FAILED = "failed.json"
 _POLL_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Failures(MldrError):
@@ -37,7 +30,7 @@ class Failures(MldrError):
 
 
 class Work(Protocol):
-    """A way of carrying out runs: `work` in this process, or `RayRuns` on a cluster."""
+    """A way of carrying out runs: `work`, `LocalRuns` on this machine, `RayRuns` on a cluster."""
 
     def __call__(
         self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
@@ -62,65 +55,6 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
         open_units = [unit for unit in pending if unit.ready and unit not in failed]
         if not _take_one(open_units, note, device, data, progress):
             time.sleep(_POLL_SECONDS)
-
-
-def start_workers(
-    count: int, arguments: Sequence[str], logs: Path, *, devices: Sequence[str]
-) -> list[subprocess.Popen[bytes]]:
-    """``count`` processes of the same command, each with its share of the processors.
-
-    Worker k logs to ``logs``/worker-k.log and computes on ``devices[k % len(devices)]``.
-    """
-    logs.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    usable, workers = usable_cores(), []
-    for k in range(count):
-        worker_cores = cores[k * len(cores) // count : (k + 1) * len(cores) // count] or cores
-        threads = (k + 1) * usable // count - k * usable // count
-        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads))}
-        device = devices[k % len(devices)]
-        command = [sys.executable, "-m", "mldr_deploy", *arguments, "--device", device]
-        with (logs / f"worker-{k}.log").open("ab") as log:
-            workers.append(
-                subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_settled(worker_cores),
-                )
-            )
-    return workers
-
-
-def watch(
-    workers: Sequence[subprocess.Popen[bytes]], units: Callable[[], Sequence[Unit]], bar: Progress
-) -> None:
-    """Show how many runs are finished until all ``workers`` have ended.
-
-    On Ctrl-C and SIGTERM they are asked to end, and write a checkpoint first; KeyboardInterrupt
-    then. ``units`` is asked again when all that it named are finished: there may be more by then.
-    """
-    runs: Sequence[Unit] = ()
-    with sigterm_interrupts():
-        try:
-            while running := [worker for worker in workers if worker.poll() is None]:
-                finished_count = sum(unit.finished for unit in runs)
-                if finished_count == len(runs) and len(newer := units()) > len(runs):
-                    runs, displayed_count = newer, 0
-                    finished_count = sum(unit.finished for unit in runs)
-                    bar.start("runs finished", len(runs))
-                bar.advance(finished_count - displayed_count, workers=len(running))
-                displayed_count = finished_count
-                time.sleep(_POLL_SECONDS)
-        finally:
-            for worker in workers:
-                if worker.poll() is None:
-                    worker.terminate()
-            for worker in workers:
-                worker.wait()
-            bar.finish()
 
 
 def failure(unit: Unit) -> str | None:
@@ -189,16 +123,3 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _settled(cores: Sequence[int]) -> Callable[[], None]:
-    """What a new worker does first: stay on ``cores``, and end in good order with its parent."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def settle() -> None:
-        if cores:
-            os.sched_setaffinity(0, cores)
-        if library is not None:
-            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return settle

@@ -111,7 +111,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.passes * self.views.steps_per_epoch
+        return self.config.steps(self.views.steps_per_epoch)
 
     def run(self) -> tuple[Tensors, TrainingState]:
         """Train to the end, from the newest checkpoint if there is one.
@@ -129,11 +129,12 @@ class Trainer:
         try:
             with interruption() as interrupt, self._thread_choice():
                 for epoch in range(self._epoch, self.config.passes):
-                    if self._stalled(epoch):
+                    if self.state.step >= self.steps or self._stalled(epoch):
                         break
                     for batch in self._remaining(epoch):
                         self._timed_step(batch)
-                        ends_epoch = self.state.step % self.views.steps_per_epoch == 0
+                        ended = self.state.step == self.steps
+                        ends_epoch = ended or self.state.step % self.views.steps_per_epoch == 0
                         if self._due(self.config.log_steps) or ends_epoch:
                             self._log_losses()
                         elif self.state.step.bit_count() == 1:  # 1, 2, 4, ...: at once, then less
@@ -145,6 +146,8 @@ class Trainer:
                             self._checkpoint(time.perf_counter() - began)
                             if self._any_interrupted(bool(interrupt)):
                                 raise KeyboardInterrupt
+                        if ended:
+                            break
         finally:
             self.progress.finish()
             if self.log is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,10 +18,11 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: Annotated[int, Field(ge=1)] | Auto = Field(
+    epochs: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)] | Auto = Field(
         default=10,
-        description="Passes over the training images. `auto`: 340 / sqrt(number of training "
-        "images), at least 2 and at most 40; without weights eight times as many, at most 160.",
+        description="Passes over the training images; 0.5 is half of one. `auto`: 340 / "
+        "sqrt(number of training images), at least 2 and at most 40; without weights eight times "
+        "as many, at most 160.",
     )
     parts: Literal["all", "head", "head-first"] = Field(
         default="all",
@@ -154,10 +156,19 @@ class TrainConfig(BaseModel):
         return self.seed if self.view_seed is None else self.view_seed
 
     @property
-    def passes(self) -> int:
+    def length(self) -> float:
         """`epochs` as a number, once `auto` has become one."""
         assert self.epochs != "auto"
         return self.epochs
+
+    @property
+    def passes(self) -> int:
+        """How many passes are begun: `length`, with a part of one as a whole."""
+        return math.ceil(self.length)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        return max(1, round(self.length * steps_per_epoch))
 
     @property
     def endurance(self) -> int:

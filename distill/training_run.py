@@ -167,7 +167,7 @@ def _step_threads(
     return StepThreads(
         record,
         configured=train.threads,
-        steps=train.passes * steps_per_epoch,
+        steps=train.steps(steps_per_epoch),
         progress=phase.progress,
     )
 

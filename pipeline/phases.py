@@ -350,7 +350,7 @@ def _subject(recipe: Recipe, phase: str) -> str:
 
 def _length(train: TrainConfig) -> str:
     views = f"its head alone on {counted(train.head_views, 'view')}"
-    epochs = counted(train.passes, "epoch")
+    epochs = counted(train.length, "epoch")
     return {"all": epochs, "head": views, "head-first": f"{views}, then {epochs}"}[train.parts]
 
 

@@ -13,7 +13,7 @@ from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.choose.budget import Budget
 from mldr_deploy.choose.choice_plan import ChoicePlan, Entrant
 from mldr_deploy.choose.contest import Contest
-from mldr_deploy.choose.halving import HalvingRound, finalists
+from mldr_deploy.choose.halving import HalvingRound
 from mldr_deploy.choose.hours_left import HoursLeft
 from mldr_deploy.choose.request import ChoiceRequest, base_recipe
 from mldr_deploy.choose.untrained import UntrainedLatency
@@ -54,7 +54,7 @@ class Machine:
 
 
 def contest(out: Path, machine: Machine, hours: float = 1.0) -> Contest:
-    """Four students of 100 planned seconds an epoch: 1000 s, then 800 s, then 1200 s at most."""
+    """Four students of 100 planned seconds an epoch: 1000 s, then 800 s, then 1200 s at least."""
     request = ChoiceRequest(budget=Budget(max_ms=5), hours=hours)
     entrants = [
         Entrant(
@@ -82,34 +82,54 @@ def contest(out: Path, machine: Machine, hours: float = 1.0) -> Contest:
         fixed_seconds=1000.0,
         rounds=ROUNDS,
     )
-    base = base_recipe(load_recipe("digits"), request)
+    base = base_recipe(load_recipe("digits", ["train.epochs=40"]), request)
     opened = Contest(plan, base, out, RecentData(), machine.train)
     opened.hours = HoursLeft(out, hours, machine.clock)
     return opened
 
 
-def test_a_machine_as_fast_as_measured_carries_out_the_plan(tmp_path: Path) -> None:
-    opened = contest(tmp_path, Machine(100.0))
+@pytest.mark.parametrize(
+    ("seconds", "epochs"),
+    [
+        (100.0, 9),  # 1000 s and 800 s are spent of 3600, and two students take 200 an epoch
+        (150.0, 3),  # 1500 s and 1200 s are spent: 900 s for 300 an epoch
+        (50.0, 27),  # 900 s are spent of 3600: 2700 s for 100 an epoch
+        (20.0, 40),  # more than the recipe's epochs it is not
+    ],
+)
+def test_the_last_round_takes_the_time_that_is_left(
+    seconds: float, epochs: int, tmp_path: Path
+) -> None:
+    opened = contest(tmp_path, Machine(seconds))
     scores = opened.rounds("cpu", Silent())
-    assert [len(standing) for standing in scores] == [4, 2]
+    assert [[score.name for score in standing] for standing in scores] == [
+        ["d", "c", "b", "a"],
+        ["d", "c"],
+    ]
+    assert opened.hours.rounds == [ROUNDS[0], HalvingRound(contenders=2, epochs=epochs)]
     assert opened.hours.omission() is None
-    assert finalists(ROUNDS, scores) == scores[-1]
 
 
-def test_a_machine_that_got_slower_ends_with_the_round_that_is_finished(tmp_path: Path) -> None:
-    """1.5 times: 1500 s and 1200 s are spent of 3600, and the next round would take 1800."""
-    opened = contest(tmp_path, Machine(150.0))
+def test_where_too_little_is_left_the_finished_round_decides(tmp_path: Path) -> None:
+    """1600 s and 1280 s are spent of 3600: 720 s for 2 x 160 an epoch, less than 3 of them."""
+    opened = contest(tmp_path, Machine(160.0))
     scores = opened.rounds("cpu", Silent())
-    assert [[score.name for score in standing] for standing in scores] == [["d", "c", "b", "a"]]
-    assert [score.name for score in finalists(ROUNDS, scores)] == ["d", "c"]  # who would go on
+    assert len(scores) == len(opened.hours.rounds) == 1
     assert opened.hours.omission() == (
-        "round 2 was left out, so round 1 decides: trainings took longer than was measured before "
-        "them, 0.75 hours of --hours 1 were spent and it would take 0.5"
+        "round 2 was left out, so round 1 decides: 0.8 hours of --hours 1 were spent, and what is "
+        "left is too short to train the better ones longer than round 1 did"
     )
 
 
+def test_side_by_side_it_is_half_the_time(tmp_path: Path) -> None:
+    opened = contest(tmp_path, Machine(100.0))
+    opened.plan = opened.plan.model_copy(update={"jobs": 2})
+    opened.rounds("cpu", Silent())
+    assert opened.hours.rounds[1].epochs == 18
+
+
 def test_what_was_decided_stays_decided(tmp_path: Path) -> None:
-    slow = contest(tmp_path, Machine(150.0))
+    slow = contest(tmp_path, Machine(160.0))
     slow.rounds("cpu", Silent())
     fast = Machine(1.0)  # the same command again, on a quiet machine and with a new clock
     again = contest(tmp_path, fast)
@@ -122,10 +142,10 @@ def test_seconds_of_an_earlier_process_count(tmp_path: Path) -> None:
     machine = Machine(150.0)
     killed = contest(tmp_path, machine)
     machine.train([killed.teacher], device="cpu", data=RecentData(), progress=Silent())
-    assert killed.hours.start(0, 800.0).begun
+    assert killed.hours.start(0, lambda seconds: ROUNDS[0]) == ROUNDS[0]
     resumed = contest(tmp_path, Machine(150.0, now=5e6))  # a clock that stood elsewhere
     resumed.rounds("cpu", Silent())
-    assert resumed.hours.start(1, 0.0).spent == pytest.approx(2700.0)
+    assert resumed.hours.rounds[1].epochs == 3  # of the 900 s that are left, not of 2400
 
 
 def test_the_first_round_is_always_carried_out(tmp_path: Path) -> None:

@@ -48,5 +48,5 @@ def test_an_epoch_of_other_pictures_is_measured_anew(
         opened: Any = SimpleNamespace(phase=lambda _, phase=phase: phase, dataset=dataset)
         request = ChoiceRequest(budget=Budget(max_ms=5))
         plan = planning.Planning(opened, request, Measurements(tmp_path), Silent(), "cpu")
-        assert plan._cost(ModelConfig(name="test_resnet"), 32, recipe.training) == 2.5
+        assert plan._cost(ModelConfig(name="test_resnet"), 32, recipe.training, 1) == 2.5
     assert measured == ["small", "large"]

@@ -68,6 +68,8 @@ def scores(**top1: float) -> list[RoundScore]:
 
 ROUNDS = [scores(large=50.0, small=40.0, slow=30.0), scores(large=70.0, small=60.0)]
 
+HALVING = [HalvingRound(contenders=3, epochs=1), HalvingRound(contenders=2, epochs=3)]
+
 
 def proofs(**problems: str) -> dict[str, dict[str, ProvenFile]]:
     """Files of both finalists; ``problems`` by NAME_PRECISION."""
@@ -97,9 +99,9 @@ def choice(
         outside=[OVER],
         misfits={"odd": "it does not take 32 px images"},
         fixed_seconds=0.0,
-        rounds=[HalvingRound(contenders=3, epochs=1), HalvingRound(contenders=2, epochs=3)],
+        rounds=HALVING[:1],
     )
-    return verdict(plan.model_copy(update=changes), ROUNDS, files, failed or {})
+    return verdict(plan.model_copy(update=changes), HALVING, ROUNDS, files, failed or {})
 
 
 def test_the_most_accurate_in_the_precision_that_is_within_the_budget() -> None:
@@ -142,7 +144,7 @@ def test_a_refused_student_is_not_the_next_faster() -> None:
     refused = proofs(large_int8="int8.onnx failed its parity gate")
     plan, (first, last) = choice(refused).plan, ROUNDS
     quick = [RoundScore("large", 70.0, 1.0, 1_000_000), *last[1:]]
-    chosen = verdict(plan, [first, quick], refused, {})
+    chosen = verdict(plan, HALVING, [first, quick], refused, {})
     assert (chosen.winner, chosen.next_faster) == ("small", None)
 
 

@@ -60,9 +60,11 @@ def test_options_of_the_other_engine_are_refused(matrix: Path) -> None:
     for option in (("--jobs", "2"), ("--report-only",)):
         result = give("compare", str(matrix), "--engine", "ray", *option)
         assert result.exit_code == 2
-        assert "--engine ray goes with neither --jobs nor --report-only" in result.stderr
+        assert f"--engine ray does not go with {option[0]}" in result.stderr
     with pytest.raises(MldrError, match="engine spark, cores of a run 1: allowed are local"):
-        training_engine("spark", 1)
+        training_engine("spark", 1, 1)
+    with pytest.raises(MldrError, match="2 jobs are for the local engine"):
+        training_engine("ray", 1, 2)
 
 
 @pytest.mark.usefixtures("present")

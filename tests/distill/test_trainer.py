@@ -211,6 +211,30 @@ def test_the_teacher_is_in_no_checkpoint_and_learns_nothing(rig: Any) -> None:
     assert {int(name.partition(".")[0]) for name in files["optimizer"]} == set(range(trained))
 
 
+def test_a_part_of_an_epoch_is_as_many_steps_and_a_whole_schedule(rig: Any, tmp_path: Path) -> None:
+    """1.6 epochs of 5 steps: evaluated after 5 and 8; the rate falls to its end within the 8."""
+    train = ONE_EPOCH.model_copy(update={"epochs": 1.6, "checkpoint_steps": 1})
+    part = replace(rig, train=train, schedule=ScheduleConfig(min_lr=0.0))
+    whole = replace(part, folder=tmp_path / "whole").build()
+    expected, state = whole.run()
+    assert state.step == 8 and state.best_epoch in (1, 2)
+    evaluated = [line for line in read_metrics(tmp_path / "whole") if "val_top1" in line]
+    assert [line["step"] for line in evaluated] == [5, 8]
+    assert whole._rate(7) == pytest.approx(0.0, abs=1e-12) and whole._rate(6) > 0
+    with pytest.raises(Killed):
+        part.build(Kill(6)).run()
+    for _ in range(2):  # resumed, and resumed when it has ended
+        mine, resumed = part.build().run()
+        torch.testing.assert_close(mine, expected, rtol=0, atol=0)
+        assert resumed.step == 8
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 0.0, float("nan"), float("inf"), "many"])
+def test_epochs_that_are_none(epochs: Any) -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        TrainConfig(epochs=epochs)
+
+
 def test_what_is_kept_is_the_student_alone(rig: Any) -> None:
     taught = replace(rig, teacher="test_resnet", method=MethodConfig(), train=ONE_EPOCH)
     trainer = taught.build()
