@@ -67,11 +67,11 @@ class ChoiceRequest(BaseModel):
 
 
 def choice_method(method: MethodConfig) -> MethodConfig:
-    """``method`` where a teacher's kept logits are all that it needs, else kd with its keys."""
+    """``method`` where a teacher's kept logits are all that it needs, else dist with its keys."""
     kind = METHODS[method.name]
     asks_more = kind.needs_teacher_stages is not False or kind.needs_features is not False
     if asks_more or not needs_teacher(method):
-        replaced: MethodConfig = method.model_copy(update={"name": "kd"})
+        replaced: MethodConfig = method.model_copy(update={"name": "dist"})
         return replaced
     return method
 

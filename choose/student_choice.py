@@ -56,7 +56,7 @@ def choose_student(
     pictures = len(data.load(recipe.data, progress=progress).train)
     base = fitted(base_recipe(recipe, request), pictures)
     if base.method != recipe.method:
-        progress.note(f"method kd in place of {recipe.method.name}: it takes kept logits alone")
+        progress.note(f"method dist in place of {recipe.method.name}: it takes kept logits alone")
     jobs = 1 if engine else request.jobs or jobs_here(device)
     plan = _plan(request, base, out, device, jobs, data, progress, measurements)
     contest = Contest(plan, base, out, data, engine or LocalRuns(plan.jobs, out / "logs"))

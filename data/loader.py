@@ -76,7 +76,8 @@ class TrainBatches:
             )
         if len(split) < config.batch_size:
             raise MldrError(
-                f"data.batch_size is {config.batch_size} but there are only {len(split)} pictures"
+                f"data.batch_size is {config.batch_size}, and the training images are "
+                f"{len(split)}: set it to so many or less"
             )
         self._split, self._config, self._augment_config = split, config, augment
         self._seed, self._rank, self._world = seed, rank, world

@@ -107,7 +107,7 @@ class Batcher:
             if self._waiting + len(inputs) > self.max_queue:
                 raise overloaded(
                     "queue_full",
-                    f"{self._waiting} images are waiting, {self.max_queue} may: try again later",
+                    f"images waiting: {self._waiting}, at most {self.max_queue}: try again later",
                     self.retry_after(),
                 )
             self._requests.append(request)

@@ -110,7 +110,7 @@ class Service:
             self.statistics.failed(0.0)
             raise overloaded(
                 "queue_full",
-                f"{ahead} requests are waiting: try again later",
+                f"requests waiting: {ahead}, try again later",
                 self.batcher.retry_after(),
             )
 

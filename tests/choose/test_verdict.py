@@ -277,7 +277,12 @@ def test_what_is_not_timed_is_refused(settings: dict[str, Any], words: str) -> N
 
 def test_a_choice_teaches_by_kept_logits_alone() -> None:
     request = ChoiceRequest(budget=BUDGET, precisions=("int8",))
-    for name, used in [("mldr-kd", "mldr-kd"), ("fitnet", "kd"), ("scratch", "kd"), ("dkd", "dkd")]:
+    for name, used in [
+        ("mldr-kd", "mldr-kd"),
+        ("fitnet", "dist"),
+        ("scratch", "dist"),
+        ("dkd", "dkd"),
+    ]:
         keys = (f"method.name={name}", "method.kd.temperature=7.0", "teacher.image_size=48")
         recipe = load_recipe("digits", keys)
         base = base_recipe(recipe, request)

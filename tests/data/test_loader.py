@@ -74,7 +74,9 @@ def test_processes_share_the_global_batch_in_order() -> None:
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     with pytest.raises(MldrError, match=r"data\.batch_size is 10, which 3 processes cannot share"):
         batches(numbered(40), 10, world=3)
-    with pytest.raises(MldrError, match=r"data\.batch_size is 41 but there are only 40 pictures"):
+    with pytest.raises(
+        MldrError, match=r"data\.batch_size is 41, and the training images are 40: set"
+    ):
         batches(numbered(40), 41)
 
 

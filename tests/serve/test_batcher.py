@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_at_once_and_says_when() -> None:
         await started(fake, 2)
         tasks += [asyncio.create_task(batcher.submit(image(0, 4), later())) for _ in range(2)]
         await asyncio.sleep(0.01)
-        with pytest.raises(RequestRefusal, match="8 images are waiting, 8 may") as refusal:
+        with pytest.raises(RequestRefusal, match="images waiting: 8, at most 8:") as refusal:
             await batcher.submit(image(0), later())
         assert (refusal.value.status, refusal.value.reason) == (503, "queue_full")
         assert refusal.value.headers == {"Retry-After": "5"}  # 8 images at 0.6 s each
