@@ -110,7 +110,7 @@ def distil(candidate: dict[str, Any], work: Path, pictures: Path) -> dict[str, A
         image_size=candidate["image_size"],
         batch_size=BATCH,
         val_fraction=0,
-        jobs=1,
+        workers=1,
     )
     training = Training(
         train=TrainConfig(epochs=1, checkpoint_steps=0),
