@@ -131,7 +131,7 @@ def command(
 
     With --compare, two reports are compared instead; rounds and samples are resampled to judge
     whether a difference is more than noise. With --against, two bundles are measured side by side:
-    what the machine does meanwhile touches both, and a stage is timed apart from what came before.
+    what the machine does meanwhile touches both, and each stage is timed in a loop of its own.
 
     Exit code 1 when the bundle does not hold, its artifacts failed parity, or a report cannot be
     read or written; 2 when this machine runs nothing of the bundle.

@@ -1,7 +1,8 @@
 """Two bundles measured in one process, a request of each in turn: what differs is not the machine.
 
-A stage is timed right after a run of itself that is not timed. So what came before it, a pause that
-let the caches and the clock cool down for example, is in `end_to_end` but not in its own figure.
+Whole requests are timed first, then each stage in a loop of its own, with nothing between its runs.
+So what comes before it in a request, a pause that lets the caches and the clock cool down for
+example, is in `end_to_end` but not in its own figure.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ..bundle.picture import open_picture
 from ..bundle.progress import Progress, Silent
@@ -24,16 +25,18 @@ from .change import LEVEL, THRESHOLD, changed_in_pairs, judged_together
 from .clock import Clock, WallClock
 from .closed_loop import calls_of, warm_up
 from .profile_config import ProfileConfig
-from .request_stages import LIMITS, STAGES, Requests, golden_requests, request
+from .request_stages import LIMITS, Requests, golden_requests, request
 from .two_reports import ComparedFigure, ReportComparison
 
-Result = TypeVar("Result")
-Times = dict[str, int]  # stage, or end_to_end -> ns
+Call = Callable[[int], object]  # of number k
 Series = dict[tuple[int, str], list[list[int]]]  # (batch, stage) -> rounds of samples, ns
+_DISTINCT = 4  # requests whose stages are timed apart
+_SETTLING_NS = 20_000_000  # of a loop before its first sample
+_SETTLING_RUNS = 3, 1000  # at least and at most
 _METHOD = (
     f"Test: Student's {100 * LEVEL:.0f} % interval of the ratio over paired rounds, all figures "
     f"judged together (Benjamini-Hochberg); changes under {100 * THRESHOLD:.0f} % are not called "
-    "changes. Stages are timed apart, end to end in one go."
+    "changes. Each stage is timed in a loop of its own, end to end in one go."
 )
 
 
@@ -59,8 +62,8 @@ def compare_bundles(
     progress.start("measuring side by side", len(both) * config.rounds)
     for name, pair in both.items():
         series: tuple[Series, Series] = (defaultdict(list), defaultdict(list))
-        for _ in range(config.rounds):
-            _round(bundles, pair, config, clock, series)
+        for number in range(config.rounds):
+            _round(number, bundles, pair, config, clock, series)
             progress.advance()
         rows += _figures(name, series)
     progress.finish()
@@ -72,40 +75,51 @@ def compare_bundles(
     return ReportComparison(rows, method=_METHOD)
 
 
-def settled_request(runtime: Runtime, files: list[bytes], time_ns: Callable[[], int]) -> Times:
-    """Times of one request: end to end, then of each stage right after a run of that stage."""
-    marks = request(runtime, files, time_ns)
-    times = {"end_to_end": marks[-1] - marks[0]}
+def stage_calls(runtime: Runtime, requests: Requests, batch: int) -> dict[str, Call]:
+    """What is timed of a loaded ``runtime``: whole requests, then every stage by itself.
 
-    def timed(stage: str, work: Callable[[], Result]) -> Result:
-        work()
-        begin = time_ns()
-        result = work()
-        times[stage] = time_ns() - begin
-        return result
-
-    images = timed("decode", lambda: [open_picture(file, LIMITS) for file in files])
-    inputs = timed("preprocess", lambda: runtime.preprocess(images))
-    timed("host_to_device", lambda: runtime.feed(inputs))
-    timed("compute", runtime.compute)
-    timed("device_to_host", runtime.fetch)
-    return times
+    A stage's inputs are ready; it may be run as often as one likes.
+    """
+    files = [requests(k, batch) for k in range(_DISTINCT)]
+    images = [_decoded(part) for part in files]
+    inputs = [runtime.preprocess(part) for part in images]
+    request(runtime, files[0], lambda: 0)  # so that there is something to compute and to fetch
+    return {
+        "end_to_end": lambda k: request(runtime, requests(k, batch), lambda: 0),
+        "decode": lambda k: _decoded(files[k % _DISTINCT]),
+        "preprocess": lambda k: runtime.preprocess(images[k % _DISTINCT]),
+        "host_to_device": lambda k: runtime.feed(inputs[k % _DISTINCT]),
+        "compute": lambda k: runtime.compute(),
+        "device_to_host": lambda k: runtime.fetch(),
+    }
 
 
 def alternate(
-    calls: tuple[Callable[[int], Times], Callable[[int], Times]],
-    seconds: float,
-    iterations: int,
-    clock: Clock,
-) -> tuple[list[Times], list[Times]]:
-    """Times of the two ``calls``, in turn; who begins changes with every request."""
-    times: tuple[list[Times], list[Times]] = ([], [])
+    calls: tuple[Call, Call], seconds: float, iterations: int, clock: Clock
+) -> tuple[list[int], list[int]]:
+    """Nanoseconds of the two ``calls``, in turn; who begins changes every time.
+
+    The first ones are not timed, until ``clock`` has gone on by what a cooled core takes.
+    """
+    times: tuple[list[int], list[int]] = ([], [])
+    settled, k = clock.time_ns() + _SETTLING_NS, 0
+    least, most = _SETTLING_RUNS
+    while k < least or (k < most and clock.time_ns() < settled):
+        for side in (k % 2, 1 - k % 2):
+            calls[side](k)
+        k += 1
     until, k = clock.time_ns() + int(1e9 * seconds), 0
     while k < iterations or clock.time_ns() < until:
         for side in (k % 2, 1 - k % 2):
-            times[side].append(calls[side](k))
+            begin = clock.time_ns()
+            calls[side](k)
+            times[side].append(clock.time_ns() - begin)
         k += 1
     return times
+
+
+def _decoded(files: list[bytes]) -> list[Image.Image]:
+    return [open_picture(file, LIMITS) for file in files]
 
 
 def _in_both(bundles: list[Bundle], config: ProfileConfig) -> dict[str, list[Candidate]]:
@@ -117,35 +131,38 @@ def _in_both(bundles: list[Bundle], config: ProfileConfig) -> dict[str, list[Can
 
 
 def _round(
+    number: int,
     bundles: list[Bundle],
     pair: list[Candidate],
     config: ProfileConfig,
     clock: Clock,
     series: tuple[Series, Series],
 ) -> None:
-    """Load both anew, warm up and measure; ``series`` gets the samples."""
+    """Load both anew, warm up and measure; ``series`` gets the samples.
+
+    Who is loaded first changes with ``number``: where a session lies in memory is a matter of that,
+    and worth some per cent.
+    """
     options = RuntimeOptions(threads=config.threads)
     largest = min(bundle.manifest.max_batch for bundle in bundles)
     with ExitStack() as stack:
-        runtimes = []
-        for bundle, candidate in zip(bundles, pair, strict=True):
-            create = candidate.kind.create(bundle, candidate.artifact, options)
-            runtimes.append(stack.enter_context(create))
-            prove_golden(bundle, runtimes[-1])
+        loaded: dict[int, Runtime] = {}
+        for which in (number % 2, 1 - number % 2):
+            create = pair[which].kind.create(bundles[which], pair[which].artifact, options)
+            loaded[which] = stack.enter_context(create)
+            prove_golden(bundles[which], loaded[which])
+        runtimes = loaded[0], loaded[1]
         files = golden_requests(bundles[0], config.encoding)  # the same for both
         for batch in sorted({1, *(b for b in config.batches if b <= largest)}):
             for runtime in runtimes:
                 warm_up(calls_of(runtime, files, batch, clock), config.warm_up_seconds)
-            first, second = (_call(runtime, files, batch, clock) for runtime in runtimes)
+            first, second = (stage_calls(runtime, files, batch) for runtime in runtimes)
             seconds, iterations = config.share()
-            times = alternate((first, second), seconds, iterations, clock)
-            for side, samples in zip(series, times, strict=True):
-                for stage in ("end_to_end", *STAGES):
-                    side[batch, stage].append([sample[stage] for sample in samples])
-
-
-def _call(runtime: Runtime, files: Requests, batch: int, clock: Clock) -> Callable[[int], Times]:
-    return lambda k: settled_request(runtime, files(k, batch), clock.time_ns)
+            for stage in first:
+                pair_of_calls = first[stage], second[stage]
+                times = alternate(pair_of_calls, seconds / len(first), iterations, clock)
+                for side, samples in zip(series, times, strict=True):
+                    side[batch, stage].append(samples)
 
 
 def _figures(name: str, series: tuple[Series, Series]) -> Iterator[ComparedFigure]:

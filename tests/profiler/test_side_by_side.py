@@ -18,7 +18,7 @@ from mldr_deploy.errors import MldrError
 from mldr_deploy.profiler.change import changed_in_pairs
 from mldr_deploy.profiler.profile_config import ProfileConfig
 from mldr_deploy.profiler.request_stages import golden_requests
-from mldr_deploy.profiler.side_by_side import alternate, compare_bundles, settled_request
+from mldr_deploy.profiler.side_by_side import alternate, compare_bundles, stage_calls
 from mldr_deploy.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 MS = 1_000_000
@@ -51,18 +51,17 @@ def test_a_delay_before_a_stage_does_not_slow_the_stage(
     bundle: Bundle, scripted: Callable[..., Any], clock: Any
 ) -> None:
     requests = golden_requests(bundle, "JPEG")
-    plain = scripted(**STAGES)
-    slowed = cooled(scripted(**STAGES), 5 * MS)
-    calls = tuple(
-        lambda k, r=runtime: settled_request(r, requests(k, 1), clock.time_ns)
-        for runtime in (plain, slowed)
-    )
-    before, after = alternate(calls, 0.0, 5, clock)  # type: ignore[arg-type]
-    assert len(before) == len(after) == 5
-    assert {(t["preprocess"], t["compute"]) for t in before} == {(2 * MS, 4 * MS)}
-    assert {(t["preprocess"], t["compute"]) for t in after} == {(7 * MS, 4 * MS)}
-    whole = {t["end_to_end"] for t in before}, {t["end_to_end"] for t in after}
-    assert whole == ({6_100_000}, {11_640_000})  # the user waits for the cold stage too
+    plain = stage_calls(scripted(**STAGES), requests, 1)
+    slowed = stage_calls(cooled(scripted(**STAGES), 5 * MS), requests, 1)
+    spent = {
+        stage: alternate((plain[stage], slowed[stage]), 0.0, 5, clock)
+        for stage in ("end_to_end", "preprocess", "compute")
+    }
+    assert {len(times) for both in spent.values() for times in both} == {5}
+    assert spent["preprocess"] == ([2 * MS] * 5, [7 * MS] * 5)
+    assert spent["compute"] == ([4 * MS] * 5, [4 * MS] * 5)
+    # The user waits for the cold stage too.
+    assert spent["end_to_end"] == ([6_100_000] * 5, [11_640_000] * 5)
 
 
 def test_only_the_delayed_stage_of_a_real_session_is_called_slower(
@@ -101,15 +100,16 @@ def test_the_two_take_turns_and_both_begin(clock: Any) -> None:
     order: list[str] = []
 
     def call(name: str) -> Any:
-        def run(k: int) -> dict[str, int]:
+        def run(k: int) -> None:
             order.append(f"{name}{k}")
             clock.spend(MS)
-            return {}
 
         return run
 
-    alternate((call("a"), call("b")), 0.008, 2, clock)
-    assert order == ["a0", "b0", "b1", "a1", "a2", "b2", "b3", "a3"]
+    before, after = alternate((call("a"), call("b")), 0.008, 2, clock)
+    turns = ["a0", "b0", "b1", "a1", "a2", "b2", "b3", "a3"]
+    assert order[-8:] == turns and before == after == [MS] * 4
+    assert order[:4] == turns[:4] and len(order) == 20 + 8  # 20 ms of settling
 
 
 def test_a_drift_that_both_share_is_no_noise_and_no_change() -> None:
