@@ -11,7 +11,10 @@ from .results import PairResult, Results
 
 _MUTED = "#9aa4b1"
 _FOCUS = "#d1495b"
-_PALETTE = ("#2e5077", "#4da1a9", "#79b473", "#c9a227", "#8e6c8a", "#6b7a8f", "#b07d62", "#3d5a80")
+_PALETTE = (
+    *("#2e5077", "#4da1a9", "#79b473", "#c9a227", "#8e6c8a", "#6b7a8f", "#b07d62"),
+    *("#e08e45", "#a3c4dc", "#3f704d", "#d7a3c0", "#5a4a3f", "#b8b8b8"),
+)
 
 
 def draw(results: Results, folder: Path) -> None:
