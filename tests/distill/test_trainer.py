@@ -131,7 +131,11 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    "method", ["fitnet", "cc", "rkd", "crd", "dkd", "dist", "ofa", "rsd", "rsd-logits"]
+    "method",
+    [
+        *("fitnet", "crd", "dkd", "dist", "ofa", "rsd-logits"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cc", "rkd", "rsd")),
+    ],
 )
 @pytest.mark.parametrize(
     ("student", "teacher"),

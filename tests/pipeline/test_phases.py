@@ -436,7 +436,7 @@ def test_a_stage_says_what_it_trains_and_for_how_long() -> None:
     assert (
         _subject(photos, "teacher") == "tf_efficientnet_lite2 on labels, its head alone on 3 views"
     )
-    from_teacher = "tf_efficientnet_lite0 from tf_efficientnet_lite2 by kd"
+    from_teacher = "tf_efficientnet_lite0 from tf_efficientnet_lite2 by dist"
     length = "its head alone on 2 views, then 6 epochs"
     assert _subject(photos, "student") == f"{from_teacher}, {length}"
     assert _subject(load_recipe("digits"), "teacher") == "resnet10t on labels, 8 epochs"
