@@ -202,7 +202,7 @@ class Planning:
             return epoch * answers
         if teacher.train.parts == "head":
             return epoch * (answers + teacher.train.head_views * _FORWARD)
-        return epoch * (answers + teacher.train.passes)
+        return epoch * (answers + teacher.train.length)
 
     def _cost(self, model: ModelConfig, side: int, training: Training, threads: int) -> float:
         """Seconds an epoch on ``threads``, measured the first time."""

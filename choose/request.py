@@ -105,7 +105,7 @@ def student_recipe(
 
     The warm-up is the same part of it as of the recipe's own.
     """
-    warmup = base.schedule.warmup_epochs * epochs / base.train.passes
+    warmup = base.schedule.warmup_epochs * epochs / base.train.length
     length = int(epochs) if epochs >= 1 else epochs
     return base.model_copy(
         update={

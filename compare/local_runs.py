@@ -17,7 +17,7 @@ from ..bundle.processor import usable_cores
 from ..bundle.progress import Progress
 from .recent_data import RecentData
 from .units import Unit
-from .workers import Failures, failure, sigterm_interrupts, work
+from .workers import Failures, failure, failures, sigterm_interrupts, work
 
 _POLL_SECONDS = 2.0
 _JOBS = 4  # by default, at most
@@ -43,13 +43,13 @@ class LocalRuns:
             return
         if not all(unit.finished for unit in units):
             _watch(self._start(units, device), units, progress)
+        if failed := [unit for unit in units if failure(unit) is not None]:
+            raise failures(failed)
         if unfinished := [unit for unit in units if not unit.finished]:
-            reasons = [f"{run.name} failed: {reason}" for run in units if (reason := failure(run))]
-            ended = (
+            raise Failures(
                 f"{unfinished[0].name} is not finished: a process ended early, the end of its log "
-                f"in {self.logs} says why"
+                f"in {self.logs} says why; the same command tries again"
             )
-            raise Failures(f"{[*reasons, ended][0]}; the same command tries again")
 
     def _start(self, units: Sequence[Unit], device: str) -> list[subprocess.Popen[bytes]]:
         """The processes, of which each takes the next of ``units`` that no other has taken."""
