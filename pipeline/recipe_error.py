@@ -32,7 +32,7 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     messages = [failure["msg"].removeprefix("Value error, ") for failure in member_failures]
     if not path:
         return f"{messages[0]}{further}"
-    allowed = ", or ".join(f"{text[:1].lower()}{text[1:]}" for text in messages)
+    allowed = ", or ".join(f"{text[:1].lower()}{text[1:]}" for text in dict.fromkeys(messages))
     return f"{key} = {first['input']!r} is not allowed: {allowed}{further}"
 
 
