@@ -63,6 +63,9 @@ class ChoicePlan(BaseModel):
     device: str | None = Field(
         default=None, description="What trains; null: of a release that did not say."
     )
+    pictures: str | None = Field(
+        default=None, description="Hash of the data; null: of a release that did not say."
+    )
     entrants: list[Entrant] = Field(description="Who takes part.")
     outside: list[Entrant] = Field(description="Who was measured and is over the budget.")
     misfits: dict[str, str] = Field(description="Who could not be measured, and why.")
@@ -81,12 +84,13 @@ def save_plan(plan: ChoicePlan, out: Path) -> None:
 
 
 def stored_plan(
-    out: Path, request: ChoiceRequest, recipe: Recipe, device: str
+    out: Path, request: ChoiceRequest, recipe: Recipe, device: str, pictures: str | None = None
 ) -> ChoicePlan | None:
     """The plan of ``out``; None where there is none yet.
 
-    Raises MldrError when it is damaged, or of another request, recipe, machine, device or version:
-    what was measured there decides, and its contenders are compared at the end of equal trainings.
+    Raises MldrError when it is damaged, or of another request, recipe, machine, device or version,
+    or of other data (``pictures``: their hash): what was measured there decides, and its contenders
+    are compared at the end of equal trainings.
     """
     path = out / FILE
     if not path.is_file():
@@ -107,6 +111,11 @@ def stored_plan(
     if plan.recipe != dump_recipe(recipe):
         raise MldrError(
             f"{out} holds a choice by another recipe: choose another --out, or delete that folder"
+        )
+    if plan.pictures not in (None, pictures):
+        raise MldrError(
+            f"{out} holds a choice on other pictures than {recipe.data.source} has now: restore "
+            "them, choose another --out, or delete that folder"
         )
     return plan
 

@@ -1,47 +1,45 @@
 """The rounds of a choice, as runs that any process may take, and the proof of the finalists.
 
 OUT/teacher/                 the teacher's run, whose logits all rounds share
-OUT/rounds/K/NAME/           a student's run in round K; of finalists also bundle/ and proof.json
+OUT/rounds/K/NAME/           a student's run in round K; of proven ones bundle/ and proof.json too
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ..bundle.progress import Progress
 from ..bundle.shipping import defect
 from ..bundle.wording import counted
-from ..compare.outcomes import Outcome, teacher_outcome, tuning_outcome
+from ..compare.outcomes import Outcome, taught_outcome, tuning_outcome
 from ..compare.recent_data import RecentData
 from ..compare.units import Unit
 from ..compare.workers import Failures, Work, failure, work
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import Recipe
+from ..pipeline.workspace import Workspace
 from .choice_plan import ChoicePlan, Entrant
-from .halving import HalvingRound, RoundScore, better, fitting, ranking
+from .halving import (
+    FINALISTS,
+    HalvingRound,
+    RoundScore,
+    better,
+    fitting,
+    furthest,
+    ranking,
+    together,
+)
 from .hours_left import HoursLeft
+from .proof import ProvenFile, proof_name, proven_files, shipped
 from .request import student_recipe
-from .untrained import UntrainedLatency, time_files
+from .untrained import steadiest, time_files
 
 _PROOF = "proof.json"
 _LONGER = 1.5  # times the epochs of the round before: less would say nothing new
-
-
-class ProvenFile(BaseModel):
-    """One file of a finalist's bundle."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str = Field(description="Its name in the bundle.")
-    test_top1: float = Field(description="Top-1 on the test split, per cent.")
-    bytes: int = Field(description="Its size.")
-    latency: UntrainedLatency = Field(description="Measured again, trained.")
-    objection: str | None = Field(description="Why it may not be shipped; null: it may.")
 
 
 class Contest:
@@ -57,7 +55,7 @@ class Contest:
             name="teacher",
             folder=out / "teacher",
             recipe=base,
-            work=teacher_outcome,
+            work=taught_outcome,
         )
         self.failed: dict[str, str] = {}  # by name: why its training failed
 
@@ -69,7 +67,7 @@ class Contest:
         self._train([self.teacher], device=device, data=self.data, progress=progress)
         entrants: list[Entrant] = self.plan.entrants
         scores: list[list[RoundScore]] = []
-        while self._goes_on(scores):
+        while not scores or self._may_be_longer(len(scores) - 1):
             number = len(scores)
             halving = self.hours.start(number, partial(self._round, entrants))
             if halving is None:
@@ -83,18 +81,30 @@ class Contest:
             self._attempt(self._train, [*units.values()], device, progress)
             standing = ranking([_score(e, u) for e in entrants if (u := units[e.name]).finished])
             scores.append(standing)
-            entrants = [self.plan.entrant(score.name) for score in better(standing)]
+            if len(entrants) <= FINALISTS:
+                break
+            entrants = self._going_on(standing, number, device, progress)
         return scores
 
-    def prove(self, scores: list[list[RoundScore]], device: str, progress: Progress) -> list[Unit]:
-        """Export and prove the finalists; the finished units, in the same order.
+    def prove(
+        self, scores: list[list[RoundScore]], device: str, progress: Progress
+    ) -> dict[str, Unit]:
+        """Export and prove the finalists; the finished units by student.
 
-        In this process, since their files are timed.
+        Where none of them may be shipped, the others are proven, best first, until one may be. In
+        this process, since their files are timed.
         """
-        number, best = len(scores) - 1, better(scores[-1])
-        units = [self._proof(self.plan.entrant(score.name), number) for score in best]
-        self._attempt(work, units, device, progress)
-        return [unit for unit in units if unit.finished]
+        finalists = {score.name for score in better(scores[-1])}
+        proven: dict[str, Unit] = {}
+        is_decided = False
+        for score, number in furthest(scores):
+            if is_decided and score.name not in finalists:
+                break
+            unit = self._proven(self.plan.entrant(score.name), number, device, progress)
+            if unit.finished:
+                proven[score.name] = unit
+                is_decided |= self._may_ship(score.name, unit)
+        return proven
 
     def unit(self, entrant: Entrant, number: int) -> Unit:
         """The training of ``entrant`` in round ``number``."""
@@ -110,12 +120,41 @@ class Contest:
             teacher=self.teacher,
         )
 
-    def _goes_on(self, scores: list[list[RoundScore]]) -> bool:
-        """Whether somebody is left to drop, and the recipe has epochs for a longer round."""
-        if not scores:
-            return True
-        longer = _LONGER * self.hours.rounds[len(scores) - 1].epochs
-        return len(better(scores[-1])) < len(scores[-1]) and longer <= self.base.train.passes
+    def _may_be_longer(self, number: int) -> bool:
+        """Whether the recipe has epochs for a longer round than ``number``."""
+        return _LONGER * self.hours.rounds[number].epochs <= self.base.train.passes
+
+    def _going_on(
+        self, standing: list[RoundScore], number: int, device: str, progress: Progress
+    ) -> list[Entrant]:
+        """Those of the ranking of round ``number`` that go on.
+
+        The last round takes most of the time: before it, students of which int8 alone is within
+        the budget are proven, since its gate may refuse them.
+        """
+        best = [self.plan.entrant(score.name) for score in better(standing)]
+        if len(best) > FINALISTS:
+            return best
+        going: list[Entrant] = []
+        for entrant in (self.plan.entrant(score.name) for score in standing):
+            if len(going) < len(best) and (
+                "fp32" in entrant.precisions
+                or self._may_ship(entrant.name, self._proven(entrant, number, device, progress))
+            ):
+                going.append(entrant)
+        return going or best
+
+    def _proven(self, entrant: Entrant, number: int, device: str, progress: Progress) -> Unit:
+        """The proof of ``entrant`` as round ``number`` left it; not finished where it failed."""
+        unit = self._proof(entrant, number)
+        with contextlib.suppress(Failures):
+            work([unit], device=device, data=self.data, progress=progress)
+        if (reason := failure(unit)) is not None:
+            self.failed[unit.name] = reason
+        return unit
+
+    def _may_ship(self, name: str, proof: Unit) -> bool:
+        return proof.finished and shipped(self.plan, name, proven_files(proof))[0] is not None
 
     def _round(self, entrants: list[Entrant], seconds: float) -> HalvingRound | None:
         """The next round, of ``entrants``, by what they took in the last; None: no time for it."""
@@ -123,9 +162,10 @@ class Contest:
             return self.plan.rounds[0]
         number = len(self.hours.rounds) - 1
         before = self.hours.rounds[number].epochs
-        taken = [self.unit(entrant, number).outcome["train_seconds"] for entrant in entrants]
-        costs = [float(seconds) / before for seconds in taken]
+        taken = [_seconds(self.unit(entrant, number)) for entrant in entrants]
+        costs = [steps / before for steps, _ in taken]
         limit, jobs = self.base.train.passes, self.plan.jobs
+        seconds -= together((preparation for _, preparation in taken), jobs)
         rounds = fitting(costs, seconds, limit, jobs, least=_LONGER * before)
         return rounds[0] if rounds else None
 
@@ -142,8 +182,10 @@ class Contest:
         proven = [a for a in bundle.manifest.artifacts if a.format == request.target]
         artifacts = {artifact.precision: artifact for artifact in proven}
         files = {name: bundle.file(artifact) for name, artifact in artifacts.items()}
-        latencies = time_files(
-            files, request.target, request.budget, bundle.golden.inputs, request.rules
+        latencies = steadiest(
+            lambda: time_files(
+                files, request.target, request.budget, bundle.golden.inputs, request.rules
+            )
         )
         return {
             precision: ProvenFile(
@@ -168,14 +210,11 @@ class Contest:
                 self.failed[unit.name] = reason
 
 
-def proof_name(student: str) -> str:
-    """Name of the unit that exports and proves ``student``."""
-    return f"proof of {student}"
-
-
-def proven_files(unit: Unit) -> dict[str, ProvenFile]:
-    """The files of a finished proof, by precision."""
-    return {name: ProvenFile(**entry) for name, entry in unit.outcome.items()}
+def _seconds(unit: Unit) -> tuple[float, float]:
+    """What a finished training took: its steps, and what went before them."""
+    steps = float(unit.outcome["train_seconds"])
+    whole = Workspace(unit.folder, unit.recipe).times().get("student", steps)
+    return steps, max(0.0, whole - steps)
 
 
 def _score(entrant: Entrant, unit: Unit) -> RoundScore:

@@ -25,9 +25,9 @@ def follow_up(choice: StudentChoice, base: Recipe, out: Path) -> str:
     teacher = shared.pop("teacher")
     if base.teacher is not None and base.teacher.is_trained_here:
         teacher |= {"weights": str(out / "teacher" / "teacher"), "fresh_head": False}
-    best = better(choice.scores[-1])
+    names = [score.name for score in better(choice.scores[-1])]
     teachers, pairs = {}, {}
-    for finalist in (choice.plan.entrant(score.name) for score in best):
+    for finalist in map(choice.plan.entrant, dict.fromkeys([*names, winner.name])):
         # A comparison's teacher is of one size of data: where sizes differ, each has its own.
         name = f"teacher {finalist.image_size}"
         teachers[name] = teacher

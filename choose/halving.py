@@ -20,7 +20,7 @@ from ..bundle.wording import counted
 from ..errors import MldrError
 
 FACTOR = 3
-_FINALISTS = 2
+FINALISTS = 2
 
 
 class HalvingRound(BaseModel):
@@ -45,8 +45,8 @@ class RoundScore:
 def sizes(contenders: int) -> list[int]:
     """How many contenders each round has, if there is time for all rounds."""
     rounds = [contenders]
-    while rounds[-1] > _FINALISTS:
-        rounds.append(max(_FINALISTS, math.ceil(rounds[-1] / FACTOR)))
+    while rounds[-1] > FINALISTS:
+        rounds.append(max(FINALISTS, math.ceil(rounds[-1] / FACTOR)))
     return rounds
 
 
@@ -93,6 +93,7 @@ def plan(
 
     Raises MldrError with the hours that one round takes, where there is no time for it.
     """
+    least = math.ceil(100 * least - 1e-9) / 100  # as epochs are rounded
     rounds = fitting(costs, seconds - fixed, limit, jobs, least)
     if rounds is not None:
         return rounds
@@ -112,4 +113,14 @@ def ranking(scores: Sequence[RoundScore]) -> list[RoundScore]:
 
 def better(standing: Sequence[RoundScore]) -> Sequence[RoundScore]:
     """Those of a ranking that go on: the better third, two at least."""
-    return standing[: max(_FINALISTS, math.ceil(len(standing) / FACTOR))]
+    return standing[: max(FINALISTS, math.ceil(len(standing) / FACTOR))]
+
+
+def furthest(scores: Sequence[Sequence[RoundScore]]) -> list[tuple[RoundScore, int]]:
+    """Each student's score in its last round, with that round's number; the best first."""
+    last: dict[str, tuple[RoundScore, int]] = {}
+    for number, standing in enumerate(scores):
+        for score in standing:
+            last[score.name] = score, number
+    order = {name: place for place, (name, _) in enumerate(last.items())}
+    return sorted(last.values(), key=lambda pair: (-pair[1], -pair[0].top1, order[pair[0].name]))

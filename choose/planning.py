@@ -21,7 +21,7 @@ from ..pipeline.phases import Pipeline
 from ..pipeline.recipe import dump_recipe
 from .choice_plan import ChoicePlan, Entrant
 from .epoch_cost import seconds_per_epoch
-from .halving import plan
+from .halving import plan, together
 from .measurements import Measurements, machine
 from .near_budget import near_budget
 from .request import ChoiceRequest
@@ -73,12 +73,15 @@ class Planning:
         costs = [e.seconds_per_epoch or 0.0 for e in entrants]
         least = min(1.0, _LEAST_STEPS * recipe.data.batch_size / len(self.pipeline.dataset.train))
         seconds, limit = 3600 * self.request.hours, recipe.train.passes
+        if recipe.train.parts == "head-first":  # every run teaches its own head, too
+            fixed += together((recipe.train.head_views * _FORWARD * c for c in costs), self.jobs)
         rounds = plan(costs, fixed, seconds, limit, self.jobs, least)
         return ChoicePlan(
             request=self.request,
             recipe=dump_recipe(recipe),
             machine=machine(),
             device=self.device,
+            pictures=self.pipeline.dataset.fingerprint,
             entrants=entrants,
             outside=outside,
             misfits=self._misfits,

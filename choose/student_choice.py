@@ -21,10 +21,11 @@ from ..pipeline.recipe import Recipe
 from .choice_page import choice_page
 from .choice_plan import ChoicePlan, save_plan, stored_plan
 from .choice_table import choice_table
-from .contest import Contest, proven_files
+from .contest import Contest
 from .follow_up import follow_up
 from .measurements import Measurements, device_kind, device_name
 from .planning import Planning
+from .proof import proven_files
 from .request import ChoiceRequest, base_recipe
 from .verdict import StudentChoice, verdict
 
@@ -53,20 +54,21 @@ def choose_student(
             "students are chosen by validation accuracy: data.val_fraction must be more than 0"
         )
     device, data = device_kind(device), RecentData()
-    pictures = len(data.load(recipe.data, progress=progress).train)
-    base = fitted(base_recipe(recipe, request), pictures)
+    dataset = data.load(recipe.data, progress=progress)
+    base = fitted(base_recipe(recipe, request), len(dataset.train))
     if base.method != recipe.method:
         progress.note(f"method dist in place of {recipe.method.name}: it takes kept logits alone")
     jobs = 1 if engine else request.jobs or jobs_here(device)
-    plan = _plan(request, base, out, device, jobs, data, progress, measurements)
+    plan = _plan(
+        request, base, out, device, jobs, data, progress, measurements, dataset.fingerprint
+    )
     contest = Contest(plan, base, out, data, engine or LocalRuns(plan.jobs, out / "logs"))
     scores = contest.rounds(device, progress)
-    proofs = {unit.folder.name: unit for unit in contest.prove(scores, device, progress)}
-    names = {entrant.name: entrant.folder for entrant in plan.entrants}
-    files = {s.name: proven_files(proofs[f]) for s in scores[-1] if (f := names[s.name]) in proofs}
+    proofs = contest.prove(scores, device, progress)
+    files = {name: proven_files(unit) for name, unit in proofs.items()}
     rounds, omission = contest.hours.rounds, contest.hours.omission()
     choice = verdict(plan, rounds, scores, files, contest.failed, omission)
-    _write(choice, base, proofs[names[choice.winner]].folder / "bundle", out)
+    _write(choice, base, proofs[choice.winner].folder / "bundle", out)
     return choice
 
 
@@ -79,10 +81,11 @@ def _plan(
     data: RecentData,
     progress: Progress,
     measurements: Measurements | None,
+    pictures: str,
 ) -> ChoicePlan:
-    """The plan that lies in ``out``, else a new one."""
+    """The plan that lies in ``out``, else a new one; ``pictures``: hash of the data."""
     device_here = device_name(device)
-    plan = stored_plan(out, request, base, device_here)
+    plan = stored_plan(out, request, base, device_here, pictures)
     if plan is not None:
         progress.note(f"going on with {out}")
         return plan

@@ -11,8 +11,8 @@ from ..bundle.targets import TARGETS
 from ..bundle.wording import counted, figure
 from ..errors import MldrError
 from .choice_plan import ChoicePlan, Entrant
-from .contest import ProvenFile, proof_name
-from .halving import HalvingRound, RoundScore, better
+from .halving import HalvingRound, RoundScore, better, furthest
+from .proof import ProvenFile, ProvenFiles, proof_name, shipped
 from .untrained import NOISY
 
 
@@ -75,7 +75,7 @@ class StudentChoice(BaseModel):
         )
 
 
-Proofs = dict[str, dict[str, ProvenFile]]  # by student and precision
+Proofs = dict[str, ProvenFiles]  # by student
 
 
 def verdict(
@@ -88,20 +88,28 @@ def verdict(
 ) -> StudentChoice:
     """The first of the last round's ranking of which a file within the budget may be shipped.
 
-    Of several such files the widest; ``omission``: why rounds were left out, if some were. Raises
+    Where none of them may, the best of the rounds before that was proven, with a warning. Of
+    several such files the widest; ``omission``: why rounds were left out, if some were. Raises
     MldrError where there is none.
     """
+    finalists = {score.name for score in better(scores[-1])}
     refusals: dict[str, str] = {}
-    for score in better(scores[-1]):
-        failure = failed.get(proof_name(score.name), "no file was exported")
-        files = proofs.get(score.name, {})
-        precision, reason = _shipped(plan, score.name, files) if files else (None, failure)
-        if precision is not None:
-            break
-        refusals[score.name] = reason
+    for score, _ in furthest(scores):
+        reason = failed.get(proof_name(score.name))
+        if reason is None and score.name in finalists:
+            reason = "no file was exported"
+        if files := proofs.get(score.name, {}):
+            precision, reason = shipped(plan, score.name, files)
+            if precision is not None:
+                break
+        if reason is not None:
+            refusals[score.name] = reason
     else:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
-        raise MldrError(f"no student is left that may be shipped ({reasons}); give more --hours")
+        raise MldrError(
+            f"no student is left that may be shipped ({reasons}): give a larger budget (--max-ms, "
+            "--max-mb) or other --students"
+        )
     table = table_rows(plan, rounds, scores, proofs)
     winner = score.name
     return StudentChoice(
@@ -117,30 +125,27 @@ def verdict(
         next_more_accurate=_next_more_accurate(plan, scores, winner),
         warnings=[
             *([omission] if omission else []),
+            *_earlier(rounds, scores, winner, refusals),
             *_warnings(plan, winner, precision, proofs),
         ],
     )
 
 
-def _shipped(plan: ChoicePlan, name: str, files: dict[str, ProvenFile]) -> tuple[str | None, str]:
-    """The widest precision of student ``name`` that may be shipped, or None and why.
-
-    It must be within the budget by the latency before training, by the fastest round after it
-    (noise only adds), and by the size after it.
-    """
-    entrant, budget = plan.entrant(name), plan.request.budget
-    reasons = []
-    for precision in sorted(entrant.precisions, key=lambda name: name != "fp32"):
-        file = files.get(precision)
-        if file is None:
-            continue
-        before, after = entrant.latencies[precision].milliseconds, min(file.latency.rounds)
-        over = budget.excess(max(before, after), file.bytes)
-        problem = over or file.objection
-        if problem is None:
-            return precision, ""
-        reasons.append(f"{precision}: {problem}")
-    return None, "; ".join(reasons)
+def _earlier(
+    rounds: Sequence[HalvingRound],
+    scores: Sequence[Sequence[RoundScore]],
+    winner: str,
+    refusals: dict[str, str],
+) -> Iterator[str]:
+    """What a winner that the last round does not have is worth."""
+    number = next(number for score, number in furthest(scores) if score.name == winner)
+    if number < len(scores) - 1:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
+        yield (
+            f"{winner} trained for {counted(rounds[number].epochs, 'epoch')} only, in round "
+            f"{number + 1}: none of those that went further may be shipped ({reasons}); train it "
+            "longer, compare.toml has its recipe"
+        )
 
 
 def table_rows(
@@ -172,16 +177,6 @@ def table_rows(
                 )
             )
     return rows
-
-
-def furthest(scores: Sequence[Sequence[RoundScore]]) -> list[tuple[RoundScore, int]]:
-    """Each student's score in its last round, with that round's number; the best first."""
-    last: dict[str, tuple[RoundScore, int]] = {}
-    for number, standing in enumerate(scores):
-        for score in standing:
-            last[score.name] = score, number
-    order = {name: place for place, (name, _) in enumerate(last.items())}
-    return sorted(last.values(), key=lambda pair: (-pair[1], -pair[0].top1, order[pair[0].name]))
 
 
 def _dominated(
@@ -226,10 +221,13 @@ def _dropped(
             f"({counted(halving.epochs, 'epoch')}): validation top-1 {score.top1:.2f} %, "
             f"{best.name} {best.top1:.2f} %",
         )
+    for name, reason in failed.items():
+        student, _, place = name.rpartition(", ")
+        if student in {entrant.name for entrant in plan.entrants}:
+            before = f"; before it {reasons[student]}" if student in reasons else ""
+            reasons[student] = f"its training failed in {place}: {reason}{before}"
     for entrant in plan.entrants:
-        text = [reason for name, reason in failed.items() if name.startswith(f"{entrant.name},")]
-        if entrant.name not in reasons:
-            reasons[entrant.name] = f"its training failed: {'; '.join(text)}"
+        reasons.setdefault(entrant.name, "its training did not end; the same command tries again")
     for entrant in plan.outside:
         reasons[entrant.name] = "; ".join(f"{p}: {reason}" for p, reason in entrant.excess.items())
     reasons |= plan.misfits

@@ -46,6 +46,13 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
     }
 
 
+def taught_outcome(pipeline: Pipeline) -> Outcome:
+    """The same, with its answers to the student's pictures kept for every run that shares them."""
+    outcome = teacher_outcome(pipeline)
+    pipeline.keep_logits()
+    return outcome
+
+
 def student_outcome(pipeline: Pipeline) -> Outcome:
     """Train a student and write its predictions; its accuracy on test."""
     student = load_student(pipeline.student())

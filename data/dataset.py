@@ -79,6 +79,14 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     )
 
 
+def fingerprint(config: DataConfig) -> str:
+    """The `Dataset.fingerprint` of the data as they are now; no picture is decoded.
+
+    Raises MldrError and Unavailable for data that are not there, as `load_dataset` does.
+    """
+    return _fingerprint(SOURCES[config.source.partition(":")[0]](config, Silent()))
+
+
 def _tell(report: DataReport, progress: Progress) -> None:
     for line in report.lines():
         progress.note(f"data: {line}")

@@ -52,6 +52,7 @@ class ExecutionRecord:
 
     def __init__(self, folder: Path, chosen: Execution, *, writes: bool = True) -> None:
         self._path, self.chosen, self._writes = folder / _FILE, chosen, writes
+        self._shared: Path | None = None
 
     @classmethod
     def open(
@@ -77,6 +78,20 @@ class ExecutionRecord:
         record.choose()
         return record
 
+    def share(self, logits: Path, train: TrainConfig) -> None:
+        """Compute the teacher as every run does that keeps its logits in ``logits``.
+
+        The first run's choice is kept there and taken by the others, which would else choose by
+        their own clocks and ask for logits of another precision. Raises MldrError for a damaged
+        record.
+        """
+        self._shared = logits / _FILE
+        chosen = _read(self._shared)
+        if chosen is None or self.chosen.teacher_runtime is not None:
+            return
+        shared = {"teacher_runtime", *(["teacher_precision"] * (train.teacher_precision == "auto"))}
+        self.choose(**chosen.model_dump(include=shared))
+
     def choose(self, **choices: object) -> None:
         """Take these values of `Execution` from now on; they are on the disk afterwards.
 
@@ -85,11 +100,17 @@ class ExecutionRecord:
         self.chosen = Execution(**{**self.chosen.model_dump(), **choices})
         if not self._writes:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_sealed(self._path, self.chosen.model_dump())
-        except OSError as error:
-            raise MldrError(f"{self._path} cannot be written ({error.strerror})") from error
+        _write(self._path, self.chosen)
+        if self._shared is not None and "teacher_runtime" in choices:
+            _write(self._shared, self.chosen.model_copy(update={"threads": {}}))
+
+
+def _write(path: Path, chosen: Execution) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(path, chosen.model_dump())
+    except OSError as error:
+        raise MldrError(f"{path} cannot be written ({error.strerror})") from error
 
 
 def _read(path: Path) -> Execution | None:

@@ -136,8 +136,8 @@ def teach(
     """The classifier whose decay suits pictures held out best, and every one that was tried.
 
     labels int64 [P]. ``held_out``: features [V, F] and labels [V]; where there are none a fifth
-    of every class is held out to choose, and the classifier is then taught on all. ``tell`` hears
-    of each that was tried.
+    of every class is held out to choose, and the classifier is then taught on all; where no class
+    has pictures enough for that, the largest decay is taken. ``tell`` hears of each that was tried.
     """
     weights = class_weights(labels, classes)
     standard = Standard.of(blocks)
@@ -145,6 +145,8 @@ def teach(
     known = weights
     if held_out is None:
         known, unseen = _without_fifth(labels, weights, seed)
+        if not unseen.any():  # nothing tells the decays apart: the most cautious one
+            decays, unseen = [max(decays)], torch.ones_like(unseen)
     layers = [(torch.zeros(classes, len(standard.mean)), torch.zeros(classes))]
     heads: list[LinearHead] = []
     for decay in decays:

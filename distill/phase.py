@@ -59,6 +59,11 @@ class Phase:
     logits: Path | None = None  # where teachers' logits are kept; None: in `folder`
 
     @property
+    def logits_folder(self) -> Path:
+        """Where teachers' logits are kept."""
+        return self.logits or self.folder / "logits"
+
+    @property
     def share(self) -> RowShare:
         """This process's part of every row of a cache."""
         return RowShare(self.accelerator.process_index, self.accelerator.num_processes)

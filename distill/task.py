@@ -60,10 +60,18 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(
-        self, pixels: Tensor, *, stages: bool = False, features: bool = False
+        self,
+        pixels: Tensor,
+        *,
+        stages: bool = False,
+        features: bool = False,
+        by_torch: bool = False,
     ) -> StageOutput:
-        """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for."""
-        if self.runtime is not None and not (stages or features):
+        """RGB [b, 3, S, S] of 0..255 -> logits [b, C], and what else is asked for.
+
+        ``by_torch``: whatever gives the logits else.
+        """
+        if self.runtime is not None and not (stages or features or by_torch):
             return StageOutput(self.runtime(self.normalise(pixels)), ())
         if self.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)

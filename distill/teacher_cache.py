@@ -101,10 +101,12 @@ class TeacherCache:
         answer: Answer,
         progress: Progress,
         side: int | None = None,
+        check: Answer | None = None,
     ) -> None:
         """Ask the teacher for what is missing of this process's part of the first ``rows``.
 
-        ``side``: the size at which it sees the views; None: the student's.
+        ``side``: the size at which it sees the views; None: the student's. ``check``: what the
+        spot check asks, if not ``answer``.
 
         May be interrupted, and goes on from there.
 
@@ -114,7 +116,7 @@ class TeacherCache:
         """
         filled_rows, side = self._intact(progress), side or views.side
         if filled_rows:
-            self._spot_check(views, answer, side)
+            self._spot_check(views, check or answer, side)
         if filled_rows >= rows:
             return
         progress.start(self.content, rows)

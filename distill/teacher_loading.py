@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import MldrError
 from ..models.architecture_config import ModelConfig
 from ..models.class_order import ClassOrder, output_order, reorder_outputs
 from ..models.model_registry import create_model, published_classes
-from ..models.stages import plan_teacher
+from ..models.stages import StageOutput, plan_teacher
 from .execution import Execution
 from .methods.base import Method
 from .network import check_classes, preprocessing_of
@@ -85,7 +86,7 @@ def cached_logits(
         processes=share.world,
         **younger,
     )
-    folder = (phase.logits or phase.folder / "logits") / identity[:16]
+    folder = phase.logits_folder / identity[:16]
     seen_views = views.count if train.view_seed is not None else min(views.count, train.passes)
     rows = seen_views * views.steps_per_epoch
     megabytes = math.prod(shape) * 2 / 1e6
@@ -95,15 +96,16 @@ def cached_logits(
             TeacherCache.open(folder, identity, shape, share)
         accelerator.wait_for_everyone()
         cache = TeacherCache.open(folder, identity, shape, share)
-        answer = partial(_answer, ready, features=method.needs_features)
-        cache.fill(views, rows, answer, phase.progress, teacher.side)
+        asks = ready, partial(ready, by_torch=True)
+        answer, check = (partial(_answer, ask, method) for ask in asks)
+        cache.fill(views, rows, answer, phase.progress, teacher.side, check)
     accelerator.wait_for_everyone()
     return cache
 
 
-def _answer(teacher: FrozenTeacher, pixels: Tensor, *, features: bool) -> Tensor:
+def _answer(ask: Callable[..., StageOutput], method: Method, pixels: Tensor) -> Tensor:
     """What a cache keeps of [b, 3, S, S]: logits [b, C], or logits and features [b, C + F]."""
-    answer = teacher(pixels, features=features)
+    answer = ask(pixels, features=method.needs_features)
     if answer.features is None:
         return answer.logits
     return torch.cat([answer.logits, answer.features], dim=1)

@@ -128,6 +128,8 @@ class Trainer:
         began = time.perf_counter() - self.state.seconds
         try:
             with interruption() as interrupt, self._thread_choice():
+                if self.state.step == 0 and self.config.parts == "head-first":
+                    self._validate(epoch=-1)  # fine-tuning may do nothing but harm
                 for epoch in range(self._epoch, self.config.passes):
                     if self.state.step >= self.steps or self._stalled(epoch):
                         break
@@ -198,7 +200,8 @@ class Trainer:
         """Whether the best epoch lies so far back that patience is at its end."""
         best = self.state.best_epoch
         patience = self.config.endurance
-        if not patience or best is None or epochs - best < patience:
+        was_evaluated = epochs % self.config.evaluate_every == 0
+        if not patience or not was_evaluated or best is None or epochs - best < patience:
             return False
         since = counted(epochs - best, "epoch")
         self.progress.note(f"no better for {since}: {epochs} of {self.config.passes} done")
@@ -329,7 +332,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         """Evaluate where it is due, and keep the weights where they are the best so far."""
-        number, last = epoch + 1, epoch + 1 == self.config.passes
+        number, last = epoch + 1, self.state.step == self.steps
         if number % self.config.evaluate_every and not last:
             return
         model = self.task.student if self.ema is None else self.ema.module
@@ -357,6 +360,9 @@ class Trainer:
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
         """In fp32 whatever the training's precision: it is the function that export will ship."""
+        if not self._single_process:  # each has seen other batches; the first one's are kept
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         own_share = evaluate(model, self.val_batches, channels_last=self.config.channels_last)
         counts = self.accelerator.reduce(own_share.counts(self.device), reduction="sum")
         return Evaluation.of_counts(counts)

@@ -5,6 +5,7 @@ FOLDER/checkpoints/  metrics.jsonl  tensorboard/  curves.png  trained/
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from .phase import Phase, Training
 from .step_threads import StepThreads
 from .task import FrozenTeacher, Task
 from .teach_head import require_teachable, teach_head
+from .teacher_cache import locked
 from .teacher_loading import cached_logits
 from .teacher_runtime import LEAST_IMAGES, choose_runtime
 from .trainer import Trainer
@@ -56,6 +58,31 @@ def distill(
     Raises MldrError when the method needs a teacher and there is none, or the two models do not
     tell the same classes apart.
     """
+    return _fit(phase, *_parts(phase, student, teacher, method, training), training)
+
+
+def keep_logits(
+    phase: Phase,
+    student: ModelConfig,
+    teacher: FrozenTeacher | None,
+    method: MethodConfig,
+    training: Training,
+) -> None:
+    """Ask ``teacher`` now for what `distill` would ask it first, where its answers are kept.
+
+    Raises MldrError as `distill` does.
+    """
+    parts = _parts(phase, student, teacher, method, training)
+    trainer_of(phase, *parts, training, execution_of(phase, training))
+
+
+def _parts(
+    phase: Phase,
+    student: ModelConfig,
+    teacher: FrozenTeacher | None,
+    method: MethodConfig,
+    training: Training,
+) -> tuple[Network, Method, FrozenTeacher | None]:
     if training.train.parts == "head" and needs_teacher(method):
         raise MldrError(
             "train.parts=head teaches the student's classifier on labels alone: set "
@@ -69,7 +96,7 @@ def distill(
     plan = plan_stages(model, phase.data.image_size)
     network = Network(student, model, plan, preprocessing_of(student, model, phase))
     pair = _pair(phase, plan, None if teacher is None else teacher.plan, training)
-    return _fit(phase, network, create_method(method, pair), teacher, training)
+    return network, create_method(method, pair), teacher
 
 
 def check_pair(
@@ -145,13 +172,16 @@ def _choose_teacher_runtime(
     asks_more = method.needs_teacher_stages or method.needs_features
     if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or asks_more:
         return
-    epochs = min(views.count, train.passes) if views.count else train.passes
-    batches = epochs * views.steps_per_epoch
+    batches = (views.count or train.passes) * views.steps_per_epoch
     if batches * phase.data.batch_size < LEAST_IMAGES:
         return
-    pixels = next(iter(views.epoch(0, sides=(teacher.side,)))).images
-    ready = teacher.to(accelerator.device, record.chosen.applied(train))
-    choose_runtime(ready, pixels, batches, record, phase.progress)
+    with contextlib.ExitStack() as stack:
+        if views.count:
+            stack.enter_context(locked(phase.logits_folder, 0, phase.progress))
+            record.share(phase.logits_folder, train)
+        pixels = next(iter(views.epoch(0, sides=(teacher.side,)))).images
+        ready = teacher.to(accelerator.device, record.chosen.applied(train))
+        choose_runtime(ready, pixels, batches, record, phase.progress)
 
 
 def _step_threads(

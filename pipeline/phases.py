@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +24,7 @@ from ..bundle.progress import Progress
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.trained import WEIGHTS, load_trained
 from ..bundle.wording import counted
-from ..data.dataset import Dataset, load_dataset
+from ..data.dataset import Dataset, fingerprint, load_dataset
 from ..distill import training_run
 from ..distill.methods.method_registry import needs_teacher
 from ..distill.phase import Phase, identity_of
@@ -61,6 +61,7 @@ _YOUNGER = {
     "balance_from": 0,
     "view_seed": None,
 }
+Result = TypeVar("Result")
 LoadDataset = Callable[..., Dataset]  # (config, progress=...), as `load_dataset`
 
 
@@ -85,6 +86,17 @@ class Pipeline:
         loaded = self._load(self.recipe.data, progress=self.progress)
         self._time("data", time.perf_counter() - began)
         return loaded
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        """What the data are now, without decoding a picture; None where they are not here."""
+        if "dataset" in vars(self):
+            return self.dataset.fingerprint
+        try:
+            return fingerprint(self.recipe.data)
+        except MldrError as error:
+            self.progress.note(f"the data are not compared with what was trained on: {error}")
+            return None
 
     @cached_property
     def fitted(self) -> Recipe:
@@ -117,9 +129,20 @@ class Pipeline:
 
     def student(self) -> Path:
         """The distilled student's folder, its teacher trained first where that is needed."""
-        recipe = self.recipe
         if (finished := self.space.trained("student")) is not None:
             return self._skip("student", finished)
+        folder = self._student_s_teacher()
+        distill = partial(self._distill, training_run.distill, folder)
+        return self._train("student", distill)
+
+    def keep_logits(self) -> None:
+        """Ask the teacher, which is trained first, for what the student's training asks it."""
+        folder = self._student_s_teacher()
+        self._distill(training_run.keep_logits, folder, self.phase("student"))
+
+    def _student_s_teacher(self) -> Path | None:
+        """The folder of the student's teacher, trained where it is missing; None without one."""
+        recipe = self.recipe
         has_teacher = needs_teacher(recipe.method)
         require_published(*self._beginnings(has_teacher))
         if has_teacher:
@@ -129,19 +152,16 @@ class Pipeline:
             training_run.check_pair(
                 phase, recipe.student, teacher, recipe.method, self.fitted.training, side
             )
-        folder = self.teacher() if has_teacher else None
+        return self.teacher() if has_teacher else None
 
-        def distill(phase: Phase) -> Path:
-            teacher = None
-            if has_teacher:
-                teacher, top1 = self.worthy_teacher(folder)
-                record = _teacher_record(folder) if folder else self._foreign_teacher(teacher, top1)
-                phase = replace(phase, provenance={**phase.provenance, "teacher": record})
-            return training_run.distill(
-                phase, recipe.student, teacher, recipe.method, self.fitted.training
-            )
-
-        return self._train("student", distill)
+    def _distill(self, work: Callable[..., Result], folder: Path | None, phase: Phase) -> Result:
+        """``work`` on the student with its teacher, whose folder is ``folder`` if it has one."""
+        recipe, teacher = self.recipe, None
+        if needs_teacher(recipe.method):
+            teacher, top1 = self.worthy_teacher(folder)
+            record = _teacher_record(folder) if folder else self._foreign_teacher(teacher, top1)
+            phase = replace(phase, provenance={**phase.provenance, "teacher": record})
+        return work(phase, recipe.student, teacher, recipe.method, self.fitted.training)
 
     def _beginnings(self, has_teacher: bool) -> Iterator[ModelConfig]:
         """The models that begin with weights: the student, and a teacher not trained yet."""
@@ -243,6 +263,12 @@ class Pipeline:
             self._time(phase, earlier + time.perf_counter() - began)
 
     def _skip(self, phase: str, finished: Path) -> Path:
+        """``finished``, the output that lies there. Raises MldrError where it is of other data."""
+        if phase != "bundle" and self._fingerprint not in (None, _learnt(finished)):
+            raise MldrError(
+                f"{finished} was trained on other data than {self.recipe.data.source} as it is "
+                "now: restore them, choose another --out, or give --restart to train anew"
+            )
         if phase not in self._noted:
             self.progress.note(f"{phase}: already there, {finished}")
         self._noted.add(phase)
@@ -283,6 +309,7 @@ def pipeline(
     work there, Unavailable for a device that is not there.
     """
     folder = out or Path("runs") / recipe.name
+    _require_apart(folder, recipe.data.source)
     require_trackers(_trackers(recipe))
     accelerator = _accelerator(device)
     if not accelerator.is_main_process:
@@ -326,6 +353,18 @@ def _accelerator(device: str) -> Accelerator:
                 raise
             line = " ".join(str(error).split())[:200]
             raise Unavailable(f"{awaited}; that failed: {line}") from error
+
+
+def _learnt(trained: Path) -> str:
+    """Hash of the data that ``trained`` learnt from."""
+    return load_trained(trained)[0].data_fingerprint
+
+
+def _require_apart(out: Path, source: str) -> None:
+    """Refuse a folder of results among the pictures, which would be read as more of them."""
+    place = Path(source.partition(":")[2])
+    if ":" in source and place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+        raise MldrError(f"--out {out} lies inside the data, {source}: choose an --out elsewhere")
 
 
 def _teacher_record(folder: Path) -> dict[str, Any]:

@@ -134,6 +134,29 @@ def _feeding_products(proto: Any, weighted: set[str]) -> set[str]:
     return feeding
 
 
+def integer_products(proto: Any, layers: Iterable[str]) -> list[str]:
+    """Products of two activations that read integers on both sides.
+
+    In attention by convolutions: what a convolution gives is quantised whoever reads it. ``layers``
+    are the nodes with constant weights.
+    """
+    producer = {name: node for node in proto.graph.node for name in node.output}
+    weighted = set(layers)
+
+    def is_dequantised(name: str) -> bool:
+        while (node := producer.get(name)) is not None and node.op_type in MOVES:
+            name = node.input[0]
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    return [
+        node.name
+        for node in proto.graph.node
+        if node.op_type in _WEIGHTED
+        and node.name not in weighted
+        and all(map(is_dequantised, node.input[:2]))
+    ]
+
+
 def calibrate(
     path: Path,
     batches: Iterable[Floats],

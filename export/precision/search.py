@@ -20,7 +20,7 @@ from ..artifact_kind import ArtifactKind, ExportContext, Written
 from ..measure_parity import log_softmax
 from .graph import load_graph, opset_of, save_graph
 from .judge import Judge
-from .qdq import Scheme, calibrate, layers, nodes_to_quantise, prepared, qdq
+from .qdq import Scheme, calibrate, integer_products, layers, nodes_to_quantise, prepared, qdq
 
 _BATCH = 16
 
@@ -70,6 +70,7 @@ class Search:
         if self.reference - top1 > config.target_drop:
             graph, top1 = self._leave_out(ranges, graph, top1)
         quantised = [name for name in self.layers if name not in self.excluded]
+        quantised += integer_products(graph, self.layers)
         return graph, Quantization(
             weights=f"{PRECISIONS[self.precision].computes_in}, symmetric, per channel",
             activations=self.scheme.activations,

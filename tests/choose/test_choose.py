@@ -118,6 +118,8 @@ def test_killed_and_resumed_to_the_same_bits(engine: str, tmp_path: Path) -> Non
     assert choice["winner"] == winner["name"]
     bundle = open_bundle(whole / "bundle")
     assert f"{bundle.manifest.model['name']} {bundle.manifest.image_size} px" == winner["name"]
+    for log in whole.glob("logs/*.log"):  # nobody waited for another's logits
+        assert "teacher's logits: " not in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -86,3 +86,15 @@ def test_of_equals_the_faster_then_the_smaller_then_by_name() -> None:
     ]
     for turned in (scores, scores[::-1]):
         assert [score.name for score in ranking(turned)] == ["A", "a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("least", [1.0, 0.28444444444444444, 100 * 64 / 45000])
+@pytest.mark.parametrize("cost", [7.0, 196.3, 981.0])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_hours_that_are_advised_are_enough(least: float, cost: float, jobs: int) -> None:
+    costs = [cost] * 12
+    with pytest.raises(MldrError) as refused:
+        plan(costs, 660.0, 1.0, 40, jobs, least)
+    hours = float(str(refused.value).partition("--hours ")[2].split()[0])
+    assert plan(costs, 660.0, 3600 * hours, 40, jobs, least)
+    assert "0.28444" not in str(refused.value)

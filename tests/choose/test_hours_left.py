@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mldr_deploy.bundle.atomic import write_json
 from mldr_deploy.bundle.progress import Progress, Silent
 from mldr_deploy.bundle.sealed import write_sealed
+from mldr_deploy.choose import contest as contest_module
 from mldr_deploy.choose.budget import Budget
 from mldr_deploy.choose.choice_plan import ChoicePlan, Entrant
 from mldr_deploy.choose.contest import Contest
 from mldr_deploy.choose.halving import HalvingRound
 from mldr_deploy.choose.hours_left import HoursLeft
+from mldr_deploy.choose.proof import proven_files
 from mldr_deploy.choose.request import ChoiceRequest, base_recipe
 from mldr_deploy.choose.untrained import UntrainedLatency
+from mldr_deploy.choose.verdict import verdict
 from mldr_deploy.compare.recent_data import RecentData
 from mldr_deploy.compare.units import Unit
+from mldr_deploy.compare.workers import Failures, note_failure
 from mldr_deploy.errors import MldrError
 from mldr_deploy.models.architecture_config import ModelConfig
 from mldr_deploy.pipeline.recipe import load_recipe
@@ -157,3 +163,104 @@ def test_a_damaged_record_is_told(tmp_path: Path) -> None:
     (tmp_path / "hours.json").write_text('[{"spent": "long"}]')
     with pytest.raises(MldrError, match=r"hours\.json is damaged: delete it"):
         HoursLeft(tmp_path, 1.0)
+
+
+@dataclass
+class Failing(Machine):
+    """Some students fail in round 1."""
+
+    names: tuple[str, ...] = ()
+
+    def train(
+        self, units: Sequence[Unit], *, device: str, data: RecentData, progress: Progress
+    ) -> None:
+        lost = [unit for unit in units if unit.name in {f"{name}, round 1" for name in self.names}]
+        rest = [unit for unit in units if unit not in lost]
+        super().train(rest, device=device, data=data, progress=progress)
+        for unit in lost:
+            unit.folder.mkdir(parents=True)
+            note_failure(unit, "no memory", Silent())
+        if lost:
+            raise Failures("some failed")
+
+
+def test_a_student_that_fails_does_not_end_the_rounds(tmp_path: Path) -> None:
+    """Of three that were left two go on to the last round; before, one round decided."""
+    opened = contest(tmp_path, Failing(10.0, names=("a", "b")))
+    scores = opened.rounds("cpu", Silent())
+    assert [[score.name for score in standing] for standing in scores] == [["d", "c"], ["d", "c"]]
+    assert opened.failed == {"a, round 1": "no memory", "b, round 1": "no memory"}
+
+
+def test_who_fits_in_int8_alone_is_proven_before_the_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last round takes most of the hours, and a file that fails its gate cannot be chosen."""
+    opened, proven = contest(tmp_path, Machine(10.0)), []
+    files = {"fp32": UntrainedLatency(rounds=[9.0], bytes=1)}
+    files["int8"] = UntrainedLatency(rounds=[1.0], bytes=1)
+    only = {"latencies": files, "excess": {"fp32": "9 ms, over 5 ms"}}
+    entrants = [
+        entrant if entrant.name == "b" else entrant.model_copy(update=only)
+        for entrant in opened.plan.entrants
+    ]
+    opened.plan = opened.plan.model_copy(update={"entrants": entrants})
+
+    def prove(units: Sequence[Unit], **_: object) -> None:
+        for unit in units:
+            proven.append(unit.name)
+            objection = "failed its gate" if unit.name.endswith(" d") else None
+            file = {"file": "int8.onnx", "test_top1": 1.0, "bytes": 1, "objection": objection}
+            latency = files["int8"].model_dump()
+            write_sealed(unit.folder / unit.file, {"int8": {**file, "latency": latency}})
+
+    monkeypatch.setattr(contest_module, "work", prove)
+    scores = opened.rounds("cpu", Silent())
+    assert [score.name for score in scores[1]] == ["c", "b"]
+    assert proven == ["proof of d", "proof of c"]
+    assert [*opened.prove(scores, "cpu", Silent())] == ["c", "b"]
+
+
+def test_where_no_finalist_may_be_shipped_the_others_are_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = contest(tmp_path, Machine(10.0))
+
+    def prove(units: Sequence[Unit], **_: object) -> None:
+        for unit in units:
+            objection = None if unit.name.endswith((" a", " b")) else "failed its gate"
+            file = {"file": "fp32.onnx", "test_top1": 1.0, "bytes": 1, "objection": objection}
+            latency = {"rounds": [1.0], "bytes": 1}
+            write_sealed(unit.folder / unit.file, {"fp32": {**file, "latency": latency}})
+
+    monkeypatch.setattr(contest_module, "work", prove)
+    scores = opened.rounds("cpu", Silent())
+    proofs = opened.prove(scores, "cpu", Silent())
+    assert [*proofs] == ["d", "c", "b"]
+    files = {name: proven_files(unit) for name, unit in proofs.items()}
+    chosen = verdict(opened.plan, opened.hours.rounds, scores, files, opened.failed)
+    assert (chosen.winner, chosen.precision) == ("b", "fp32")
+    (warning,) = chosen.warnings
+    assert warning.startswith("b trained for 2 epochs only, in round 1: none of those that went")
+    assert "d: fp32: failed its gate; c: fp32: failed its gate" in warning
+
+
+def test_what_comes_before_the_steps_is_no_part_of_an_epoch(tmp_path: Path) -> None:
+    """1000 s and 4 x 300 s are spent; two students take 100 s each, and then 200 s an epoch."""
+    machine = Machine(100.0)
+    opened = contest(tmp_path, machine)
+
+    def prepared(units: Sequence[Unit], **how: Any) -> None:
+        machine.train(units, **how)
+        for unit in units:
+            if unit.name != "teacher":
+                machine.now += 100.0
+                write_json(unit.folder / "times.json", {"student": 100.0 + _steps(unit)})
+
+    opened._train = prepared
+    opened.rounds("cpu", Silent())
+    assert opened.hours.rounds[1].epochs == 6
+
+
+def _steps(unit: Unit) -> float:
+    return float(unit.outcome["train_seconds"])

@@ -292,3 +292,8 @@ def test_a_choice_teaches_by_kept_logits_alone() -> None:
         run = student_recipe(base, "x", LARGE.model, 64, 10)
         assert run.schedule.warmup_epochs == pytest.approx(0.5)  # 2 of 40 epochs
         assert (run.data.image_size, run.teacher_data.image_size) == (64, 48)
+
+
+def test_a_failure_in_a_later_round_is_told() -> None:
+    reason = choice(proofs(), {"slow, round 2": "no memory"}).dropped["slow"]
+    assert reason.startswith("its training failed in round 2: no memory; before it place 3 of 3")

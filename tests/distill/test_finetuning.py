@@ -121,6 +121,36 @@ def test_a_resumed_run_has_not_become_more_patient(rig: Any) -> None:
     assert (state.step, state.best_top1) == (3 * again.views.steps_per_epoch, 50)
 
 
+def test_patience_ends_at_an_evaluation_alone(rig: Any) -> None:
+    """Epochs that nobody looked at do not count as no better."""
+    train = ONE.model_copy(update={"epochs": 8, "patience": 3, "evaluate_every": 4})
+    trainer = replace(rig, train=train).build()
+    scores(trainer, [50, 90])
+    _, state = trainer.run()
+    assert (state.best_epoch, state.best_top1) == (8, 90)
+
+
+def test_the_taught_head_alone_may_be_the_best(rig: Any) -> None:
+    """Fine-tuning from weights may do nothing but harm."""
+    train = ONE.model_copy(update={"epochs": 6, "patience": 2, "parts": "head-first"})
+    trainer = replace(rig, train=train).build()
+    before = {name: value.clone() for name, value in trainer.task.student.state_dict().items()}
+    scores(trainer, [60, 50, 55])
+    best, state = trainer.run()
+    assert (state.best_epoch, state.best_top1) == (0, 60)
+    assert state.step == 2 * trainer.views.steps_per_epoch
+    assert all(torch.equal(best[name], value) for name, value in before.items())
+
+
+def test_a_part_of_an_epoch_that_rounds_away_is_evaluated_too(rig: Any) -> None:
+    """2.004 epochs are as many steps as two, of three passes."""
+    train = ONE.model_copy(update={"epochs": 2.004, "evaluate_every": 3})
+    trainer = replace(rig, train=train).build()
+    scores(trainer, [70])
+    _, state = trainer.run()
+    assert (state.best_epoch, state.best_top1) == (2, 70)
+
+
 @pytest.fixture(scope="module")
 def pretrained(phase_in: Callable[[Path], Phase], tmp_path_factory: Any) -> ModelConfig:
     plain = Training(train=TrainConfig(epochs=1, precision="fp32"))

@@ -19,7 +19,14 @@ from mldr_deploy.bundle.trained import load_trained
 from mldr_deploy.data.data_config import AugmentConfig
 from mldr_deploy.distill import fast_features, teach_head, training_run
 from mldr_deploy.distill.features import classifier_of
-from mldr_deploy.distill.linear_head import LinearHead, Standard, class_weights, fit, teach
+from mldr_deploy.distill.linear_head import (
+    DECAYS,
+    LinearHead,
+    Standard,
+    class_weights,
+    fit,
+    teach,
+)
 from mldr_deploy.distill.methods.method_registry import MethodConfig
 from mldr_deploy.distill.phase import Phase, Training
 from mldr_deploy.distill.teacher_loading import load_teacher
@@ -376,3 +383,11 @@ def test_logits_that_are_not_one_linear_layer_of_the_features_are_refused(way: s
         plan = replace(plan, pooled_width=0)
     with pytest.raises(MldrError, match=r"not one linear layer .* set train\.parts=all"):
         classifier_of(model, plan, "it", 32)
+
+
+def test_one_picture_a_class_is_taught_with_the_largest_decay() -> None:
+    """Nothing can be held out to choose by, and dividing by no picture would end it."""
+    features, labels = torch.eye(4), torch.arange(4)
+    head, tried = teach(in_blocks(features), labels, 4, None)
+    assert [one.decay for one in tried] == [max(DECAYS)]
+    assert head.top1 == 100.0

@@ -11,14 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.trained import load_trained
+from mldr_deploy.data.data_config import DataConfig
+from mldr_deploy.data.dataset import load_dataset
 from mldr_deploy.distill.training_log import read_metrics
+from mldr_deploy.export.trained_student import load_student
+from mldr_deploy.export.training_evidence import require_same_function
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Nothing random and no batch statistics: the split of a batch is the only difference there is.
+# Nothing random, and batch statistics in one alone: the split of a batch is the only difference.
 RECIPE = """
 name = "shared"
 [data]
@@ -47,6 +52,7 @@ flip = 0
 SHARP = "method.mldr_kd.temperature=0.03"
 METHODS = {
     "scratch": ["method.name=scratch"],
+    "batch-norm": ["method.name=scratch", "--set", "student.name=test_resnet"],
     "gathered": ["method.mldr_kd.relations=gathered", "--set", SHARP],
     "local": ["method.mldr_kd.relations=local", "--set", SHARP],
 }
@@ -152,6 +158,13 @@ def test_final_weights_agree(runs: Path, method: str) -> None:
     assert two[0].provenance["processes"] == 2
     for name, weight in one[1].items():
         np.testing.assert_allclose(two[1][name], weight, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_what_is_recorded_is_what_the_kept_statistics_give(runs: Path) -> None:
+    """Each process has batch statistics of its own, and the first one's are kept."""
+    trained = runs / "two" / "batch-norm" / "student" / "trained"
+    dataset = load_dataset(DataConfig(source="digits"))
+    assert require_same_function(load_student(trained), dataset, trained, Silent()) is not None
 
 
 def test_crd_remembers_what_all_processes_saw(crd_runs: Path) -> None:

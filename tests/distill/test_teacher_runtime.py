@@ -18,6 +18,7 @@ from mldr_deploy.distill.execution import Execution, ExecutionRecord
 from mldr_deploy.distill.task import FrozenTeacher
 from mldr_deploy.distill.teacher_runtime import choose_runtime
 from mldr_deploy.distill.traced import traced
+from mldr_deploy.distill.training_config import TrainConfig
 from mldr_deploy.models.stages import StagePlan
 
 CPU = torch.device("cpu")
@@ -67,6 +68,11 @@ def pixels() -> Tensor:
 
 def record_in(folder: Path) -> ExecutionRecord:
     return ExecutionRecord(folder, Execution(precision="bf16", teacher_precision="bf16"))
+
+
+def record_again(folder: Path) -> ExecutionRecord:
+    """As a resumed run reads it."""
+    return ExecutionRecord.open(folder, TrainConfig(), CPU)
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[str]:
@@ -131,6 +137,63 @@ def test_other_logits_are_told_and_not_used(
     assert teacher.runtime is None
     assert record.chosen.teacher_runtime == "PyTorch"
     assert [line.startswith("teacher by PyTorch: ONNX Runtime's") for line in notes.lines] == [True]
+
+
+@pytest.mark.parametrize("onnx_seconds", [0.5, 2.0], ids=["quicker", "slower"])
+def test_runs_that_share_logits_ask_for_the_same(
+    teacher: FrozenTeacher,
+    pixels: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    onnx_seconds: float,
+) -> None:
+    """The first one's clock decides, else the logits would be asked for in two precisions."""
+    clock, automatic = Clock(1.0, onnx_seconds), TrainConfig(teacher_precision="auto")
+    ticking(monkeypatch, clock)
+    first, second, named = (record_in(tmp_path / name) for name in ("1", "2", "3"))
+    first.share(tmp_path / "logits", automatic)
+    choose_runtime(teacher, pixels, 200, first, Notes(), clock)
+    teacher.runtime = None
+    second.share(tmp_path / "logits", automatic)
+    choose_runtime(teacher, pixels, 200, second, Notes(), lambda: pytest.fail("timed again"))
+    assert second.chosen == first.chosen
+    assert record_again(tmp_path / "2").chosen == first.chosen
+    named.choose(teacher_precision="fp32")  # as the recipe says
+    named.share(tmp_path / "logits", TrainConfig(teacher_precision="fp32"))
+    assert named.chosen.teacher_precision == "fp32"
+    assert named.chosen.teacher_runtime == first.chosen.teacher_runtime
+
+
+def test_a_recorded_graph_is_traced_when_somebody_asks(
+    teacher: FrozenTeacher, pixels: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all logits kept nobody does, and tracing would take longer than the spot check."""
+    model, begun = teacher.model, []
+    monkeypatch.setattr(module, "traced", lambda *_: begun.append(1) or model)
+    record = record_in(tmp_path)
+    record.choose(teacher_runtime="ONNX Runtime", teacher_precision="fp32")
+    choose_runtime(teacher, pixels, 200, record, Notes())
+    teacher(pixels, by_torch=True)
+    assert not begun
+    teacher.bf16 = False
+    expected = teacher(pixels, by_torch=True).logits
+    for _ in range(2):
+        torch.testing.assert_close(teacher(pixels).logits, expected)
+    assert len(begun) == 1
+
+
+def test_a_recorded_graph_that_no_longer_agrees_is_left(
+    teacher: FrozenTeacher, pixels: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, notes, record = teacher.model, Notes(), record_in(tmp_path)
+    monkeypatch.setattr(module, "traced", lambda *_: lambda inputs: model(inputs) + 0.1)
+    record.choose(teacher_runtime="ONNX Runtime", teacher_precision="fp32")
+    teacher.bf16 = False
+    choose_runtime(teacher, pixels, 200, record, notes)
+    expected = teacher(pixels, by_torch=True).logits
+    for _ in range(2):
+        torch.testing.assert_close(teacher(pixels).logits, expected)
+    assert len(notes.lines) == 1 and record_again(tmp_path).chosen.teacher_runtime == "PyTorch"
 
 
 class Untraceable(nn.Module):
