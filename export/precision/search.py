@@ -70,7 +70,6 @@ class Search:
         if self.reference - top1 > config.target_drop:
             graph, top1 = self._leave_out(ranges, graph, top1)
         quantised = [name for name in self.layers if name not in self.excluded]
-        quantised += integer_products(graph, self.layers)
         return graph, Quantization(
             weights=f"{PRECISIONS[self.precision].computes_in}, symmetric, per channel",
             activations=self.scheme.activations,
@@ -178,6 +177,8 @@ def quantised_kind(
 
     def write(context: ExportContext) -> Written:
         proto, record = search(context, precision, scheme, convert)
+        products = integer_products(proto, [*record.quantised, *record.excluded])
+        record = record.model_copy(update={"quantised": [*record.quantised, *products]})
         save_graph(proto, context.onnx(precision))
         return Written(PRECISIONS[precision].file, opset=opset_of(proto), quantization=record)
 

@@ -52,7 +52,11 @@ flip = 0
 SHARP = "method.mldr_kd.temperature=0.03"
 METHODS = {
     "scratch": ["method.name=scratch"],
-    "batch-norm": ["method.name=scratch", "--set", "student.name=test_resnet"],
+    "batch-norm": [
+        "method.name=scratch",
+        *("--set", "student.name=test_resnet", "--set", "train.epochs=3"),
+        *("--set", "data.batch_size=64", "--set", "optimizer.lr=0.1"),
+    ],
     "gathered": ["method.mldr_kd.relations=gathered", "--set", SHARP],
     "local": ["method.mldr_kd.relations=local", "--set", SHARP],
 }

@@ -181,6 +181,39 @@ def test_a_second_run_touches_nothing_that_is_finished(
     assert f"table: already there, {out / 'summary.json'}" in again.stderr
 
 
+@pytest.mark.parametrize("way", ["changed", "away"])
+def test_what_is_finished_is_of_the_data_as_they_are(
+    finished: tuple[Path, Result], command: Command, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A corrected label would else change nothing, and pass a teacher pictures of its test."""
+
+    def fingerprint(config: DataConfig) -> str:
+        if way == "away":
+            raise MldrError("no such folder")
+        return "of other pictures"
+
+    monkeypatch.setattr(phases, "fingerprint", fingerprint)
+    out, _ = finished
+    again = command("distill-and-export", out)
+    if way == "away":  # what was made of them is there all the same
+        assert again.exit_code == 0 and "are not compared" in again.stderr
+    else:
+        assert again.exit_code == 1
+        assert "was trained on other data than digits as it is now: restore" in again.stderr
+
+
+@pytest.mark.parametrize("place", ["runs/photos", "."])
+def test_results_do_not_lie_among_the_pictures(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("digits", ["data.source=folder:."])
+    with pytest.raises(MldrError, match=r"lies inside the data, folder:[.]: choose an --out"):
+        with pipeline(recipe, Path(place), device="cpu", restart=False, progress=Silent()):
+            pass
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.slow
 def test_on_another_machine_it_is_measured_again(
     finished: tuple[Path, Result], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

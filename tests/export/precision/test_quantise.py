@@ -27,6 +27,7 @@ from mldr_deploy.export.precision.qdq import (
     SYMMETRIC,
     Scheme,
     calibrate,
+    integer_products,
     layers,
     nodes_to_quantise,
     qdq,
@@ -193,6 +194,24 @@ def test_what_a_product_of_two_activations_reads_is_left_in_float() -> None:
     graph = onnx.helper.make_graph(nodes, "attention", [], [], constants)
     found = nodes_to_quantise(onnx.helper.make_model(graph), {"conv"}, "cnn", AFFINE)
     assert found == ["conv", "relu"]
+
+
+def test_products_that_read_integers_on_both_sides_are_on_record() -> None:
+    """Attention by convolutions: their results are quantised, and so is the product of two."""
+    names = {
+        "turned": ("Transpose", ["q out"], "t"),
+        "product": ("MatMul", ["t", "k out"], "p"),
+        "half": ("MatMul", ["t", "soft"], "h"),
+        "layer": ("MatMul", ["t", "k out"], "logits"),
+    }
+    scale = ["s", "z"]
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", [f"{side} in", *scale], [f"{side} out"], side)
+        for side in "qk"
+    ]
+    nodes += [onnx.helper.make_node(o, i, [out], name) for name, (o, i, out) in names.items()]
+    proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "attention", [], [], []))
+    assert integer_products(proto, ["layer"]) == ["product"]
 
 
 def export_context(run: Any, folder: Path, **changes: Any) -> ExportContext:
