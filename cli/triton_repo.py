@@ -7,11 +7,22 @@ from typing import Any
 
 import click
 
+from . import options
+from .console import progress
+
 
 @click.command(name="triton-repo")
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.argument("out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--name", default=None, help="First part of the models' names.  [default: student's]")
+@click.option(
+    "--artifact",
+    "artifacts",
+    metavar="PRECISION|FILE",
+    multiple=True,
+    help="Artifact to take, for example int8; several times for several.  [default: all that may "
+    "be shipped]",
+)
 @click.option(
     "--instances",
     type=click.IntRange(1, 1024),
@@ -51,7 +62,16 @@ import click
     is_flag=True,
     help="Take artifacts that failed parity, or a student at chance, too, to look into them.",
 )
-def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **options: Any) -> None:
+@options.quiet
+def command(
+    bundle: Path,
+    out: Path,
+    name: str | None,
+    artifacts: tuple[str, ...],
+    allow_failed: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
     """Write a bundle as a model repository of Triton Inference Server.
 
     BUNDLE is the folder that `export` wrote, DIR the model repository.
@@ -61,6 +81,9 @@ def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **opt
     real image. Start it with `tritonserver --model-repository=DIR`. The models take preprocessed
     tensors, as `/v2` of `serve` does. The Python model needs onnxruntime in Triton's Python.
 
+    An artifact that failed parity is left out, and so is one whose parity was proven by emulation:
+    a model that does not load stops tritonserver. What is left out is named.
+
     Exit code 1 when the bundle does not hold, nothing in it passed parity, or DIR holds other
     files.
     """
@@ -69,5 +92,9 @@ def command(bundle: Path, out: Path, name: str | None, allow_failed: bool, **opt
     from ..serve.triton.triton_config import TritonConfig
 
     opened = open_bundle(bundle, allow_failed=allow_failed)
-    for model in write_repository(opened, out, TritonConfig(**options), name):
+    with progress(quiet) as bar:
+        models = write_repository(
+            opened, out, TritonConfig(**settings), name, artifacts=artifacts, progress=bar
+        )
+    for model in models:
         print(model)

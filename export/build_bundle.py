@@ -6,7 +6,7 @@ import datetime
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ..bundle.infer_script import FILE as SCRIPT
 from ..bundle.infer_script import PHONE_FILE, infer_script, phone_script
 from ..bundle.lesson import lesson_of
 from ..bundle.manifest import FILE as MANIFEST
-from ..bundle.manifest import Artifact, Manifest, TensorSpec, describe, write_manifest
+from ..bundle.manifest import Artifact, FileEntry, Manifest, TensorSpec, describe, write_manifest
 from ..bundle.preprocess import Floats
 from ..bundle.processor import cores, processor
 from ..bundle.progress import Progress, Silent
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..data.split import Split
 
+Entry = TypeVar("Entry", bound=FileEntry)
 _LATENCY_BATCH = 16
 _BATCH = 16  # calibration images at a time
 _VERSIONS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
@@ -104,12 +105,14 @@ def _fill(
     write_tensors(folder / WEIGHTS, tensors)
     golden = _golden(student, dataset, config.golden)
     save_golden(folder / GOLDEN, golden)
-    copied = keep(out, folder, student, config, context.progress)
-    written, unavailable = _artifacts(context, remaining(config, copied), dataset.test, record)
-    by_key = copied | written
+    kept = keep(out, folder, student, config, context.progress)
+    keys = remaining(config, kept.artifacts)
+    written, unavailable = _artifacts(context, keys, dataset.test, record)
+    by_key = kept.artifacts | written
     artifacts = [by_key[key] for key in KINDS if key in by_key]
-    artifacts = _timed(context, artifacts, golden.inputs)
+    artifacts = _beside(kept.engines, _timed(context, artifacts, golden.inputs))
     built, not_built = rtx_engines(context, artifacts)
+    built = _beside(kept.built, built)
     chance = _chance(artifacts, dataset.test)
     manifest = _manifest(context, artifacts, [*unavailable, *not_built], chance, provenance)
     manifest = manifest.model_copy(
@@ -117,7 +120,15 @@ def _fill(
     )
     refusal = write_timm_folder(folder, student, golden.inputs)
     manifest = _with_texts(folder, manifest.model_copy(update=timm_fields(folder, refusal)))
+    if (lost := kept.lost(manifest)) is not None:
+        context.progress.note(lost)
     write_manifest(folder, manifest)
+
+
+def _beside(kept: list[Entry], written: list[Entry]) -> list[Entry]:
+    """``written``, and after them what was ``kept`` and not written again under its name."""
+    files = {entry.file for entry in written}
+    return [*written, *(entry for entry in kept if entry.file not in files)]
 
 
 def _with_texts(folder: Path, manifest: Manifest) -> Manifest:

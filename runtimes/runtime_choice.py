@@ -174,12 +174,12 @@ def _pairs(bundle: Bundle, artifact: str | None, kinds: list[RuntimeKind]) -> It
     for kind in kinds:
         if not kind.formats and artifact is None:
             yield Candidate(kind, None)
-        for entry in _artifacts(bundle, artifact):
+        for entry in artifacts_named(bundle, artifact):
             if kind.runs(entry):
                 yield Candidate(kind, entry)
 
 
-def _artifacts(bundle: Bundle, name: str | None) -> list[Artifact]:
+def artifacts_named(bundle: Bundle, name: str | None) -> list[Artifact]:
     """The artifacts that may be run and match ``name``. Raises MldrError for a failed one."""
     artifacts = bundle.manifest.artifacts
     matching = [a for a in artifacts if name in (None, a.precision, a.file)]
@@ -236,7 +236,7 @@ def not_computed(artifact: Artifact) -> str | None:
 
 
 def _no_candidate(bundle: Bundle, artifact: str | None, runtime: str) -> str:
-    reasons = [not_computed(entry) for entry in _artifacts(bundle, artifact)]
+    reasons = [not_computed(entry) for entry in artifacts_named(bundle, artifact)]
     if reasons and reasons[0] is not None and None not in reasons:
         return f"{bundle.path}: {reasons[0]}"
     formats = sorted({entry.format for entry in bundle.manifest.artifacts})

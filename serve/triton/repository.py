@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from ...bundle.atomic import atomic_folder, write_bytes, write_json, write_text
 from ...bundle.manifest import Artifact
+from ...bundle.progress import Progress, Silent
 from ...bundle.reader import Bundle
+from ...bundle.shipping import objection
 from ...errors import MldrError
+from ...runtimes.runtime_choice import artifacts_named
 from .triton_config import LABELS, WARM_UP, TritonConfig, model_config
 
 RECORD = "mldr-deploy.json"  # marks the folder as ours, so that it may be replaced
@@ -17,27 +21,31 @@ _BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "tensorrt": ("tensorrt", "mo
 
 
 def write_repository(
-    bundle: Bundle, out: Path, config: TritonConfig, name: str | None = None
+    bundle: Bundle,
+    out: Path,
+    config: TritonConfig,
+    name: str | None = None,
+    *,
+    artifacts: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write ``out`` in one step; the names of its models.
 
-    Artifacts that failed parity are left out unless the bundle was opened with ``allow_failed``.
-    Raises MldrError when nothing is left, or when ``out`` holds something else.
+    ``artifacts``: precisions or files of the manifest to take; none: all that may be shipped, and
+    with a bundle opened with ``allow_failed`` those that failed. A note names what is left out.
+    Raises MldrError for an artifact that is not there or failed, when nothing is left, or when
+    ``out`` holds something else.
     """
-    manifest = bundle.manifest
+    manifest, progress = bundle.manifest, progress or Silent()
     base = name or str(manifest.model.get("name", "student"))
-    permitted = [a for a in manifest.artifacts if bundle.allow_failed or a.status == "passed"]
-    models = [a for a in permitted if a.format in _BACKENDS]
-    if not models:
-        raise MldrError(f"{bundle.path} holds no ONNX file or engine that passed parity")
-    names = []
+    models = _named(bundle, artifacts) if artifacts else _permitted(bundle, progress)
+    names = _names(base, models)
     with atomic_folder(out, replaces=RECORD) as folder:
-        for artifact in models:
+        for artifact, model_name in zip(models, names, strict=True):
             backend, file = _BACKENDS[artifact.format]
-            model_name = f"{base}_{artifact.precision}_{artifact.format}"
-            names.append(model_name)
             _model(bundle, artifact, folder / model_name, backend, file, config)
-        onnx = next((a for a in models if a.format == "onnx"), None)
+        # The Python model computes on a CPU, where an emulated precision has no kernels.
+        onnx = next((a for a in models if a.format == "onnx" and not a.emulated), None)
         if onnx is not None:
             names.append(f"{base}_python")
             target = _model(bundle, onnx, folder / names[-1], "python", "model.py", config)
@@ -45,7 +53,54 @@ def write_repository(
             write_text(target / "model.py", code)
             shutil.copyfile(bundle.file(onnx), target / "student.onnx")
         write_json(folder / RECORD, {"bundle": str(bundle.path.resolve()), "models": names})
+    machines = {str(a.engine.machine) for a in models if a.engine is not None}
+    if len(machines) > 1:
+        progress.note(
+            f"engines for {' and '.join(sorted(machines))}: each loads on its own only; start "
+            "tritonserver with --exit-on-error=false, or name one by --artifact"
+        )
     return names
+
+
+def _named(bundle: Bundle, artifacts: Sequence[str]) -> list[Artifact]:
+    """The models that ``artifacts`` name, each once, in the order of the manifest."""
+    wishes = {name: artifacts_named(bundle, name) for name in artifacts}
+    for name, matching in wishes.items():
+        if not any(artifact.format in _BACKENDS for artifact in matching):
+            raise MldrError(f"{bundle.path}: {name} is no ONNX file and no engine of TensorRT")
+    taken = {artifact.file for matching in wishes.values() for artifact in matching}
+    return [a for a in bundle.manifest.artifacts if a.file in taken and a.format in _BACKENDS]
+
+
+def _permitted(bundle: Bundle, progress: Progress) -> list[Artifact]:
+    """The models that may be taken without being named; a note says which may not, and why."""
+    models = []
+    reasons: dict[str, None] = {}
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format not in _BACKENDS:
+            continue
+        reason = objection(bundle.manifest, artifact)
+        if reason is None or (bundle.allow_failed and not artifact.emulated):
+            models.append(artifact)
+        else:
+            reasons[reason] = None
+    if not models:
+        listed = "; ".join(reasons) or "no ONNX file and no engine of TensorRT"
+        raise MldrError(f"{bundle.path} holds nothing for Triton: {listed}")
+    for reason in reasons:
+        progress.note(f"left out, --artifact takes it all the same: {reason}")
+    return models
+
+
+def _names(base: str, models: list[Artifact]) -> list[str]:
+    """A name for each; engines of one precision for several machines have theirs in it."""
+    names = [f"{base}_{artifact.precision}_{artifact.format}" for artifact in models]
+    return [
+        f"{name}_{artifact.engine.machine.slug}"
+        if artifact.engine is not None and names.count(name) > 1
+        else name
+        for name, artifact in zip(names, models, strict=True)
+    ]
 
 
 def _model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
-from mldr_deploy.bundle.reader import Bundle
+from mldr_deploy.bundle.engine import EngineRecord, Machine, PrecisionProof, Profile
+from mldr_deploy.bundle.manifest import Artifact, describe, write_manifest
+from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.cli import main
 from mldr_deploy.serve.triton.repository import _BACKENDS
 from mldr_deploy.serve.triton.triton_config import TritonConfig, model_config
@@ -116,3 +119,85 @@ def test_what_cannot_be_written_is_one_line(failed: Path, served: Path, tmp_path
     assert (tmp_path / "full" / "mine.txt").read_text() == "x"
     written(failed, tmp_path / "repo", "--allow-failed")
     written(served, tmp_path / "repo")  # replaces what it wrote itself
+
+
+def onnx_as(folder: Path, precision: str, **changes: Any) -> Artifact:
+    """The bundle's ONNX file under another name, as an artifact of ``precision``."""
+    (onnx,) = open_bundle(folder, allow_failed=True).manifest.artifacts
+    shutil.copyfile(folder / onnx.file, folder / f"student.{precision}.onnx")
+    entry = describe(folder, f"student.{precision}.onnx").model_dump()
+    return onnx.model_copy(update={**entry, "precision": precision, **changes})
+
+
+def engine_of(folder: Path, gpu: str) -> Artifact:
+    """An engine of the ONNX file for ``gpu``, as far as a manifest knows it."""
+    (onnx,) = open_bundle(folder).manifest.artifacts
+    machine = Machine(gpu=gpu, compute_capability="8.9", tensorrt="11.4.0", driver="13.0")
+    file = f"engines/{machine.slug}.fp32.plan"
+    (folder / "engines").mkdir(exist_ok=True)
+    (folder / file).write_bytes(gpu.encode())
+    record = EngineRecord(
+        machine=machine,
+        hardware="none",
+        version_compatible=False,
+        profile=Profile(min=1, opt=1, max=16),
+        source=onnx.file,
+        source_sha256=onnx.sha256,
+        proof=PrecisionProof(claimed="fp32", layers={}, compute={"fp32": 1}, expected=1.0),
+    )
+    return onnx.model_copy(
+        update={
+            **describe(folder, file).model_dump(),
+            "format": "tensorrt",
+            "opset": None,
+            "engine": record,
+        }
+    )
+
+
+def add(folder: Path, *artifacts: Artifact) -> None:
+    manifest = open_bundle(folder, allow_failed=True).manifest
+    update = {"artifacts": [*manifest.artifacts, *artifacts]}
+    write_manifest(folder, manifest.model_copy(update=update))
+
+
+def test_engines_for_two_gpus_are_two_models(copied: Path, tmp_path: Path) -> None:
+    add(copied, *(engine_of(copied, gpu) for gpu in ("NVIDIA L4", "NVIDIA A10")))
+    out = tmp_path / "repo"
+    words = ["triton-repo", str(copied), str(out)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    engines = [f"test_resnet_fp32_tensorrt_nvidia-{gpu}-11.4.0" for gpu in ("l4", "a10")]
+    assert result.stdout.split() == ["test_resnet_fp32_onnx", *engines, "test_resnet_python"]
+    assert (out / engines[0] / "1" / "model.plan").read_bytes() == b"NVIDIA L4"
+    assert (out / engines[1] / "1" / "model.plan").read_bytes() == b"NVIDIA A10"
+    assert parsed(out / engines[0]).name == engines[0]
+    told = " ".join(result.stderr.split())
+    assert "each loads on its own only; start tritonserver with --exit-on-error=false" in told
+    file = "engines/nvidia-l4-11.4.0.fp32.plan"
+    assert written(copied, out, "--artifact", file, "--quiet") == ["test_resnet_fp32_tensorrt"]
+
+
+def test_what_is_not_shipped_is_left_out_unless_it_is_named(copied: Path, tmp_path: Path) -> None:
+    (onnx,) = open_bundle(copied).manifest.artifacts
+    broken = onnx.parity.model_copy(update={"failures": ["|dlogit| 0.25 is above 0.1"]})
+    add(
+        copied,
+        onnx_as(copied, "bf16", emulated=True),
+        onnx_as(copied, "fp16", status="failed", parity=broken),
+    )
+    out = tmp_path / "repo"
+    usual = ["test_resnet_fp32_onnx", "test_resnet_python"]
+    result = CliRunner().invoke(main, ["triton-repo", str(copied), str(out)])
+    assert result.exit_code == 0 and result.stdout.split() == usual
+    told = " ".join(result.stderr.split())
+    assert "student.bf16.onnx: parity was proven by emulated bf16, by no runtime" in told
+    assert "student.fp16.onnx failed its parity gate" in told
+    assert written(copied, out, "--quiet", "--artifact", "bf16") == ["test_resnet_bf16_onnx"]
+    failed = [usual[0], "test_resnet_fp16_onnx", usual[1]]
+    assert written(copied, out, "--quiet", "--allow-failed") == failed
+    for name, reason in (("fp16", "failed its parity gate"), ("int8", "holds no artifact 'int8'")):
+        result = CliRunner().invoke(
+            main, ["triton-repo", str(copied), str(out), "--artifact", name]
+        )
+        assert result.exit_code == 1 and reason in result.stderr, result.output

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from mldr_deploy.bundle import atomic, sealed
+from mldr_deploy.bundle.engine import AskedPrecision, PrecisionProof, Profile, RtxRecord
+from mldr_deploy.bundle.manifest import BuiltEngine, describe, write_manifest
+from mldr_deploy.bundle.progress import Silent
 from mldr_deploy.bundle.reader import Bundle, open_bundle
 from mldr_deploy.errors import MldrError, Unavailable
 from mldr_deploy.export import rebuild_engine
@@ -274,11 +277,65 @@ def test_golden_images_are_held_against_pytorchs_own_logits(exported: Bundle) ->
     assert not reference(1 - golden.inputs[:2]).any() and asked == [2]
 
 
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def with_rtx_engine(path: Path) -> str:
+    """Add an engine of TensorRT-RTX, as far as a manifest knows it; its file."""
+    manifest, file = open_bundle(path).manifest, "engines/rtx.fp32.plan"
+    (path / file).write_bytes(b"an engine")
+    onnx = manifest.artifacts[0]
+    record = RtxRecord(
+        version="1.7.1",
+        capabilities=["8.9"],
+        profile=Profile(min=1, opt=1, max=32),
+        source=onnx.file,
+        source_sha256=onnx.sha256,
+        asked=AskedPrecision(claimed="fp32", multiplies={"fp32": 3}),
+    )
+    engine = BuiltEngine(**describe(path, file).model_dump(), precision="fp32", rtx=record)
+    write_manifest(path, manifest.model_copy(update={"built": [engine]}))
+    return file
+
+
+@pytest.mark.slow
+def test_a_precision_is_added_beside_engines_of_every_machine(
+    bundle: Bundle, run: Any, trt: Any, cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.gpu = "Another GPU"
+    other = engine_here(bundle.path, "fp32")
+    cuda.gpu = "A third GPU"
+    with monkeypatch.context() as patch:
+        patch.setattr(PrecisionProof, "__bool__", lambda proof: False)
+        failed = engine_here(bundle.path, "fp32")
+    assert failed.status == "failed"
+    rtx, notes, cuda.gpu = with_rtx_engine(bundle.path), Notes(), None
+    config = ExportConfig(max_batch=32, precisions=("fp16",), bisect=False)
+    added = build_bundle(run.folder, bundle.path, config, dataset=run.dataset, progress=notes)
+    files = ["student.onnx", "student.fp16.onnx", PLAN, other.file]
+    assert [artifact.file for artifact in added.manifest.artifacts] == files
+    # The first was timed beside the files of its own export, which is no comparison any more.
+    first = bundle.manifest.artifacts[1].model_copy(update={"latency": None})
+    assert added.manifest.artifacts[2:] == [first, other]
+    assert [engine.file for engine in added.manifest.built] == [rtx]
+    assert open_bundle(bundle.path).unlisted == []
+    (note,) = [text for text in notes.notes if "carried over" in text]
+    assert note == f"not carried over: {failed.file} (failed its gate)"
+
+
 @pytest.mark.slow
 def test_an_export_over_a_bundle_with_engines(bundle: Bundle, run: Any, trt: Any) -> None:
     """On a machine without TensorRT it neither fails nor keeps engines of another ONNX file."""
     trt.cuda.gpu = None
     onnx_only = CONFIG.model_copy(update={"targets": ("onnx",)})
-    again = build_bundle(run.folder, bundle.path, onnx_only, dataset=run.dataset)
+    rtx, notes = with_rtx_engine(bundle.path), Notes()
+    again = build_bundle(run.folder, bundle.path, onnx_only, dataset=run.dataset, progress=notes)
     assert again and [a.format for a in again.manifest.artifacts] == ["onnx"]
     assert not (bundle.path / "engines").exists()
+    reason = "the student.onnx that it was built from did not stay"
+    assert notes.notes[-1] == f"not carried over: {PLAN} ({reason}), {rtx} ({reason})"
