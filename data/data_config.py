@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +14,14 @@ PATH_SOURCES = ("folder", "parquet", "csv")
 
 Positive = Annotated[float, Field(gt=0)]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@\S+)?")
+
+
+def located(source: str) -> str:
+    """The source with its path absolute and free of links: equal where the place is the same."""
+    kind, _, path = source.partition(":")
+    if kind not in PATH_SOURCES:
+        return source
+    return f"{kind}:{os.path.realpath(Path(path).expanduser())}"
 
 
 class DataConfig(BaseModel):
@@ -109,8 +119,10 @@ class DataConfig(BaseModel):
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, colon, path = source.partition(":")
-        if (kind in NAMED_SOURCES and not colon) or (kind in PATH_SOURCES and path.strip()):
+        if kind in NAMED_SOURCES and not colon:
             return source
+        if kind in PATH_SOURCES and path.strip():
+            return f"{kind}:{Path(path)}"  # "photos/" and "./photos" are "photos"
         if kind == "hf" and _HUB_NAME.fullmatch(path):
             return source
         allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE", "hf:USER/NAME"]
