@@ -74,9 +74,9 @@ class DataConfig(BaseModel):
         ge=0,
         le=1,
         description="Part of the pictures, of any class or of all, that may be missing because "
-        "their files are empty, no pictures, unreadable, of a format that is not read, or links "
-        "to nothing. Up to it they are named and left out; beyond it the data are refused. 1: "
-        "never refuse.",
+        "their files are empty, no pictures, of a format that is not read, not to be opened, or "
+        "links to nothing. Up to it they are counted by class and left out; beyond it the data are "
+        "refused. 1: never for these. A picture that does not decode is always refused.",
     )
     leak_share: float = Field(
         default=0.01,

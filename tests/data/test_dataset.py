@@ -214,6 +214,24 @@ def test_unreadable_pictures_are_named_and_counted(disk: Any) -> None:
     assert message.count(".png") == 3 and "; ..." in message and "(10 of 20 images" in message
 
 
+@pytest.mark.parametrize("resident_mib", [2048, 0])
+def test_every_unreadable_picture_is_noted_with_its_reason(
+    resident_mib: int, disk: Any, notes: Any
+) -> None:
+    path = disk.folder(each=8)
+    for index in range(5):
+        file = path / "train" / "bee" / f"{index}.png"
+        file.write_bytes(file.read_bytes()[:200])
+    config = DataConfig(source=f"folder:{path}", resident_mib=resident_mib, skip_share=1)
+    with pytest.raises(MldrError, match=r"\(5 of 20 images are unreadable\)"):
+        load_dataset(config, progress=notes)
+    assert notes.lines == [
+        f"data: unreadable: train: train/bee/{index}.png (a damaged PNG file (image file is "
+        "truncated))"
+        for index in range(5)
+    ]
+
+
 def test_the_check_of_streamed_pictures_can_be_left_out(disk: Any) -> None:
     path = disk.folder()
     whole = (path / "train" / "ant" / "1.png").read_bytes()

@@ -291,6 +291,26 @@ def test_an_archive_beside_what_it_held_is_no_loss(disk: Any) -> None:
     assert f"{path} has no train/ folder (train.zip is none): train/ and" in refusal(path)
 
 
+def test_every_lost_picture_is_noted_before_the_refusal(
+    disk: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = disk.folder()
+    for label in ("ant", "bee"):
+        (path / "train" / label / "page.jpg").write_bytes(b"<html>")
+    (path / "val" / "bee" / "empty.png").write_bytes(b"")  # the only one: the refusal names it
+    config = DataConfig(source=f"folder:{path}", batch_size=2)
+    with pytest.raises(MldrError):
+        load_dataset(config, progress=notes)
+    reason = "files that are called like pictures and are none"
+    named = [f"data: {reason}: train/{label}/page.jpg" for label in ("ant", "bee")]
+    assert [line for line in notes.lines if "left out" not in line] == named
+    notes.lines.clear()
+    monkeypatch.setattr("mldr_deploy.data.omissions._LISTED", 1)
+    with pytest.raises(MldrError):
+        load_dataset(config, progress=notes)
+    assert all("left out" in line for line in notes.lines)
+
+
 def test_the_share_of_all_counts_too(disk: Any) -> None:
     path = disk.folder(("ant", "bee"), each=60)
     for name in ("ant", "bee"):
