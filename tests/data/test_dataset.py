@@ -197,6 +197,20 @@ def test_classes_that_differ_between_splits_are_refused(disk: Any) -> None:
     assert "class 'cat' has no picture in the train split" in refusal(f"folder:{path}")
 
 
+def test_a_class_of_one_picture_cannot_be_cut(disk: Any) -> None:
+    path = disk.folder(("ant", "bee", "cat", "dog")) / "train"
+    for name in ("bee", "dog"):
+        for index in range(1, 6):
+            (path / name / f"{index}.png").unlink()
+    assert refusal(f"folder:{path}") == (
+        f"class 'bee' has one picture ({path}): at least two are needed to hold one out for the "
+        "test split; add pictures or remove the class (2 such)"
+    )
+    for seed, name in enumerate(("bee", "dog")):
+        disk.picture(9000 + seed).save(path / name / "1.png")
+    assert len(load(f"folder:{path}").test) == 4
+
+
 def test_unreadable_pictures_are_named_and_counted(disk: Any) -> None:
     path = disk.folder(each=8)
     whole = (path / "train" / "ant" / "1.png").read_bytes()
