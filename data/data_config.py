@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +14,14 @@ PATH_SOURCES = ("folder", "parquet", "csv")
 
 Positive = Annotated[float, Field(gt=0)]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@\S+)?")
+
+
+def located(source: str) -> str:
+    """The source with its path absolute and free of links: equal where the place is the same."""
+    kind, _, path = source.partition(":")
+    if kind not in PATH_SOURCES:
+        return source
+    return f"{kind}:{os.path.realpath(Path(path).expanduser())}"
 
 
 class DataConfig(BaseModel):
@@ -64,9 +74,9 @@ class DataConfig(BaseModel):
         ge=0,
         le=1,
         description="Part of the pictures, of any class or of all, that may be missing because "
-        "their files are empty, no pictures, unreadable, of a format that is not read, or links "
-        "to nothing. Up to it they are named and left out; beyond it the data are refused. 1: "
-        "never refuse.",
+        "their files are empty, no pictures, of a format that is not read, not to be opened, or "
+        "links to nothing. Up to it they are counted by class and left out; beyond it the data are "
+        "refused. 1: never for these. A picture that does not decode is always refused.",
     )
     leak_share: float = Field(
         default=0.01,
@@ -109,8 +119,10 @@ class DataConfig(BaseModel):
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, colon, path = source.partition(":")
-        if (kind in NAMED_SOURCES and not colon) or (kind in PATH_SOURCES and path.strip()):
+        if kind in NAMED_SOURCES and not colon:
             return source
+        if kind in PATH_SOURCES and path.strip():
+            return f"{kind}:{Path(path)}"  # "photos/" and "./photos" are "photos"
         if kind == "hf" and _HUB_NAME.fullmatch(path):
             return source
         allowed = [*NAMED_SOURCES, "folder:PATH", "parquet:PATH", "csv:FILE", "hf:USER/NAME"]

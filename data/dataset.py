@@ -65,7 +65,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
         omissions=omissions(raw.left_out), test_cut=raw.test_cut, test_images=len(raw.test.labels)
     )
     _tell(report, progress)
-    refuse_loss(raw.left_out, sum(len(s.labels) for s in raw.splits().values()), config.skip_share)
+    pictures = sum(len(split.labels) for split in raw.splits().values())
+    refuse_loss(raw.left_out, pictures, config.skip_share, progress)
     check(raw)
     decoded = _decoded(raw, config, progress)
     splits = _splits(raw, decoded)
@@ -123,8 +124,8 @@ def _with_twins(
         return report
     learnt = [(split, decoded.hashes[name]) for name, split in splits.items() if name != "test"]
     test = splits["test"]
-    twins = find_twins(learnt, (test, decoded.hashes["test"]))
-    refuse_leak(twins, len(test), config.leak_share)
+    twins = find_twins(learnt, (test, decoded.hashes["test"]), cut=report.test_cut is not None)
+    refuse_leak(twins, len(test), config.leak_share, progress)
     twin_report = DataReport(
         test_images=len(test), leaked=twins.leaked, contradicted=twins.contradicted
     )

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ..bundle.debris import is_debris
+
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -14,6 +16,10 @@ SPLITS = {
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of a table
 _SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 _COMPOUND = re.compile(rf"({'|'.join(_SPLIT_OF)})(?:sets?|data|split|images?|imgs?)?")
+ARCHIVE = re.compile(  # the end of what is not unpacked, or not here as a whole
+    r"(\.(zip|7z|rar|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|crdownload|part|partial|download))+$",
+    re.I,
+)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _FILLERS = {"set", "sets", "data", "dataset", "split", "images", "image", "imgs", "img", "photos"}
 
@@ -37,6 +43,15 @@ def split_called(name: str) -> str | None:
     words = [word for word in _words(name) if word not in _FILLERS]
     match = _COMPOUND.fullmatch(words[0]) if len(words) == 1 else None
     return _SPLIT_OF[match.group(1)] if match else None
+
+
+def file_split(name: str) -> str | None:
+    """The split that the file or link ``name`` stands for: "val.zip", "Test.tar.gz", "val".
+
+    None for other files, "train.csv" among them.
+    """
+    stem = ARCHIVE.sub("", name)
+    return None if "." in stem or is_debris(name) else split_called(stem)
 
 
 def hidden_splits(names: Iterable[str]) -> list[str]:

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..bundle.data_report import Omission
+from ..bundle.progress import Progress
 from ..errors import MldrError
 from .raw import LeftOut
 from .walk import Stray
 
 _NAMED = 3  # reasons that a refusal names
+_LISTED = 1000  # files of one reason of which each has a note; more are no matter of single files
 
 
 def omissions(left_out: Sequence[LeftOut]) -> list[Omission]:
@@ -34,20 +36,41 @@ def _of_class(entry: LeftOut) -> Iterator[Omission]:
         )
 
 
-def refuse_loss(left_out: Sequence[LeftOut], total_pictures: int, share: float) -> None:
+def refuse_loss(
+    left_out: Sequence[LeftOut], total_pictures: int, share: float, progress: Progress
+) -> None:
     """Raise MldrError where more than ``share`` of a class, or of all pictures, is missing.
 
-    ``total_pictures`` counts the pictures of all splits.
+    ``total_pictures`` counts the pictures of all splits. Before it, notes name each lost file.
     """
+    complaint = _first_complaint(left_out, total_pictures, share)
+    if complaint is not None:
+        for line in _lost_files(left_out):
+            progress.note(f"data: {line}")
+        raise MldrError(complaint)
+
+
+def _lost_files(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """The lost files by reason; nothing of a reason with one file, which the refusal names."""
+    paths: dict[str, list[str]] = {}
+    for stray in (stray for entry in left_out for stray in entry.strays if stray.pictures):
+        paths.setdefault(stray.reason, []).append(stray.path)
+    for reason, lost in paths.items():
+        if 1 < len(lost) <= _LISTED:
+            yield from (f"{reason}: {printable(path)}" for path in lost)
+
+
+def _first_complaint(left_out: Sequence[LeftOut], total_pictures: int, share: float) -> str | None:
     for entry in left_out:
         lost = _missing(entry)
         pictures = entry.taken_pictures if entry.label else total_pictures
         if _exceeds(lost, pictures, share):
             place = f"class {entry.label!r}" if entry.label else "no class"
-            raise MldrError(_complaint(lost, pictures, f"{place} in {entry.split}", [entry], share))
+            return _complaint(lost, pictures, f"{place} in {entry.split}", [entry], share)
     lost = sum(map(_missing, left_out))
     if _exceeds(lost, total_pictures, share):
-        raise MldrError(_complaint(lost, total_pictures, "the data set", left_out, share))
+        return _complaint(lost, total_pictures, "the data set", left_out, share)
+    return None
 
 
 def printable(path: str) -> str:

@@ -118,6 +118,12 @@ def _require_same_classes(
     if train_labels == split_labels:
         return
     label = min(train_labels ^ split_labels)
+    if name == "test" and raw.test_cut is not None:  # the cut leaves single pictures in train
+        raise MldrError(
+            f"class {raw.classes[label]!r} has one picture ({origin}): at least two are needed to "
+            "hold one out for the test split; add pictures or remove the class "
+            f"({len(train_labels - split_labels)} such)"
+        )
     present_in, absent_from = ("train", name) if label in train_labels else (name, "train")
     if name == "train":
         raise MldrError(

@@ -15,13 +15,14 @@ from ..bundle.progress import Progress
 from ..errors import MldrError
 from .data_config import DataConfig
 from .images import ArrayImages, Images, UnreadableImage
+from .omissions import printable
 from .parallel import ordered_map
 from .raw import RawSplit
 from .twins import Hashes, pixel_hash
 
 Pixels = NDArray[np.uint8]
 _CHUNK = 128  # pictures a task: less waiting for the interpreter lock than one by one
-_NAMED = 3  # unreadable pictures that a message names
+_NAMED = 3  # unreadable pictures that a message names; of more, each has a note
 
 
 class _MixedSizes(Exception):
@@ -42,7 +43,7 @@ def read_resident(
     """Every split decoded into memory; None when the set must be streamed.
 
     Streamed are sets of pictures of several sizes and sets of more than ``data.resident_mib``.
-    Raises MldrError naming the unreadable pictures.
+    Raises MldrError naming unreadable pictures; of many, notes name each.
     """
     arrays = {name: split.images for name, split in splits.items()}
     total = sum(map(len, arrays.values()))
@@ -65,7 +66,7 @@ def read_resident(
 def check_readable(
     splits: Mapping[str, RawSplit], config: DataConfig, progress: Progress
 ) -> Decoded:
-    """Decode every picture once. Raises MldrError naming the unreadable ones."""
+    """Decode every picture once. Raises MldrError as ``read_resident``."""
     images = {name: split.images for name, split in splits.items()}
     return _decode(images, None, sum(map(len, images.values())), config, progress, keep=False)
 
@@ -108,7 +109,7 @@ def _decode(
             try:
                 image = images[name].rgb(row)
             except UnreadableImage as error:
-                broken.append(f"{name}: {error}")
+                broken.append(printable(f"{name}: {error}"))
                 continue
             if keep and (image.height, image.width, 3) != shape:
                 raise _MixedSizes
@@ -129,6 +130,9 @@ def _decode(
             progress.advance(count)
     finally:
         progress.finish()
+    if len(broken) > _NAMED:
+        for picture in broken:
+            progress.note(f"data: unreadable: {picture}")
     if broken:
         raise MldrError(_complaint(broken, total))
     return Decoded(hashes, out if keep else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.progress import Progress
-from ..data.data_config import PATH_SOURCES, DataConfig
+from ..data.data_config import PATH_SOURCES, DataConfig, located
 from ..data.dataset import Dataset, load_dataset
 from ..errors import Unavailable
 from .validation import validated
@@ -36,7 +36,7 @@ def recorded_dataset(
 def recorded_config(recorded: dict[str, Any], source: str | None, root: Path | None) -> DataConfig:
     """The ``DataConfig`` behind ``recorded_dataset``."""
     settings = dict(recorded)
-    if source is not None and source != settings.get("source"):
+    if source is not None and located(source) != located(str(settings.get("source"))):
         settings |= {"source": source, "root": None, "image_column": None, "label_column": None}
     if root is not None:
         settings["root"] = str(root)

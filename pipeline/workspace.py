@@ -22,6 +22,7 @@ from ..bundle.lock import lock
 from ..bundle.manifest import FILE as MANIFEST
 from ..bundle.trained import RECORD, read_trained
 from ..bundle.wording import cause
+from ..data.data_config import located
 from ..distill.trained_folder import TRAINED
 from ..errors import MldrError
 from .recipe import Recipe, dump_recipe, is_idle
@@ -128,12 +129,19 @@ class Workspace:
         for key in sorted(stored.keys() | current.keys()):
             idle = is_idle(self.recipe, key) or (key.startswith("export.") and not self.bundle())
             indifferent = key in _INDIFFERENT or idle
-            if not indifferent and stored.get(key) != current.get(key):
+            if not indifferent and _differ(key, stored.get(key), current.get(key)):
                 return (
                     f"{self.out} holds a run with {key} = {stored.get(key, 'unset')}, not "
                     f"{current.get(key, 'unset')}"
                 )
         return None
+
+
+def _differ(key: str, stored: Any, current: Any) -> bool:
+    """Whether two values of a key are not the same; a path of the data may be said in two ways."""
+    if key == "data.source" and isinstance(stored, str) and isinstance(current, str):
+        return located(stored) != located(current)
+    return bool(stored != current)
 
 
 def _completed(table: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _PATHS = (
 )
 _LABELS = ("label", "labels", "class", "class_name", "category", "target", "fine_label")
 _DELIMITERS = ",;\t|"
+_NUMBER = re.compile(r"-?\d{1,18}")
 _MISSING = "rows whose file does not exist"
 
 
@@ -64,10 +66,10 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
 def read_rows(table: Path, path_column: str | None, label_column: str | None) -> list[CsvRow]:
     """The rows of the file, checked. Raises MldrError naming the line that is wrong."""
     lines = csv.reader(io.StringIO(_text(table), newline=""), delimiter=_delimiter(table))
-    header = [name.strip() for name in next(lines, [])]
-    positions = _columns(table, header, path_column, label_column)
     rows = []
     try:
+        header = [name.strip() for name in next(lines, [])]
+        positions = _columns(table, header, path_column, label_column)
         for cells in lines:
             if any(cell.strip() for cell in cells):
                 rows.append(_row(table, lines.line_num, cells, len(header), positions))
@@ -84,11 +86,14 @@ def _text(table: Path) -> str:
     try:
         data = table.read_bytes()
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # Excel's "Unicode text"
-        return data.decode("utf-16" if utf16 else "utf-8-sig")
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except OSError as error:
         raise MldrError(f"cannot read {table}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise MldrError(f"{table} is not UTF-8 text: save it as CSV UTF-8") from None
+        text = "\0"
+    if "\0" in text:  # UTF-16 without its mark is UTF-8 with zeros
+        raise MldrError(f"{table} is not UTF-8 text: save it as CSV UTF-8")
+    return text
 
 
 def _delimiter(table: Path) -> str:
@@ -150,12 +155,23 @@ def _labelled(table: Path, rows: list[CsvRow]) -> tuple[np.ndarray, tuple[str, .
     texts = [row.label for row in rows]
     numbers = all(text.isascii() and text.lstrip("-").isdigit() for text in texts)
     if numbers and not any(len(text) > 1 and text.startswith("0") for text in texts):
+        _refuse_odd_numbers(table, rows)
         labels = np.array([int(text) for text in texts], np.int64)
         return labels, tuple(map(str, range(largest_label(labels, str(table)) + 1)))
     names = named_labels(texts, lambda k: f"{table}, line {rows[k].line}")
     classes = tuple(sorted(set(names)))
     position = {name: k for k, name in enumerate(classes)}
     return np.array([position[name] for name in names], np.int64), classes
+
+
+def _refuse_odd_numbers(table: Path, rows: list[CsvRow]) -> None:
+    """Raise MldrError for "--3" and what does not fit 64 bits among numbers."""
+    for row in rows:
+        if not _NUMBER.fullmatch(row.label):
+            raise MldrError(
+                f"{table}, line {row.line}: label {row.label[:24]} is no number of a class: "
+                "classes are numbered from 0, or have names"
+            )
 
 
 def _split(
@@ -172,7 +188,7 @@ def _split(
             paths.append(path)
             picture_labels.append(label)
         else:
-            reason = verdict.reason if path.exists() else _MISSING
+            reason = verdict.reason if _exists(path) else _MISSING
             strays.append((label, Stray(row.path, reason or "files that are no pictures", 1)))
     images = FileImages(table.parent, paths)
     return RawSplit(images, np.array(picture_labels, np.int64), str(table)), strays
@@ -181,7 +197,14 @@ def _split(
 def _place(table: Path, text: str) -> Path:
     """The file that a cell names; Windows' separators are read where that file is not there."""
     path = table.parent / text
-    return path if path.exists() else table.parent / text.replace("\\", "/")
+    return path if _exists(path) else table.parent / text.replace("\\", "/")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _by_class(

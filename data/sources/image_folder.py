@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from ...bundle.progress import Progress
 from ...errors import MldrError
 from ..data_config import DataConfig
 from ..images import FileImages
-from ..naming import class_name, split_called, splits_in
+from ..naming import class_name, file_split, split_called, splits_in
 from ..raw import LeftOut, RawDataset, RawSplit, with_held_out
 from ..walk import FolderEntries, Stray, listing, look, survey, under
 
 _LOOSE = "pictures that lie in no class folder"
+_PACKED = "files called like a split that has no folder (unpack or remove them)"
 _LAYOUT = "train/ and val/ hold a folder a class"
 
 
@@ -45,10 +47,10 @@ def load(config: DataConfig, progress: Progress) -> RawDataset:
         raise MldrError(f"data.source names {path}, which is not a folder")
     top = listing(path)
     places = _places(path, top)
-    parts = {name: _class_folders(place) for name, place in places.items()}
+    parts = {name: _class_folders(place, places) for name, place in places.items()}
     classes = tuple(sorted({name for part in parts.values() for name in part.folders}))
     splits: dict[str, RawSplit] = {}
-    left_out: list[LeftOut] = []
+    left_out = [] if path in places.values() else list(_beside(path, top, places))
     for name, part in parts.items():
         splits[name], strays = _split(path, name, part, classes)
         left_out += strays
@@ -69,15 +71,31 @@ def _places(path: Path, top: FolderEntries) -> dict[str, Path]:
             )
         places[split] = path / name
     if "train" not in places:
-        raise MldrError(f"{path} has no train/ folder: {_LAYOUT}")
+        names = (*top.files, *(stray.path for stray in top.strays))
+        files = [f" ({name} is none)" for name in names if file_split(name) == "train"]
+        raise MldrError(f"{path} has no train/ folder{''.join(files[:1])}: {_LAYOUT}")
+    return {split: places[split] for split in ("train", "val", "test") if split in places}
+
+
+def _beside(path: Path, top: FolderEntries, places: dict[str, Path]) -> Iterator[LeftOut]:
+    """What lies beside the folders of splits.
+
+    Raises MldrError for a folder of pictures that does not say its split.
+    """
+    strays = _around(path, top, places)
     for name in top.folders:
-        if not split_called(name) and survey(path / name).pictures:
+        if split_called(name):
+            continue
+        surveyed = survey(path / name)
+        if surveyed.pictures:
             raise MldrError(
                 f"{path / name} holds pictures but does not say its split, beside "
                 f"{', '.join(place.name for place in places.values())}: move it into one of them, "
                 "or elsewhere"
             )
-    return {split: places[split] for split in ("train", "val", "test") if split in places}
+        strays += [under(name, stray) for stray in surveyed.strays]
+    if strays:
+        yield LeftOut("train", "", 0, tuple(strays))
 
 
 def _refuse_hidden_splits(path: Path, top: FolderEntries) -> None:
@@ -98,9 +116,10 @@ def _refuse_hidden_splits(path: Path, top: FolderEntries) -> None:
             )
 
 
-def _class_folders(place: Path) -> ClassFolders:
+def _class_folders(place: Path, splits: Container[str]) -> ClassFolders:
+    """The classes of the folder ``place``; ``splits`` are those that have a folder."""
     inside = listing(place)
-    part = ClassFolders(place, strays=[*inside.strays, *_loose(place, inside.files)])
+    part = ClassFolders(place, strays=_around(place, inside, splits))
     if any(stray.path == "." for stray in inside.strays):
         raise MldrError(f"{place}: {inside.strays[0].reason}")
     for name in inside.folders:
@@ -113,6 +132,16 @@ def _class_folders(place: Path) -> ClassFolders:
             ) from None
         part.folders.setdefault(class_name(name), []).append(name)
     return part
+
+
+def _around(place: Path, inside: FolderEntries, splits: Container[str]) -> list[Stray]:
+    """What is no folder in ``place``; nobody knows what a split holds that is not unpacked."""
+    strays = [*inside.strays, *_loose(place, inside.files)]
+    for k, stray in enumerate(strays):
+        split = file_split(stray.path)
+        if split and split not in splits and not math.isinf(stray.pictures):
+            strays[k] = Stray(stray.path, _PACKED, math.inf)
+    return strays
 
 
 def _loose(place: Path, files: list[str]) -> Iterator[Stray]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import MldrError
-from ..naming import hidden_splits, split_called, splits_in
+from ..naming import ARCHIVE, file_split, hidden_splits, split_called, splits_in
 from ..omissions import printable
 from ..raw import LeftOut
 from ..walk import Stray, walk
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
-_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".tmp", ".icloud", ".dvc")
+_UNFINISHED = (".tmp", ".icloud", ".dvc")
 _NUMBERED = re.compile(r"(?P<series>.*?)(?P<number>\d+)-of-(?P<total>\d+)\.\w+")
 _REMEDY = "name files train*, val* or test*"
 
@@ -49,7 +49,9 @@ def shards_by_split(path: Path) -> Shards:
         raise MldrError(f"no .parquet file lies in {path}")
     strays = (*walked.strays, *(Stray(name, "shards that a program hides") for name in hidden))
     _refuse_missing(path, files)
-    return Shards(_by_split(path, files), tuple(_left_out(strays)))
+    by_split = _by_split(path, files)
+    _refuse_packed(path, walked.files, by_split)
+    return Shards(by_split, tuple(_left_out(strays)))
 
 
 def _left_out(strays: tuple[Stray, ...]) -> Iterator[LeftOut]:
@@ -116,5 +118,19 @@ def _refuse_missing(path: Path, files: list[str]) -> None:
 
 def _refuse_unfinished(path: Path, files: list[str]) -> None:
     for name in files:
-        if name.lower().endswith(_UNFINISHED) and _is_shard(name.rpartition(".")[0].lstrip(".")):
-            raise MldrError(f"{path}: {name} is a shard that is not here yet: fetch it")
+        stem = ARCHIVE.sub("", name)
+        if name.lower().endswith(_UNFINISHED):
+            stem = name.rpartition(".")[0].lstrip(".")
+        if stem not in files and _is_shard(stem):
+            raise MldrError(f"{path}: {name} is a shard that is not here yet: fetch or unpack it")
+
+
+def _refuse_packed(path: Path, files: list[str], by_split: Container[str]) -> None:
+    """Raise MldrError for a file that is called like a split of which no shard is there."""
+    for name in files:
+        split = file_split(PurePosixPath(name).name)
+        if split and split not in by_split:
+            raise MldrError(
+                f"{path}: {name} is called like the {split} split, of which there is no shard: "
+                "unpack or remove it"
+            )

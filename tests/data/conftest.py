@@ -11,6 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mldr_deploy.bundle.progress import Silent
+
+
+class Notes(Silent):
+    """Keeps what is noted while data are read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
 
 class Disk:
     """Pictures, class folders and Parquet tables, written under ``root``."""
@@ -53,6 +65,11 @@ class Disk:
 
     def rows(self, count: int, seed: int = 0) -> list[bytes]:
         return [self.encoded(self.picture(seed + index)) for index in range(count)]
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
 
 
 @pytest.fixture

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from mldr_deploy.data.data_config import NAMED_SOURCES, PATH_SOURCES, AugmentConfig, DataConfig
+from mldr_deploy.data.data_config import (
+    NAMED_SOURCES,
+    PATH_SOURCES,
+    AugmentConfig,
+    DataConfig,
+    located,
+)
 from mldr_deploy.data.sources.source_registry import SOURCES
 
 
@@ -18,6 +26,35 @@ def test_every_allowed_source_is_registered() -> None:
 )
 def test_known_sources_pass(source: str) -> None:
     assert DataConfig(source=source).source == source
+
+
+@pytest.mark.parametrize(
+    ("source", "normal"),
+    [
+        ("folder:photos/", "folder:photos"),
+        ("folder:./photos", "folder:photos"),
+        ("csv:.//a/./t.csv", "csv:a/t.csv"),
+        ("parquet:/data//x/", "parquet:/data/x"),
+        ("folder:./", "folder:."),
+        ("folder:link/../photos", "folder:link/../photos"),  # the link may lead elsewhere
+        ("folder:~/photos/", "folder:~/photos"),
+        ("hf:user/name@./a/", "hf:user/name@./a/"),
+    ],
+)
+def test_a_path_has_one_form(source: str, normal: str) -> None:
+    assert DataConfig(source=source).source == normal
+
+
+def test_the_same_place_said_in_another_way_is_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    for other in (tmp_path / "photos", "link", "link/../photos", "./photos/"):
+        assert located(f"folder:{other}") == located("folder:photos")
+    assert located("folder:more") != located("folder:photos") != located("parquet:photos")
+    assert located("hf:a/b") == "hf:a/b" and located("digits") == "digits"
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,20 @@ def test_classes_that_differ_between_splits_are_refused(disk: Any) -> None:
     assert "class 'cat' has no picture in the train split" in refusal(f"folder:{path}")
 
 
+def test_a_class_of_one_picture_cannot_be_cut(disk: Any) -> None:
+    path = disk.folder(("ant", "bee", "cat", "dog")) / "train"
+    for name in ("bee", "dog"):
+        for index in range(1, 6):
+            (path / name / f"{index}.png").unlink()
+    assert refusal(f"folder:{path}") == (
+        f"class 'bee' has one picture ({path}): at least two are needed to hold one out for the "
+        "test split; add pictures or remove the class (2 such)"
+    )
+    for seed, name in enumerate(("bee", "dog")):
+        disk.picture(9000 + seed).save(path / name / "1.png")
+    assert len(load(f"folder:{path}").test) == 4
+
+
 def test_unreadable_pictures_are_named_and_counted(disk: Any) -> None:
     path = disk.folder(each=8)
     whole = (path / "train" / "ant" / "1.png").read_bytes()
@@ -212,6 +226,24 @@ def test_unreadable_pictures_are_named_and_counted(disk: Any) -> None:
         shutil.copy(damaged, path / "train" / "bee" / f"{index}.png")
     message = refusal(f"folder:{path}")
     assert message.count(".png") == 3 and "; ..." in message and "(10 of 20 images" in message
+
+
+@pytest.mark.parametrize("resident_mib", [2048, 0])
+def test_every_unreadable_picture_is_noted_with_its_reason(
+    resident_mib: int, disk: Any, notes: Any
+) -> None:
+    path = disk.folder(each=8)
+    for index in range(5):
+        file = path / "train" / "bee" / f"{index}.png"
+        file.write_bytes(file.read_bytes()[:200])
+    config = DataConfig(source=f"folder:{path}", resident_mib=resident_mib, skip_share=1)
+    with pytest.raises(MldrError, match=r"\(5 of 20 images are unreadable\)"):
+        load_dataset(config, progress=notes)
+    assert notes.lines == [
+        f"data: unreadable: train: train/bee/{index}.png (a damaged PNG file (image file is "
+        "truncated))"
+        for index in range(5)
+    ]
 
 
 def test_the_check_of_streamed_pictures_can_be_left_out(disk: Any) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from mldr_deploy.data.naming import class_name, hidden_splits, split_called, splits_in
+from mldr_deploy.data.naming import class_name, file_split, hidden_splits, split_called, splits_in
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,18 @@ from mldr_deploy.data.naming import class_name, hidden_splits, split_called, spl
 )
 def test_a_folder_is_a_split_only_where_it_says_nothing_else(name: str, split: str | None) -> None:
     assert split_called(name) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((name, "val") for name in ("val", "val.zip", "valid.7z", "Validation Set.tar")),
+        *((name, "test") for name in ("Test.tar.gz", "test2017.ZIP", "test.zip.crdownload")),
+        *((name, None) for name in ("val.csv", "test.png", "val.v2", "contest.zip", ".val", "")),
+    ],
+)
+def test_a_file_stands_for_a_split_where_it_is_called_so(name: str, split: str | None) -> None:
+    assert file_split(name) == split
 
 
 @pytest.mark.parametrize(

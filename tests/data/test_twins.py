@@ -54,6 +54,39 @@ def test_a_leak_beyond_the_share_is_refused_with_an_example(disk: Any) -> None:
     assert load(path, leak_share=0.34).report.leaked == 2  # 2 of 6
 
 
+def test_every_leak_is_noted_before_the_refusal(disk: Any, notes: Any) -> None:
+    path = copied(disk, "bmp")
+    shutil.copy(path / "train" / "bee" / "1.png", path / "train" / "bee" / "again.png")
+    shutil.copy(path / "train" / "ant" / "5.png", path / "train" / "ant" / "harmless.png")
+    with pytest.raises(MldrError, match=r"remove them from one side, or raise"):
+        load_dataset(DataConfig(source=f"folder:{path}", batch_size=2), progress=notes)
+    assert notes.lines == [
+        "data: the same picture: val/ant/copy.bmp = train/ant/0.png",
+        "data: the same picture: val/bee/copy.bmp = train/bee/1.png = train/bee/again.png",
+    ]
+
+
+def test_where_test_was_cut_all_copies_are_noted(disk: Any, notes: Any) -> None:
+    """One copy less moves the cut, which would part others."""
+    path = disk.folder(each=20) / "train"
+    for index in range(10):
+        shutil.copy(path / "ant" / f"{index}.png", path / "ant" / f"copy{index}.png")
+    config = DataConfig(source=f"folder:{path}", batch_size=2)
+    with pytest.raises(MldrError, match=r"copy.*\): keep one copy of each, or raise data"):
+        load_dataset(config, progress=notes)
+    groups = [
+        line.removeprefix("data: the same picture: ").split(" = ")
+        for line in notes.lines
+        if " = " in line
+    ]
+    assert sorted(map(sorted, groups)) == [
+        [f"ant/{index}.png", f"ant/copy{index}.png"] for index in range(10)
+    ]
+    for index in range(10):
+        (path / "ant" / f"copy{index}.png").unlink()
+    assert load_dataset(config).report.leaked == 0
+
+
 def test_a_leak_from_validation_counts(disk: Any) -> None:
     path = disk.folder()
     shutil.copytree(path / "val", path / "test")

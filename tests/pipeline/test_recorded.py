@@ -27,6 +27,11 @@ def test_another_source_drops_what_belonged_to_the_first() -> None:
     assert config.image_size == 64
 
 
+def test_the_same_source_said_in_another_way_keeps_its_columns() -> None:
+    for said in ("parquet:./train.parquet", f"parquet:{Path.cwd() / 'train.parquet'}"):
+        assert recorded_config(RECORDED.model_dump(), said, None) == RECORDED
+
+
 def test_a_root_of_another_machine_counts_as_none(tmp_path: Path) -> None:
     recorded = RECORDED.model_dump() | {"source": "cifar100", "root": str(tmp_path / "elsewhere")}
     assert recorded_config(recorded, None, None).root is None

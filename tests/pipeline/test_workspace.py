@@ -54,6 +54,18 @@ def test_another_recipe_is_refused_by_its_first_difference(
     assert (out / "student").is_dir()
 
 
+def test_the_same_data_said_in_another_way_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path("run")
+    for said in ("photos", "photos/", "./photos", str(tmp_path / "photos"), "photos"):
+        claim(out, recipe(f"data.source=folder:{said}"))
+        (out / "student").mkdir(exist_ok=True)
+    with pytest.raises(MldrError, match=r"data\.source = folder:photos, not folder:other"):
+        claim(out, recipe("data.source=folder:other"))
+
+
 def test_keys_of_the_export_count_once_something_was_exported(out: Path) -> None:
     claim(out, recipe("export.max_batch=8"))
     (out / "bundle").mkdir()

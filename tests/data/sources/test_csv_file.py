@@ -136,6 +136,13 @@ def test_missing_and_false_files_are_a_loss(disk: Any) -> None:
         ("path,label,split\na.png,x,holdout", "line 2: split 'holdout' is none of train, val"),
         ("path,label,split\na.png,x,", "line 2: split '' is none of train, val and test"),
         ("path,label,split\na.png,x,test", "no row is of the train split"),
+        ("path,label\na.png,0\nb.png,--3", "line 3: label --3 is no number of a class"),
+        (f"path,label\na.png,{'9' * 30}", f"line 2: label {'9' * 24} is no number of a class"),
+        (f"path,label\na.png,{'9' * 5000}", "is no number of a class: classes are numbered from 0"),
+        (f"path,label{'x' * 200_000}\n", "line 1: field larger than field limit"),
+        ("path,label\na\0.png,x", "is not UTF-8 text: save it as CSV UTF-8"),
+        ("path,label\na.png,x".encode("utf-16-le"), "is not UTF-8 text: save it as CSV UTF-8"),
+        (f"path,label\n{'a' * 300}.png,x", "rows whose file does not exist: 1, first aaa"),
         (b"path,label\ncaf\xe9.png,x", "is not UTF-8 text: save it as CSV UTF-8"),
     ],
 )

@@ -247,6 +247,70 @@ def test_pictures_outside_class_folders_are_a_loss(disk: Any) -> None:
     assert "pictures that lie in no class folder: 1, first train/stray.png" in message
 
 
+def test_what_lies_beside_the_splits_is_told(disk: Any) -> None:
+    path = disk.folder()
+    (path / "README.md").write_text("about")
+    (path / ".cats").mkdir()
+    words = said(load(path))
+    assert "files that are no pictures, 1 in all: train 1; first README.md" in words
+    assert "hidden or system folders, not looked into, 1 in all: train 1; first .cats" in words
+    shutil.copy(path / "train" / "ant" / "0.png", path / "loose.png")
+    assert "1 of 17 pictures of no class in train cannot be used (pictures that lie in no" in (
+        refusal(path)
+    )
+    (path / "loose.png").unlink()
+    (path / "more").mkdir()
+    (path / "more" / "a.jpg").symlink_to("/nowhere/a.jpg")
+    assert "(links to nothing: 1, first more/a.jpg)" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["val", "valid.zip", "test.tar.gz", "dev"])
+@pytest.mark.parametrize("layout", ["train/ alone", "classes alone"])
+def test_a_split_that_is_not_there_as_a_folder_is_a_loss(layout: str, name: str, disk: Any) -> None:
+    path = disk.folder(each=8)
+    shutil.rmtree(path / "val")
+    path = path if layout == "train/ alone" else path / "train"
+    missing = path / name
+    if "." in name:
+        missing.write_bytes(b"PK\3\4")
+    else:
+        missing.symlink_to("/not/mounted/val")
+    reason = "files called like a split" if "." in name else "links to nothing"
+    message = refusal(path, skip_share=0.9)
+    assert message.startswith(f"an unknown part of no class in train cannot be used ({reason}")
+    assert f": 1, first {name})" in message
+    assert len(load(path, skip_share=1).test) == 4
+
+
+def test_an_archive_beside_what_it_held_is_no_loss(disk: Any) -> None:
+    path = disk.folder()
+    for name in ("train.zip", "val.zip"):
+        (path / name).write_bytes(b"PK\3\4")
+    assert "files that are no pictures, 2 in all: train 2; first train.zip" in said(load(path))
+    shutil.rmtree(path / "train")
+    assert f"{path} has no train/ folder (train.zip is none): train/ and" in refusal(path)
+
+
+def test_every_lost_picture_is_noted_before_the_refusal(
+    disk: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = disk.folder()
+    for label in ("ant", "bee"):
+        (path / "train" / label / "page.jpg").write_bytes(b"<html>")
+    (path / "val" / "bee" / "empty.png").write_bytes(b"")  # the only one: the refusal names it
+    config = DataConfig(source=f"folder:{path}", batch_size=2)
+    with pytest.raises(MldrError):
+        load_dataset(config, progress=notes)
+    reason = "files that are called like pictures and are none"
+    named = [f"data: {reason}: train/{label}/page.jpg" for label in ("ant", "bee")]
+    assert [line for line in notes.lines if "left out" not in line] == named
+    notes.lines.clear()
+    monkeypatch.setattr("mldr_deploy.data.omissions._LISTED", 1)
+    with pytest.raises(MldrError):
+        load_dataset(config, progress=notes)
+    assert all("left out" in line for line in notes.lines)
+
+
 def test_the_share_of_all_counts_too(disk: Any) -> None:
     path = disk.folder(("ant", "bee"), each=60)
     for name in ("ant", "bee"):

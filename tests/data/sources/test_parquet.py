@@ -254,6 +254,20 @@ def test_a_shard_that_is_not_here_is_refused(disk: Any) -> None:
     (disk.root / "train-1.parquet").unlink()
     (disk.root / "train-1.parquet.crdownload").write_bytes(b"PAR1")
     assert "train-1.parquet.crdownload is a shard that is not here yet" in refusal(disk.root)
+    (disk.root / "train-1.parquet.crdownload").rename(disk.root / "train-1.parquet.gz")
+    assert "train-1.parquet.gz is a shard that is not here yet" in refusal(disk.root)
+    (disk.root / "train-1.parquet.gz").rename(disk.root / "train-0.parquet.gz")
+    assert len(load(disk.root).train) > 0  # its shard lies beside it
+
+
+def test_a_split_that_is_not_unpacked_is_refused(disk: Any) -> None:
+    write_splits(disk, "train-0.parquet", "test.parquet")
+    (disk.root / "test.zip").write_bytes(b"PK\3\4")
+    assert len(load(disk.root).test) > 0
+    (disk.root / "test.parquet").unlink()
+    assert f"{disk.root}: test.zip is called like the test split, of which there is no shard" in (
+        refusal(disk.root)
+    )
 
 
 def test_shards_behind_a_link_are_read_once(disk: Any) -> None:
