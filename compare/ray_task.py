@@ -16,7 +16,7 @@ from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
 from .recent_data import RecentData
 from .units import Unit
-from .workers import fault
+from .workers import fault, forget_failure
 
 _DATA = RecentData()  # of this worker
 _DATA_ROOT = "MLDR_DATA"
@@ -64,6 +64,7 @@ def carry_out(unit: Unit, device: str, terms: WorkerTerms) -> RunReport:
         raise
     except Exception as error:
         return RunReport("failed", fault(unit, error))
+    forget_failure(unit)
     return RunReport("done")
 
 

@@ -74,6 +74,12 @@ def note_failure(unit: Unit, reason: str, progress: Progress) -> None:
     write_json(_made_folder(unit) / _FAILED, {"reason": reason, "time": time.time()})
 
 
+def forget_failure(unit: Unit) -> None:
+    """Take away what was noted of a run that is finished now."""
+    for name in (_FAILED, _TRACEBACK):
+        (unit.folder / name).unlink(missing_ok=True)
+
+
 def fault(unit: Unit, error: Exception) -> str:
     """Why ``unit`` failed, by an error that nobody expected; keeps its traceback in the folder."""
     file = _made_folder(unit) / _TRACEBACK
@@ -99,8 +105,7 @@ def _take_one(
         except Exception as error:  # memory, or a bug: of this run, as far as anybody knows
             note_failure(unit, fault(unit, error), progress)
         else:
-            for name in (_FAILED, _TRACEBACK):
-                (unit.folder / name).unlink(missing_ok=True)
+            forget_failure(unit)
         return True
     return False
 
