@@ -146,7 +146,9 @@ def compare(
     run_cores: int = 1,
     progress: Progress | None = None,
 ) -> Results:
-    """Methods on equal terms, as `mldr-deploy compare`; ``failed`` of the results names runs.
+    """Methods on equal terms, as `mldr-deploy compare`.
+
+    ``failed`` of the results names runs and exports that failed, and bundles that did not pass.
 
     With ``engine`` "ray" they are tasks of a Ray cluster, each with ``run_cores``.
     """

@@ -51,7 +51,8 @@ def command(
     task of a Ray cluster, and begun again where its worker dies.
 
     Leaves results.json, table.md and two pictures in --out, and prints the table. Exit code 1 when
-    a run failed; the rest is carried out and reported all the same.
+    a run or an export failed, or a bundle its parity gates; the rest is carried out and reported
+    all the same.
     """
     from ..compare.comparison import compare, report_finished
 

@@ -66,14 +66,16 @@ class MethodComparison:
     def report(self, progress: Progress) -> Results:
         """Write results.json, table.md and the pictures of what is finished."""
         runs, trials = self._students(), tuning(self.matrix, self.out)
-        timed = [unit for unit in self._exports() if unit.finished]
+        exported = [unit for unit in self._exports() if unit.ready]
+        reasons = {unit.name: _failure(unit) for unit in (*self.runs(), *exported)}
+        timed = [unit for unit in exported if unit.finished and reasons[unit.name] is None]
         results = collect(
             self.matrix,
             teachers(self.matrix, self.out),
             runs,
             trials,
-            {unit.name: reason for unit in self.runs() if (reason := failure(unit))},
-            milliseconds={unit.pair: unit.outcome["milliseconds_batch_1"] for unit in timed},
+            {name: reason for name, reason in reasons.items() if reason is not None},
+            latencies={unit.pair: unit.outcome for unit in timed},
             data=self.data,
             progress=progress,
         )
@@ -104,6 +106,14 @@ class MethodComparison:
 
     def _exports(self) -> list[StudentUnit]:
         return exports(self.matrix, self._students())
+
+
+def _failure(unit: Unit) -> str | None:
+    """Why ``unit`` did not work out, if it did not: it failed, or its bundle may not be shipped."""
+    if unit.finished and not unit.outcome.get("passed", True):
+        bundle = unit.folder / "bundle"
+        return f"its bundle failed a parity gate: `mldr-deploy check {bundle}` says which"
+    return failure(unit)
 
 
 def report_finished(file: Path, out: Path | None, progress: Progress) -> Results:
@@ -140,4 +150,7 @@ def compare(
         comparison.export(device, progress)
     except Failures as error:
         failed = failed or error
-    return comparison.report(progress), failed
+    results = comparison.report(progress)
+    for name, reason in results.failed.items():
+        failed = failed or Failures(f"{name}: {reason}")
+    return results, failed

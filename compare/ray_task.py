@@ -16,6 +16,7 @@ from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
 from .recent_data import RecentData
 from .units import Unit
+from .workers import fault, forget_failure
 
 _DATA = RecentData()  # of this worker
 _DATA_ROOT = "MLDR_DATA"
@@ -59,6 +60,11 @@ def carry_out(unit: Unit, device: str, terms: WorkerTerms) -> RunReport:
         return RunReport("unavailable", f"{host}: {error}")
     except MldrError as error:
         return RunReport("failed", str(error))
+    except ImportError:  # the machine's, which whoever asked tells
+        raise
+    except Exception as error:
+        return RunReport("failed", fault(unit, error))
+    forget_failure(unit)
     return RunReport("done")
 
 

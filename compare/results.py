@@ -18,7 +18,7 @@ from ..data.data_config import DataConfig
 from ..pipeline.provenance import commit
 from ..pipeline.summary import machine
 from .matrix import Matrix
-from .outcomes import read_predictions
+from .outcomes import Outcome, read_predictions
 from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
 from .units import StudentUnit, TuningUnit, Unit, best_settings
@@ -61,6 +61,7 @@ class PairResult:
     best_other: str | None  # the method nearest to, or above, the focus
     against: PairedTest | None  # the focus against it
     milliseconds: float | None = None  # an image at batch 1, ONNX Runtime CPU
+    machine: str | None = None  # that measured them
 
     def score(self, method: str) -> Score | None:
         """The method's score, if any of its runs is finished."""
@@ -87,7 +88,7 @@ class Results:
     pairs: tuple[PairResult, ...]
     trials: tuple[TuningScore, ...]  # how settings were chosen
     missing: tuple[str, ...]  # runs that are not finished
-    failed: dict[str, str]  # run -> why
+    failed: dict[str, str]  # run or export -> why
     test_images: int
 
     def as_json(self) -> dict[str, Any]:
@@ -128,11 +129,14 @@ def collect(
     trials: Sequence[TuningUnit],
     failed: dict[str, str],
     *,
-    milliseconds: dict[str, float],
+    latencies: dict[str, Outcome],
     data: RecentData,
     progress: Progress,
 ) -> Results:
-    """The results of the ``runs`` and of the tuning ``trials`` that are finished."""
+    """The results of the ``runs`` and of the tuning ``trials`` that are finished.
+
+    ``latencies``: by pair, the outcomes of the exports that passed.
+    """
     finished = [run for run in runs if run.finished]
     truth: dict[DataConfig, NDArray[np.int64]] = {}
     for config in dict.fromkeys(run.recipe.data for run in finished):
@@ -146,7 +150,7 @@ def collect(
                 (r.method, r.seed): read_predictions(r.folder, r.outcome)[:, 0] == labels
                 for r in pair_runs
             }
-            pairs.append(_pair(matrix, pair, pair_runs, hits, teachers, milliseconds.get(pair)))
+            pairs.append(_pair(matrix, pair, pair_runs, hits, teachers, latencies.get(pair, {})))
     return Results(
         matrix=matrix,
         pairs=tuple(pairs),
@@ -180,7 +184,7 @@ def _pair(
     runs: Sequence[StudentUnit],
     hits: dict[tuple[str, int], Hits],
     teachers: dict[str, Unit],
-    milliseconds: float | None,
+    latency: Outcome,
 ) -> PairResult:
     scores = tuple(s for method in matrix.methods if (s := _score(method, runs)) is not None)
     rival, against = _against_best(matrix, scores, hits)
@@ -199,7 +203,8 @@ def _pair(
         scores=scores,
         best_other=rival,
         against=against,
-        milliseconds=milliseconds,
+        milliseconds=latency.get("milliseconds_batch_1"),
+        machine=latency.get("machine"),
     )
 
 

@@ -9,7 +9,7 @@ OUT/tuning/PAIR/METHOD/N/       a tuning run and its result.json
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..bundle.progress import Progress
@@ -38,7 +38,7 @@ class Unit:
     name: str
     folder: Path
     recipe: Recipe
-    work: Callable[[Pipeline], Outcome]
+    work: Callable[[Pipeline], Outcome] = field(compare=False)
     file: str = "result.json"  # takes the outcome, and is the last that is written
     needs: Unit | None = None  # the run that must be finished before
     teacher: Unit | None = None  # whose teacher and logits it shares

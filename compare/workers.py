@@ -10,18 +10,20 @@ import json
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
-from ..bundle.atomic import write_json
+from ..bundle.atomic import write_json, write_text, writing
 from ..bundle.progress import Progress
 from ..errors import MldrError, Unavailable
 from ..pipeline.workspace import Busy
 from .recent_data import RecentData
 from .units import Unit
 
-_FAILED = "failed.json"
+_FAILED, _TRACEBACK = "failed.json", "traceback.txt"
 _POLL_SECONDS = 2.0
 
 
@@ -47,7 +49,7 @@ def work(units: Sequence[Unit], *, device: str, data: RecentData, progress: Prog
     """
     began = time.time()
     while pending := [unit for unit in units if not unit.finished]:
-        failed = [unit for unit in pending if _failed_since(unit, began)]
+        failed = [unit for unit in pending if failed_since(unit, began)]
         lost = [unit for unit in pending if is_lost(unit, failed)]
         if len(lost) == len(pending):
             raise failures(failed)
@@ -69,7 +71,21 @@ def failure(unit: Unit) -> str | None:
 def note_failure(unit: Unit, reason: str, progress: Progress) -> None:
     """Say why ``unit`` failed, and keep it in its folder."""
     progress.note(f"{unit.name} failed: {reason}")
-    write_json(unit.folder / _FAILED, {"reason": reason, "time": time.time()})
+    write_json(_made_folder(unit) / _FAILED, {"reason": reason, "time": time.time()})
+
+
+def forget_failure(unit: Unit) -> None:
+    """Take away what was noted of a run that is finished now."""
+    for name in (_FAILED, _TRACEBACK):
+        (unit.folder / name).unlink(missing_ok=True)
+
+
+def fault(unit: Unit, error: Exception) -> str:
+    """Why ``unit`` failed, by an error that nobody expected; keeps its traceback in the folder."""
+    file = _made_folder(unit) / _TRACEBACK
+    write_text(file, "".join(traceback.format_exception(error)))
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]} (traceback in {file})"
 
 
 def _take_one(
@@ -86,13 +102,22 @@ def _take_one(
             raise
         except MldrError as error:
             note_failure(unit, str(error), progress)
+        except Exception as error:  # memory, or a bug: of this run, as far as anybody knows
+            note_failure(unit, fault(unit, error), progress)
         else:
-            (unit.folder / _FAILED).unlink(missing_ok=True)
+            forget_failure(unit)
         return True
     return False
 
 
-def _failed_since(unit: Unit, began: float) -> bool:
+def _made_folder(unit: Unit) -> Path:
+    with writing(unit.folder):
+        unit.folder.mkdir(parents=True, exist_ok=True)
+    return unit.folder
+
+
+def failed_since(unit: Unit, began: float) -> bool:
+    """Whether ``unit`` failed after ``began``, seconds since 1970."""
     path = unit.folder / _FAILED
     return path.is_file() and path.stat().st_mtime >= began
 
