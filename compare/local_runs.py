@@ -174,7 +174,8 @@ def jobs_here(device: str) -> int:
 
     Small students leave further threads little to do, and each process takes memory.
     """
-    return len(devices_of(device, 2)) if device == "cuda" else min(usable_cores(), _JOBS)
+    is_gpu = device.partition(":")[0].lower() in ("cuda", "mps")
+    return len(devices_of(device, 2)) if is_gpu else min(usable_cores(), _JOBS)
 
 
 def _hand_over(process: subprocess.Popen[bytes], order: bytes) -> None:
