@@ -2,16 +2,15 @@
 
 The thread takes whatever waits, up to ``max_batch`` images, as soon as the runtime is free: under
 light load a request is alone and waits for nobody, under heavy load batches fill by themselves.
+What cannot be answered in time is not computed; ``RequestQueue`` decides.
 n images of a request, B of a batch, C classes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ import numpy as np
 from ..bundle.preprocess import Floats
 from ..errors import MldrError
 from ..runtimes.runtime import Runtime
+from .request_queue import QueuedRequest, RequestQueue
 from .request_refusal import RequestRefusal, overloaded
 
 
@@ -42,15 +42,6 @@ class BatchedLogits:
     batch: BatchTimes
 
 
-@dataclass(slots=True, eq=False)
-class QueuedRequest:
-    """A request in the queue."""
-
-    inputs: Floats  # [n, 3, H, W]
-    future: asyncio.Future[BatchedLogits]
-    arrived: float  # time.perf_counter()
-
-
 class Batcher:
     """Between the event loop and the runtime. ``start`` it, ``await submit(...)``, ``close`` it."""
 
@@ -68,9 +59,7 @@ class Batcher:
         self.max_delay = max_delay
         self._runtime = runtime
         self._on_batch = on_batch
-        self._requests: deque[QueuedRequest] = deque()
-        self._waiting = 0  # images in _requests
-        self._seconds_per_image = 0.0  # smoothed; 0: nothing measured yet
+        self._queue = RequestQueue(max_batch, max_queue)  # of time.perf_counter(), under _changed
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="runtime", daemon=True)
@@ -78,7 +67,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Images in the queue."""
-        return self._waiting
+        return self._queue.images
 
     @property
     def alive(self) -> bool:
@@ -97,21 +86,15 @@ class Batcher:
         """Logits of ``inputs`` [n, 3, H, W], n at most ``max_batch``.
 
         ``deadline`` is on the loop's clock. Raises RequestRefusal: 503 when the queue is full or
-        the deadline passes first, 500 when the runtime fails.
+        too long for the deadline, or the deadline passes first; 500 when the runtime fails.
         """
         future: asyncio.Future[BatchedLogits] = self._loop.create_future()
-        request = QueuedRequest(inputs, future, time.perf_counter())
+        now = time.perf_counter()
+        request = QueuedRequest(inputs, future, now, now + deadline - self._loop.time())
         with self._changed:
             if self._closing:
                 raise overloaded("stopping", "the service is stopping: ask another one")
-            if self._waiting + len(inputs) > self.max_queue:
-                raise overloaded(
-                    "queue_full",
-                    f"images waiting: {self._waiting}, at most {self.max_queue}: try again later",
-                    self.retry_after(),
-                )
-            self._requests.append(request)
-            self._waiting += len(inputs)
+            self._queue.put(request, now)
             self._changed.notify()
         timer = self._loop.call_at(deadline, self._expire, request)
         try:
@@ -119,9 +102,14 @@ class Batcher:
         finally:
             timer.cancel()
 
+    def require_time(self, left: float) -> None:
+        """Raises RequestRefusal (503) when an image with ``left`` seconds would not be let in."""
+        with self._changed:
+            self._queue.require_place(1, left, time.perf_counter())
+
     def retry_after(self) -> int:
         """Whole seconds until the images in the queue should be answered."""
-        return min(max(1, math.ceil(self._waiting * self._seconds_per_image)), 3600)
+        return self._queue.retry_after()
 
     def close(self) -> None:
         """Compute the queued requests, then stop; blocks until the thread has ended."""
@@ -149,44 +137,34 @@ class Batcher:
             except BaseException as error:
                 self._loop.call_soon_threadsafe(_fail, batch, error)
                 continue
-            seconds = (time.perf_counter() - began) / times.images
-            before = self._seconds_per_image or seconds
-            self._seconds_per_image = 0.9 * before + 0.1 * seconds
+            with self._changed:
+                self._queue.cost.add(times.images, time.perf_counter() - began)
             self._loop.call_soon_threadsafe(self._deliver, batch, logits, times, began)
 
     def _take(self) -> list[QueuedRequest]:
         """Requests of the next batch, at least one; none when closed and empty."""
         with self._changed:
+            self._queue.rest(time.perf_counter())
             batch: list[QueuedRequest] = []
             while not batch:
-                while not self._requests and not self._closing:
+                while self._queue.oldest is None and not self._closing:
                     self._changed.wait()
-                if not self._requests:
+                if self._queue.oldest is None:
                     return []
-                self._linger()
-                batch = self._pop()
+                self._linger(self._queue.oldest)
+                batch, late = self._queue.pop(time.perf_counter())
+                for request in late:
+                    self._loop.call_soon_threadsafe(self._expire, request)
             return batch
 
-    def _linger(self) -> None:
-        """Wait for a full batch until the oldest request has waited ``max_delay``."""
-        until = self._requests[0].arrived + self.max_delay
-        while self._waiting < self.max_batch and not self._closing:
+    def _linger(self, oldest: QueuedRequest) -> None:
+        """Wait for a full batch until ``oldest`` has waited ``max_delay``."""
+        until = oldest.arrived + self.max_delay
+        while self._queue.images < self.max_batch and not self._closing:
             remaining = until - time.perf_counter()
             if remaining <= 0:
                 return
             self._changed.wait(remaining)
-
-    def _pop(self) -> list[QueuedRequest]:
-        """As many of the oldest requests as fit; those that nobody waits for are thrown away."""
-        batch: list[QueuedRequest] = []
-        images = 0
-        while self._requests and images + len(self._requests[0].inputs) <= self.max_batch:
-            request = self._requests.popleft()
-            self._waiting -= len(request.inputs)
-            if not request.future.done():
-                batch.append(request)
-                images += len(request.inputs)
-        return batch
 
     def _compute(self, batch: list[QueuedRequest]) -> tuple[Floats, BatchTimes]:
         images = 0

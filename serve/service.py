@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -18,6 +16,7 @@ from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
 from .batcher import BatchedLogits, Batcher, BatchTimes
 from .byte_budget import ByteBudget, Share
+from .decoders import Decoders, Result
 from .multipart import file_part, is_form
 from .protocol import InferRequest, parse_infer
 from .request_refusal import RequestRefusal, overloaded
@@ -26,7 +25,6 @@ from .service_metrics import Metrics
 from .statistics import ModelStatistics
 from .uploads import open_image
 
-Result = TypeVar("Result")
 VERSION = "1"
 _INLINE = 1 << 16  # bytes of JSON that the event loop parses itself
 
@@ -72,9 +70,8 @@ class Service:
             on_batch=self._computed,
         )
         self.metrics.queue.set_function(lambda: self.batcher.waiting)
-        self._preparing = 0
-        decoders = max(2, usable_cores())  # so that a large image does not hold up all others
-        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        # Two at least, so that a large image does not hold up all others.
+        self._decoders = Decoders(max(2, usable_cores()))
 
     @property
     def max_tensor(self) -> int:
@@ -89,7 +86,7 @@ class Service:
     async def stop(self) -> None:
         """Answer the accepted requests, then stop."""
         await asyncio.to_thread(self.batcher.close)
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders.stop()
 
     def deadline(self) -> float:
         """When a request whose last byte came now must be answered, on the loop's clock."""
@@ -104,15 +101,22 @@ class Service:
         return self.budget.share(request.client.host if request.client else "")
 
     def require_room(self) -> None:
-        """Raises RequestRefusal (503) when the queue is full, before a request costs any work."""
-        ahead = self._preparing + self.batcher.waiting
-        if ahead >= self.batcher.max_queue:
+        """Raises RequestRefusal (503) when the queue is full, or too long for an answer in time.
+
+        That is before a request costs any work.
+        """
+        ahead = self._decoders.waiting + self.batcher.waiting
+        try:
+            if ahead >= self.batcher.max_queue:
+                raise overloaded(
+                    "queue_full",
+                    f"requests waiting: {ahead}, try again later",
+                    self.batcher.retry_after(),
+                )
+            self.batcher.require_time(self.config.deadline)
+        except RequestRefusal:
             self.statistics.failed(0.0)
-            raise overloaded(
-                "queue_full",
-                f"requests waiting: {ahead}, try again later",
-                self.batcher.retry_after(),
-            )
+            raise
 
     async def parse(self, body: bytes, length: int | None, deadline: float) -> InferRequest:
         """An inference request. Raises RequestRefusal."""
@@ -152,18 +156,7 @@ class Service:
     async def _off_loop(self, work: Callable[[], Result], deadline: float) -> Result:
         """``work`` in a decoder thread; what waits for one is bounded like the queue."""
         self.require_room()
-        self._preparing += 1
-        future = self._decoders.submit(work)
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._prepared))
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            raise overloaded("deadline", "not decoded in time: try again later") from None
-
-    def _prepared(self) -> None:
-        self._preparing -= 1
+        return await self._decoders.run(work, deadline)
 
     def _computed(self, times: BatchTimes) -> None:
         self.metrics.computed(times)

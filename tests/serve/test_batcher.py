@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mldr_deploy.runtimes.runtime import RunError
+from mldr_deploy.serve.batch_cost import BatchCost
 from mldr_deploy.serve.batcher import Batcher, BatchTimes
 from mldr_deploy.serve.request_refusal import RequestRefusal
 
@@ -73,6 +74,13 @@ async def started(fake: Fake, count: int = 1) -> None:
         await asyncio.sleep(0.001)
 
 
+def measured(seconds: float) -> BatchCost:
+    """An image takes ``seconds``."""
+    cost = BatchCost()
+    cost.add(1, seconds)
+    return cost
+
+
 def test_everyone_gets_his_own_rows_and_batches_fill_while_one_computes() -> None:
     async def body(batcher: Batcher, fake: Fake) -> None:
         fake.gate.clear()
@@ -112,7 +120,7 @@ def test_a_request_that_does_not_fit_waits_whole() -> None:
 def test_a_full_queue_refuses_at_once_and_says_when() -> None:
     async def body(batcher: Batcher, fake: Fake) -> None:
         await batcher.submit(image(0), later())
-        batcher._seconds_per_image = 0.6
+        batcher._queue.cost = measured(0.6)
         fake.gate.clear()
         tasks = [asyncio.create_task(batcher.submit(image(0), later()))]
         await started(fake, 2)
@@ -145,6 +153,33 @@ def test_the_deadline_answers_even_while_the_runtime_hangs() -> None:
     assert run(body)[0].batches == [1, 1]  # nobody waited for the second: not computed
 
 
+def test_what_would_be_late_is_refused_at_once_and_what_became_late_is_not_computed() -> None:
+    async def body(batcher: Batcher, fake: Fake) -> None:
+        fake.gate.clear()
+        tasks = [asyncio.create_task(batcher.submit(image(0), later()))]
+        await started(fake)
+        tasks += [asyncio.create_task(batcher.submit(image(k), later())) for k in (1, 2)]
+        await asyncio.sleep(0.01)
+        batcher._queue.cost = measured(5.0)
+        with pytest.raises(RequestRefusal, match="images waiting: 2, too many") as refusal:
+            await batcher.submit(image(0, 4), later())  # 6 images of 5 s each, in 20 s
+        assert (refusal.value.status, refusal.value.reason) == (503, "deadline")
+        assert refusal.value.retry_after == 10
+        with pytest.raises(RequestRefusal, match="too many"):
+            batcher.require_time(14)
+        batcher.require_time(16)
+        batcher._queue.cost = measured(1000.0)
+        fake.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers[1], RequestRefusal) and answers[1].reason == "deadline"
+        for k in (0, 2):  # the last is tried, for estimates may be wrong
+            answer = answers[k]
+            assert not isinstance(answer, BaseException) and np.allclose(answer.logits, k)
+        assert np.allclose((await batcher.submit(image(9), later())).logits, 9)
+
+    assert run(body)[0].batches == [1, 1, 1]
+
+
 def test_what_was_answered_is_kept_no_longer() -> None:
     """Not even until its deadline: that is 10 s of everybody's images."""
 
@@ -163,14 +198,14 @@ def test_what_was_answered_is_kept_no_longer() -> None:
 def test_the_time_of_an_image_follows_the_runtime() -> None:
     async def body(batcher: Batcher, fake: Fake) -> None:
         await batcher.submit(image(0), later())
-        before = batcher._seconds_per_image
+        before = batcher._queue.cost.seconds(1)
         fake.gate.clear()
         task = asyncio.create_task(batcher.submit(image(0), later()))
         await started(fake, 2)
         await asyncio.sleep(20 * before + 0.05)
         fake.gate.set()
         await task
-        assert batcher._seconds_per_image > 1.5 * before
+        assert batcher._queue.cost.seconds(1) > 1.5 * before
 
     run(body)
 
