@@ -69,7 +69,10 @@ from .console import progress, show
 @options.data_root
 @options.as_json
 @options.quiet
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     bundle: Path,
     precisions: tuple[str, ...],
     opt_batch: int,
@@ -112,6 +115,9 @@ def command(
         if not rtx:
             raise MldrError("--capabilities is for TensorRT-RTX engines: give --rtx too")
         settings["capabilities"] = capabilities
+    if golden_only and not rtx:
+        reason = "does not go with --golden-only, which needs no data set."
+        options.refuse_given(ctx, ("source", "data_root"), reason)
     with progress(quiet) as bar:
         if rtx:
             if golden_only or source or data_root:

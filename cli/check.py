@@ -21,7 +21,10 @@ from .console import progress, show
 )
 @options.as_json
 @options.quiet
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     bundle: Path,
     source: str | None,
     data_root: Path | None,
@@ -44,6 +47,9 @@ def command(
     from ..api.json_form import json_form
     from ..pipeline.single import check_exported
 
+    if golden_only:
+        reason = "does not go with --golden-only, which needs no data set."
+        options.refuse_given(ctx, ("source", "data_root"), reason)
     with progress(quiet) as bar:
         result = check_exported(bundle, source, data_root, golden_only=golden_only, progress=bar)
     if as_json:

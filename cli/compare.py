@@ -28,7 +28,10 @@ from .console import progress, show
 @options.device
 @options.as_json
 @options.quiet
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     matrix: Path,
     out: Path | None,
     jobs: int | None,
@@ -58,6 +61,9 @@ def command(
 
     if engine == "ray" and report_only:
         raise click.UsageError("--engine ray does not go with --report-only, which trains nothing.")
+    if report_only:
+        reason = "does not go with --report-only, which trains nothing."
+        options.refuse_given(ctx, ("jobs", "run_cores"), reason)
     runs = options.engine_chosen(engine, run_cores, jobs)
     with progress(quiet) as bar:
         if report_only:

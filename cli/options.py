@@ -8,12 +8,13 @@ def command(pipeline: Pipeline, as_json: bool) -> None: ...
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from .console import progress
 from .short_forms import SHORT_FORMS, overrides_completed, recipe_chosen
@@ -51,6 +52,19 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         except ValueError:
             example = (None if param is None else param.default) or "64,128"
             self.fail(f"{value!r} is no list of numbers like {example}", param, ctx)
+
+
+def refuse_given(ctx: click.Context, names: Iterable[str], reason: str) -> None:
+    """Refuse options and arguments, by parameter ``names``, that a mode of the command ignores.
+
+    Raises UsageError, "--option REASON", for the first that was given.
+    """
+    for param in ctx.command.params:
+        assert param.name is not None
+        source = ctx.get_parameter_source(param.name)
+        if param.name in names and source is not ParameterSource.DEFAULT:
+            shown = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+            raise click.UsageError(f"{shown} {reason}")
 
 
 recipe = click.option(

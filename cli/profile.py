@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     nargs=2,
     default=None,
     type=click.Path(path_type=Path),
-    help="Measure nothing; tell real changes between two reports from noise.",
+    help="Measure nothing; tell real changes between two reports from noise. Goes with no other "
+    "option but --json and --quiet.",
 )
 @click.option(
     "--against",
@@ -110,7 +111,10 @@ if TYPE_CHECKING:
 )
 @options.as_json
 @options.quiet
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     bundle: Path | None,
     compare: tuple[Path, Path] | None,
     against: Path | None,
@@ -137,6 +141,8 @@ def command(
     read or written; 2 when this machine runs nothing of the bundle.
     """
     if compare is not None:
+        others = {name for name in ctx.params if name not in ("compare", "as_json", "quiet")}
+        options.refuse_given(ctx, others, "does not go with --compare, which measures nothing.")
         from ..profiler.two_reports import compare_files
 
         comparison = compare_files(*compare)
@@ -145,6 +151,8 @@ def command(
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE' (or --compare A.json B.json).")
     if against is not None:
+        reason = "does not go with --against, which times requests in turn and writes no report."
+        options.refuse_given(ctx, ("out", "loads", "no_layers"), reason)
         comparison = _side_by_side(bundle, against, settings, allow_failed, quiet)
         _print(comparison, as_json)
         return

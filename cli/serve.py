@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from . import options
 from .console import progress
@@ -185,7 +184,7 @@ def command(
     engine: str,
     allow_failed: bool,
     quiet: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Serve a bundle over HTTP: image uploads and the Open Inference Protocol v2.
 
@@ -204,10 +203,13 @@ def command(
     from ..pipeline.validation import validated
     from ..serve.service_config import ServeConfig
 
-    on_ray = {name: options.pop(name) for name in _ON_RAY}
+    on_ray = {name: settings.pop(name) for name in _ON_RAY}
     if engine == "local":
-        _require_untouched(ctx)
-    config = validated(ServeConfig, options, "serve")
+        options.refuse_given(ctx, _ON_RAY, "needs --engine ray.")
+    else:
+        reason = "does not go with --engine ray, whose own proxy holds the connections."
+        options.refuse_given(ctx, ("head_timeout", "max_connections"), reason)
+    config = validated(ServeConfig, settings, "serve")
     with progress(quiet) as bar:
         ready_to_serve(bundle, config.runtime, config.artifact, progress=bar)
         if engine == "local":
@@ -228,9 +230,3 @@ def command(
 
 
 _ON_RAY = ("replicas", "max_replicas", "max_ongoing", "max_queued_requests", "gpus", "address")
-
-
-def _require_untouched(ctx: click.Context) -> None:
-    for name in _ON_RAY:
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{name.replace('_', '-')} needs --engine ray.")

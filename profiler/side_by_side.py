@@ -26,7 +26,7 @@ from .clock import Clock, WallClock
 from .closed_loop import calls_of, warm_up
 from .profile_config import ProfileConfig
 from .request_stages import LIMITS, Requests, golden_requests, request
-from .two_reports import ComparedFigure, ReportComparison
+from .two_reports import ComparedFigure, ReportComparison, only_in, too_few
 
 Call = Callable[[int], object]  # of number k
 Series = dict[tuple[int, str], list[list[int]]]  # (batch, stage) -> rounds of samples, ns
@@ -49,15 +49,20 @@ def compare_bundles(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> ReportComparison:
-    """Measure every file and runtime that both bundles have, side by side.
+    """Measure every file and runtime that both bundles have, side by side; notes name the others.
 
     Raises MldrError for a bundle that is damaged or failed its gates and where there is none.
     """
     progress, clock = progress or Silent(), clock or WallClock()
     bundles = [open_bundle(path, allow_failed=allow_failed) for path in (before, after)]
-    both = _in_both(bundles, config)
+    first, second = (
+        {c.name: c for c in candidates(bundle, config.artifact, config.runtimes)}
+        for bundle in bundles
+    )
+    both = {name: [first[name], second[name]] for name in first if name in second}
     if not both:
         raise MldrError("the two bundles have no file and runtime in common that run here")
+    notes = [*only_in(first, second), *too_few(config.rounds)]
     rows: list[ComparedFigure] = []
     progress.start("measuring side by side", len(both) * config.rounds)
     for name, pair in both.items():
@@ -72,7 +77,7 @@ def compare_bundles(
         ComparedFigure(row.entry, row.series, change)
         for row, change in zip(rows, changes, strict=True)
     ]
-    return ReportComparison(rows, method=_METHOD)
+    return ReportComparison(rows, notes, _METHOD)
 
 
 def stage_calls(runtime: Runtime, requests: Requests, batch: int) -> dict[str, Call]:
@@ -120,14 +125,6 @@ def alternate(
 
 def _decoded(files: list[bytes]) -> list[Image.Image]:
     return [open_picture(file, LIMITS) for file in files]
-
-
-def _in_both(bundles: list[Bundle], config: ProfileConfig) -> dict[str, list[Candidate]]:
-    first, second = (
-        {c.name: c for c in candidates(bundle, config.artifact, config.runtimes)}
-        for bundle in bundles
-    )
-    return {name: [first[name], second[name]] for name in first if name in second}
 
 
 def _round(

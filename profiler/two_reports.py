@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -114,17 +114,38 @@ def _notes(before: Report, after: Report) -> Iterator[str]:
         ("machines", str(before.machine), str(after.machine)),
         ("bundles", before.subject.manifest_sha256[:12], after.subject.manifest_sha256[:12]),
         ("versions", _versions(before), _versions(after)),
+        ("encodings of the images", before.config.encoding, after.config.encoding),
     ):
         if before_text != after_text:
             yield f"the {subject} differ: {before_text} and {after_text}"
-    for report_name, names in (
-        ("first", {e.name for e in before.entries} - {e.name for e in after.entries}),
-        ("second", {e.name for e in after.entries} - {e.name for e in before.entries}),
+    entries = [{entry.name: entry for entry in report.entries} for report in (before, after)]
+    yield from only_in(*entries)
+    for name in entries[0]:
+        if name in entries[1]:
+            yield from only_in(*(_series_of(side[name]) for side in entries))
+    yield from too_few(min(before.config.rounds, after.config.rounds))
+
+
+def only_in(first: Collection[str], second: Collection[str]) -> Iterator[str]:
+    """A note on the names that one of the two lacks, which are compared with nothing."""
+    for side, names in (
+        ("first", {*first} - {*second}),
+        ("second", {*second} - {*first}),
     ):
         if names:
-            yield f"only in the {report_name}: {', '.join(sorted(names))}"
-    if min(before.config.rounds, after.config.rounds) < LEAST_ROUNDS:
+            yield f"only in the {side}: {', '.join(sorted(names))}"
+
+
+def too_few(rounds: int) -> Iterator[str]:
+    """A note where ``rounds`` are too few to tell a change from noise."""
+    if rounds < LEAST_ROUNDS:
         yield f"fewer than {LEAST_ROUNDS} rounds: noise between rounds is not known"
+
+
+def _series_of(entry: Entry) -> set[str]:
+    """The batch sizes and loads of ``entry``, by name."""
+    batches = {f"{entry.name} at batch {closed.batch}" for closed in entry.closed}
+    return batches | {f"{entry.name} at load {arrived.load:.0%}" for arrived in entry.poisson}
 
 
 def _versions(report: Report) -> str:

@@ -80,6 +80,24 @@ def test_two_reports(report: MakeReport, tmp_path: Path) -> None:
     assert run.exit_code == 0 and "slower" in run.output and "bootstrap" in run.output
 
 
+def test_what_two_reports_do_not_share_is_named(report: MakeReport) -> None:
+    first = report(0)
+    file = first.entries[0]
+    fewer = file.model_copy(update={"closed": file.closed[:1], "poisson": []})
+    config = first.config.model_copy(update={"encoding": "PNG"})
+    entries = [fewer, *first.entries[1:]]
+    second = first.model_copy(update={"config": config, "entries": entries})
+    batches = [f"{file.name} at batch {closed.batch}" for closed in file.closed[1:]]
+    loads = [f"{file.name} at load {arrived.load:.0%}" for arrived in file.poisson]
+    lacking = ", ".join(sorted([*batches, *loads]))
+    assert len(batches) and compare(first, second).notes == [
+        "the encodings of the images differ: JPEG and PNG",
+        f"only in the first: {lacking}",
+    ]
+    assert compare(second, first).notes[-1] == f"only in the second: {lacking}"
+    assert compare(first, first).notes == []
+
+
 def test_few_rounds_tell_nothing_and_strangers_are_refused(report: MakeReport) -> None:
     found = compare(report(0, rounds=2), report(1, rounds=2))
     assert not found and "too few rounds" in str(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,27 @@ def test_bundles_are_compared_by_the_command(served: Path) -> None:
     rows = json.loads(CliRunner().invoke(main, [*words, *few, "--json"]).stdout)["result"]["rows"]
     stages = {"end to end p99", "decode p50", "compute p99", "device to host p50"}
     assert {f"batch 1 {stage}" for stage in stages} <= {row["series"] for row in rows}
+
+
+def test_what_one_bundle_alone_has_is_named(
+    served: Path, copied: Path, edit: Callable[..., Path]
+) -> None:
+    shutil.copyfile(copied / "student.onnx", copied / "other.onnx")
+
+    def added(content: Any) -> None:
+        (onnx,) = content["artifacts"]
+        content["artifacts"] = [onnx, {**onnx, "file": "other.onnx"}]
+
+    more = edit(copied, added)
+    config = ProfileConfig(
+        runtimes=("onnxruntime-cpu",), batches=(1,), rounds=2, seconds=1e-9, iterations=2
+    )
+    few = "fewer than 3 rounds: noise between rounds is not known"
+    only = "only in the {}: onnxruntime-cpu other.onnx"
+    compared = compare_bundles(served, more, config)
+    assert compared.notes == [only.format("second"), few]
+    assert f"note: {only.format('second')}" in str(compared)
+    assert compare_bundles(more, served, config).notes[0] == only.format("first")
 
 
 def test_bundles_with_nothing_in_common_are_refused(
