@@ -222,10 +222,10 @@ def _dropped(
             f"{best.name} {best.top1:.2f} %",
         )
     for name, reason in failed.items():
-        student, _, place = name.rpartition(", ")
+        student, _, where = name.rpartition(", ")
         if student in {entrant.name for entrant in plan.entrants}:
             before = f"; before it {reasons[student]}" if student in reasons else ""
-            reasons[student] = f"its training failed in {place}: {reason}{before}"
+            reasons[student] = f"its training failed in {where}: {reason}{before}"
     for entrant in plan.entrants:
         reasons.setdefault(entrant.name, "its training did not end; the same command tries again")
     for entrant in plan.outside:
