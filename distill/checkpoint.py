@@ -105,7 +105,8 @@ def load_checkpoint(
         if state.identity != identity:
             raise MldrError(
                 f"{folder.parent} holds an unfinished run of another recipe: finish it with that "
-                "recipe, choose another --out, or give --restart to discard it"
+                "recipe, on the data and in as many processes as it began with, choose another "
+                "--out, or give --restart to discard it"
             )
         for damage in damages:
             progress.note(f"{damage}: going on from {path.name}, the one before it")
