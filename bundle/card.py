@@ -110,6 +110,8 @@ def _accuracy(manifest: Manifest) -> Iterator[str]:
     for artifact in artifacts:
         for failure in artifact.parity.failures:
             yield f"- {artifact.file} FAILED its gate, do not ship it: {failure}"
+        if (doubt := artifact.parity.doubt) is not None:
+            yield f"- {artifact.file}: {doubt}"
         if artifact.emulated:
             yield f"- {artifact.file}: proven by arithmetic that emulates {artifact.precision}"
         if artifact.caveat:
@@ -129,7 +131,7 @@ def _row(artifact: Artifact, timed: bool, top5: bool) -> list[str]:
         *([f"{parity.artifact.top5:.2f}"] if top5 else []),
         f"{parity.drop:+.2f}",
         f"{parity.agreement:.2f}",
-        artifact.status if parity else "FAILED",
+        parity.verdict if parity else "FAILED",
     ]
     if timed:
         cells.append(f"{artifact.latency.ms_single:.3f}" if artifact.latency else "")

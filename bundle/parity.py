@@ -10,7 +10,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from .chance import tells_top5
+from .mcnemar import mcnemar_exact
 
+_SEVERAL = 3  # times the allowed drop: what a split must be able to tell
 _RECORD = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -173,6 +175,53 @@ class ParityResult(BaseModel):
         return self.reference.top1 - self.artifact.top1
 
     @property
+    def excess(self) -> bool:
+        """Whether the drop is above its limit, significant or not."""
+        limit = self.gate.max_drop
+        return limit is not None and self.drop - limit > 1e-9  # no matter of rounding
+
+    @property
+    def significant(self) -> bool:
+        """Whether McNemar's test tells the images lost and gained from chance."""
+        return self.mcnemar_p < self.gate.significance
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether a drop of several times the allowed one would be significant on these images.
+
+        With as many images gained as were: few images, or many that flip either way, tell nothing.
+        """
+        several = int(_SEVERAL * (self.gate.max_drop or 0) * self.samples / 100)
+        return mcnemar_exact(self.gained + several, self.gained) < self.gate.significance
+
+    @property
+    def untold(self) -> str | None:
+        """What to say of a drop above its limit that is not significant; None: there is none."""
+        if not self.excess or self.significant:
+            return None
+        return f"drop {self.drop:.2f} points: {self.samples} images cannot tell it from chance"
+
+    @property
+    def doubt(self) -> str | None:
+        """Why nothing shows that the accuracy is the student's; None: something does.
+
+        That is a drop above its limit, on images that could not tell a drop of several times as
+        much, where no limit on the logits stands beside it.
+        """
+        gate = self.gate
+        others = (gate.min_agreement, gate.max_dlogit, gate.max_relative)
+        if any(limit is not None for limit in others) or self.can_tell:
+            return None
+        return self.untold
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``failed``, or ``in doubt`` where it passed for want of images."""
+        if not self:
+            return "failed"
+        return "passed" if self.doubt is None else "in doubt"
+
+    @property
     def agreement(self) -> float:
         """Share of images with the same top-1 class, ties counted as agreement, per cent."""
         agreeing = self.samples - (self.disagreements - self.ties)
@@ -194,11 +243,11 @@ class ParityResult(BaseModel):
         )
 
     def __str__(self) -> str:
-        needed, top5 = self.needed, ""
+        needed, top5, verdict = self.needed, "", self.verdict if self else "FAILED"
         if self.classes is None or tells_top5(self.classes):
             top5 = f"top-5 {self.artifact.top5:.2f} % (PyTorch {self.reference.top5:.2f} %), "
         lines = [
-            f"parity {self.precision}: {'passed' if self else 'FAILED'} on {self.samples} images",
+            f"parity {self.precision}: {verdict} on {self.samples} images",
             f"  top-1 {self.artifact.top1:.2f} % (PyTorch {self.reference.top1:.2f} %), {top5}"
             f"drop {self.drop:+.2f} points (McNemar p {self.mcnemar_p:.2g})",
             f"  agreement {self.agreement:.2f} % ({self.ties} ties), |dlogit| max "
@@ -206,4 +255,5 @@ class ParityResult(BaseModel):
             f"  would have needed: agreement {needed.min_agreement:.2f} %, |dlogit| "
             f"{needed.max_dlogit:.2g}, drop {needed.max_drop:.2f} points",
         ]
-        return "\n".join(lines + [f"  failed: {failure}" for failure in self.failures])
+        untold = [] if self.untold is None else [f"  {self.untold}"]
+        return "\n".join(lines + untold + [f"  failed: {failure}" for failure in self.failures])

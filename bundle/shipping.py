@@ -85,6 +85,8 @@ def defect(manifest: Manifest, artifact: Artifact) -> str | None:
         return AT_CHANCE
     if artifact.status == "failed":
         return f"{artifact.file} failed its parity gate"
+    if (doubt := artifact.parity.doubt) is not None:
+        return f"{artifact.file}: {doubt}"
     if artifact.emulated:
         return f"{artifact.file}: parity was proven by emulated {artifact.precision}, by no runtime"
     return None

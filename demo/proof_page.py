@@ -13,6 +13,12 @@ from .html import cell, chip, notice, table
 from .loaded_student import LoadedStudent
 from .quality_section import quality_section
 
+_MARKS = {  # by whether a limit holds
+    True: ("md-ok", "✓", "holds"),
+    False: ("md-no", "✗", "broken"),
+    None: ("", "?", "in doubt"),
+}
+
 
 @dataclass(frozen=True)
 class GateLine:
@@ -22,7 +28,7 @@ class GateLine:
     measured: str
     allowed: str
     needed: str
-    holds: bool
+    holds: bool | None  # None: in doubt
 
 
 def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
@@ -48,13 +54,13 @@ def gate_lines(parity: ParityResult) -> Iterator[GateLine]:
         allowed, holds = f"at most {gate.max_relative:g}", needed.max_relative <= gate.max_relative
         yield GateLine("relative to the largest logit", difference, allowed, difference, holds)
     if gate.max_drop is not None:
-        holds = parity.drop <= gate.max_drop or parity.mcnemar_p >= gate.significance
+        within = not (parity.excess and parity.significant)
         yield GateLine(
             "drop of top-1",
             f"{parity.drop:+.2f} points, McNemar p {parity.mcnemar_p:.2g}",
             f"at most {gate.max_drop:g} points",
             f"{needed.max_drop:.2f} points",
-            holds,
+            within if parity.doubt is None else None,
         )
     yield GateLine("NaN or infinity", str(parity.nonfinite), "none", "", not parity.nonfinite)
 
@@ -86,12 +92,16 @@ def _headline(manifest: Manifest) -> str:
     if failed:
         names = ", ".join(failed)
         return notice(f"{summary}FAILED: {names}. What fails is not run here.", "bad")
+    doubted = [a.file for a in manifest.artifacts if a.parity.doubt is not None]
+    if doubted:
+        return notice(f"{summary}None failed; in doubt: {', '.join(doubted)}.", "warn")
     return notice(f"{summary}All {len(manifest.artifacts)} passed.", "good")
 
 
 def _card(artifact: Artifact, student: LoadedStudent) -> str:
     parity = artifact.parity
-    verdict = chip("passed", "good") if parity else chip("FAILED", "bad")
+    kind = {"passed": "good", "in doubt": "warn"}.get(parity.verdict, "bad")
+    verdict = chip(parity.verdict if parity else "FAILED", kind)
     rows = "".join(_line(line) for line in gate_lines(parity))
     return (
         f'<section class="md-card" aria-label="{escape(artifact.file)}"><header>'
@@ -103,11 +113,9 @@ def _card(artifact: Artifact, student: LoadedStudent) -> str:
 
 
 def _line(line: GateLine) -> str:
-    kind = "md-ok" if line.holds else "md-no"
-    mark = "✓" if line.holds else "✗"
+    kind, mark, state = _MARKS[line.holds]
     needed = "" if line.holds or not line.needed else f"would have needed {line.needed}"
     extra = f'<span class="md-needed">{escape(needed)}</span>' if needed else ""
-    state = "holds" if line.holds else "broken"
     return (
         f'<tr><th scope="row">{escape(line.name)}</th><td class="{kind}">'
         f'<span role="img" aria-label="{state}">{mark}</span> {escape(line.measured)}{extra}</td>'
@@ -118,6 +126,8 @@ def _line(line: GateLine) -> str:
 def _words(artifact: Artifact, student: LoadedStudent) -> Iterator[str]:
     for failure in artifact.parity.failures:
         yield notice(f"Failed: {failure}", "bad")
+    if (untold := artifact.parity.untold) is not None:
+        yield notice(f"{untold[0].upper()}{untold[1:]}.", "warn")
     if artifact.fault is not None:
         yield f'<p class="md-dim">{escape(str(artifact.fault))}</p>'
     form = next((f for f in student.forms.values() if f.artifact is artifact), None)

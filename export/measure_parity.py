@@ -210,8 +210,7 @@ def failures(measured: ParityResult) -> list[str]:
             "channels are taken in another order or proportion"
         )
     broken += _unsteady(measured)
-    significant = measured.mcnemar_p < gate.significance
-    if gate.max_drop is not None and measured.drop > gate.max_drop and significant:
+    if measured.excess and measured.significant:
         broken.append(
             f"top-1 drop {measured.drop:.2f} points is above {gate.max_drop:g} "
             f"(McNemar p {measured.mcnemar_p:.2g})"

@@ -229,7 +229,11 @@ def _findings(
 ) -> Iterator[Finding]:
     """What was found of one artifact, and what it gives for the golden images."""
     stored = artifact.parity
-    yield Finding(f"{artifact.file} at export", bool(stored), _words(stored.failures, "passed"))
+    yield Finding(
+        f"{artifact.file} at export",
+        bool(stored),
+        _words(stored.failures, stored.doubt or "passed"),
+    )
     if kind.read is not None:
         graph, tally = proof.graph, proof.graph.tally() if proof.graph is not None else {}
         computed = ", ".join(f"{count} in {name}" for name, count in sorted(tally.items()))

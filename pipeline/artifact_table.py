@@ -42,7 +42,7 @@ def _cells(artifact: Artifact, fp32: Artifact | None) -> list[str]:
         base = fp32.latency if fp32 else None
         ratio = "" if base is None else f"{base.ms_single / latency.ms_single:.2f}x"
         cells += [figure(latency.ms_single), figure(latency.ms_batch), ratio]
-    return [*cells, artifact.status]
+    return [*cells, parity.verdict]
 
 
 def _notes(artifact: Artifact) -> list[str]:
@@ -57,4 +57,6 @@ def _notes(artifact: Artifact) -> list[str]:
             notes.append(f"{len(record.excluded)} of {every} layers in fp32")
     if artifact.emulated:
         notes.append("proven by emulation")
+    if (doubt := artifact.parity.doubt) is not None:
+        notes.append(doubt)
     return notes

@@ -295,7 +295,7 @@ def _artifact_rows(bundle: Bundle, progress: Progress) -> list[SummaryRow]:
             file_bytes=artifact.size,
             ms_single=by_file.get(artifact.file, (None, None))[0],
             ms_batch=by_file.get(artifact.file, (None, None))[1],
-            status="at chance" if manifest.at_chance else artifact.status,
+            status="at chance" if manifest.at_chance else artifact.parity.verdict,
         )
         for artifact in manifest.artifacts
     ]

@@ -170,8 +170,12 @@ def warnings(entries: list[Entry], config: ProfileConfig, requests: Requests) ->
 def _caveats(bundle: Bundle, entries: list[Entry]) -> Iterator[str]:
     measured = {entry.file for entry in entries}
     for artifact in bundle.manifest.artifacts:
-        if artifact.caveat and artifact.file in measured:
+        if artifact.file not in measured:
+            continue
+        if artifact.caveat:
             yield f"{artifact.file}: {artifact.caveat}: its times are this machine's"
+        if (doubt := artifact.parity.doubt) is not None:
+            yield f"{artifact.file}: {doubt}"
 
 
 def _outrun(entries: list[Entry]) -> Iterator[str]:

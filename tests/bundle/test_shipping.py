@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mldr_deploy.bundle.card import model_card
 from mldr_deploy.bundle.chance import Chance
 from mldr_deploy.bundle.latency import Latency
 from mldr_deploy.bundle.manifest import Artifact, Manifest
+from mldr_deploy.bundle.parity import Accuracy, Gate
+from mldr_deploy.bundle.precisions import PRECISIONS
 from mldr_deploy.bundle.preprocess import Floats
 from mldr_deploy.bundle.reader import open_bundle
 from mldr_deploy.bundle.shipping import Recommendation, Timing, recommend, recommended
 from mldr_deploy.bundle.timing import in_turns
+from mldr_deploy.pipeline.artifact_table import artifact_table
 
 Times = float | Sequence[float]  # of both batch sizes: of every round
 
@@ -93,6 +97,22 @@ def test_what_failed_or_was_only_emulated_is_not_shipped(
     nothing = advice(bundle_folder, {"fp16": 0.1}, **change)
     assert nothing.file is None and "student.fp16.onnx" in nothing.reason
     assert nothing.headline == "Ship nothing yet"
+
+
+def test_what_few_images_cannot_tell_is_not_shipped(bundle_folder: Path) -> None:
+    parity = open_bundle(bundle_folder).manifest.artifacts[0].parity
+    update = {"samples": 30, "lost": 5, "gained": 0, "mcnemar_p": 0.0625}
+    accuracy = {"reference": Accuracy(top1=90, top5=99), "artifact": Accuracy(top1=73.3, top5=99)}
+    gate = Gate(**PRECISIONS["int8"].gate)
+    doubted = parity.model_copy(update={**update, **accuracy, "gate": gate})
+    picked = advice(bundle_folder, {"fp32": 1.0, "int8": 0.1}, parity=doubted)
+    assert picked.file == "student.fp32.onnx"
+    nothing = advice(bundle_folder, {"int8": 0.1}, parity=doubted)
+    words = "drop 16.70 points: 30 images cannot tell it from chance"
+    assert nothing.file is None and nothing.reason == f"student.int8.onnx: {words}"
+    given = manifest(bundle_folder, {"precision": "fp32"}, {"precision": "int8", "parity": doubted})
+    assert "in doubt" in artifact_table(given) and words in " ".join(artifact_table(given).split())
+    assert f"- student.int8.onnx: {words}" in " ".join(model_card(given).split())
 
 
 def test_only_what_was_timed_is_blamed(bundle_folder: Path) -> None:

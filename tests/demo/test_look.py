@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from mldr_deploy.bundle.manifest import describe
+from mldr_deploy.bundle.parity import Accuracy, Gate
 from mldr_deploy.bundle.quality import Answers, quality_of
 from mldr_deploy.bundle.reader import Bundle
 from mldr_deploy.demo.about import card, header, summary
@@ -166,6 +167,22 @@ def test_the_proof_shows_what_failed_and_what_it_would_have_needed(student: Load
     ]
     for artifact in student.bundle.manifest.artifacts:  # the lines and the verdict say the same
         assert all(line.holds for line in gate_lines(artifact.parity)) == bool(artifact.parity)
+
+
+def test_a_drop_that_few_images_cannot_tell_has_no_green_mark(student: LoadedStudent) -> None:
+    first, second, *_ = student.bundle.manifest.artifacts
+    update = {"samples": 8, "lost": 5, "gained": 0, "mcnemar_p": 0.0625, "failures": []}
+    accuracy = {"reference": Accuracy(top1=100, top5=100), "artifact": Accuracy(top1=37.5, top5=99)}
+    parity = first.parity.model_copy(update={**update, **accuracy, "gate": Gate(max_drop=1.0)})
+    assert [line.holds for line in gate_lines(parity)] == [None, True]
+    artifacts = [first, second.model_copy(update={"parity": parity})]
+    manifest = student.bundle.manifest.model_copy(update={"artifacts": artifacts})
+    doubted = copy.copy(student)
+    doubted.bundle = dataclasses.replace(student.bundle, manifest=manifest)
+    page = proof_page(doubted)
+    assert f"None failed; in doubt: {second.file}." in page
+    assert "Drop 62.50 points: 8 images cannot tell it from chance." in page
+    assert 'aria-label="in doubt">?<' in page and ">in doubt</span>" in page
 
 
 def test_the_proof_shows_the_student_class_by_class(student: LoadedStudent, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from scipy.stats import entropy
 from sklearn.metrics import top_k_accuracy_score
 
 from mldr_deploy.bundle.parity import Gate, ParityResult
+from mldr_deploy.bundle.precisions import PRECISIONS
 from mldr_deploy.errors import MldrError
 from mldr_deploy.export.gates import Gates
 from mldr_deploy.export.measure_parity import measure
@@ -182,6 +183,38 @@ def test_a_drop_is_a_regression_only_when_it_is_significant() -> None:
     failed = compare(ours, real, labels, gate)
     assert failed.failures == ["top-1 drop 1.60 points is above 0.2 (McNemar p 0.0078)"]
     assert compare(real, ours, labels, gate)  # better is never worse
+
+
+@pytest.mark.parametrize(
+    ("images", "lost", "gained", "drop", "verdict"),
+    [
+        (8, 5, 0, "62.50", "in doubt"),  # p = 0.0625: no loss of five images is ever significant
+        (30, 5, 0, "16.67", "in doubt"),
+        (30, 6, 0, None, "failed"),
+        (150, 1, 0, None, "passed"),  # within the limit
+        (150, 2, 0, "1.33", "in doubt"),  # three points are four images
+        (300, 4, 0, "1.33", "passed"),  # three points are nine, which would be significant
+        (300, 18, 9, "3.00", "in doubt"),  # but not beside nine gained
+        (3000, 231, 200, "1.03", "passed"),
+        (3000, 90, 30, None, "failed"),
+    ],
+)
+def test_a_drop_that_few_images_cannot_tell_is_in_doubt(
+    images: int, lost: int, gained: int, drop: str | None, verdict: str
+) -> None:
+    gate = Gate(**PRECISIONS["int8"].gate)
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    level = [right] * (images - lost - gained)
+    ours = np.array([right] * lost + [wrong] * gained + level)
+    theirs = np.array([wrong] * lost + [right] * gained + level)
+    result = compare(ours, theirs, np.zeros(images, int), gate)
+    assert result.verdict == verdict and bool(result) is (verdict != "failed")
+    told = f"  drop {drop} points: {images} images cannot tell it from chance"
+    assert (told in str(result).splitlines()) is (drop is not None)
+    assert (result.doubt == told.strip()) is (verdict == "in doubt")
+    assert str(result).startswith(f"parity fp32: {verdict if result else 'FAILED'} on")
+    beside = gate.model_copy(update={"max_relative": 10.0})  # a limit on the logits as well
+    assert compare(ours, theirs, np.zeros(images, int), beside).doubt is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 32])
