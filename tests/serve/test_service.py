@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle
@@ -72,3 +73,13 @@ def test_an_upload_that_would_be_late_is_not_even_decoded(
     queue.rest(time.perf_counter())
     assert client.post("/classify", content=good).status_code == 200
     assert service.statistics.inference_stats.fail.count == 1
+
+
+def test_a_thin_upload_that_would_fill_the_memory_is_refused(
+    client: TestClient, encode: Callable[..., bytes]
+) -> None:
+    upload = encode(Image.new("L", (10_000_000, 1)))
+    answer = client.post("/classify", content=upload)
+    assert answer.status_code == 413
+    assert answer.json()["error"].startswith("10000000 x 1 pixels would become 360000000 x 36")
+    assert 'mldr_rejections_total{reason="pixels"} 1.0' in client.get("/metrics").text
