@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from .conventions import Decoding, Rounding
+from .picture import UnfitPicture
 from .upright import upright_rgb
 
 Pixels = NDArray[np.uint8]
@@ -23,6 +24,9 @@ Floats = NDArray[np.float32]
 Side = Annotated[int, Field(ge=1, le=8192)]
 Mean = Annotated[float, Field(ge=-1, le=2)]
 Std = Annotated[float, Field(gt=0, le=256)]
+
+_MOST_RESIZED = 64_000_000  # pixels before the crop; at 224 x 224 a picture 1,275 times as long
+_LONG = 4  # long side / short side that is taken however large the input is
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -82,16 +86,17 @@ def to_pixels(image: Image.Image | Pixels, spec: Preprocessing) -> Pixels:
     RGB uint8 [h, w, 3].
 
     Nothing is resampled when the image already has the size that the resize would give it.
-    Raises MldrError for an image whose values are not defined (docs/pictures.md).
+    Raises MldrError for an image whose values are not defined (docs/pictures.md), and UnfitPicture
+    as ``resized_size`` does.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"pixels must be uint8 [h, w, 3], not {image.dtype} {image.shape}")
-        if _resized(image.shape[0], image.shape[1], spec) == image.shape[:2]:
+        if resized_size(image.shape[0], image.shape[1], spec) == image.shape[:2]:
             return _centre(image, spec)
         image = Image.fromarray(image)
     image = upright_rgb(image)
-    height, width = _resized(image.height, image.width, spec)
+    height, width = resized_size(image.height, image.width, spec)
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), _RESAMPLING[spec.interpolation])
     return _centre(np.asarray(image), spec)
@@ -113,10 +118,27 @@ def normalise(pixels: Pixels, spec: Preprocessing) -> Floats:
 
 
 def preprocess(images: Sequence[Image.Image | Pixels], spec: Preprocessing) -> Floats:
-    """Images of any size and mode -> network input float32 [B, 3, H, W]."""
+    """Any images -> network input float32 [B, 3, H, W]. Raises as ``to_pixels``."""
     if not len(images):
         return np.empty((0, 3, *spec.size), np.float32)
     return normalise(np.stack([to_pixels(image, spec) for image in images]), spec)
+
+
+def resized_size(height: int, width: int, spec: Preprocessing) -> tuple[int, int]:
+    """(height, width) of an image of ``height`` x ``width`` after the resize, before the crop.
+
+    Raises UnfitPicture where that is too large: `shortest` makes of a thin image of a few hundred
+    bytes one that fills the memory.
+    """
+    tall, wide = _resized(height, width, spec)
+    kept = spec.size[0] * spec.size[1] / spec.crop_fraction**2
+    if spec.resize == "shortest" and tall * wide > max(_MOST_RESIZED, _LONG * kept):
+        raise UnfitPicture(
+            "pixels",
+            f"{width} x {height} pixels would become {wide} x {tall} before the crop: "
+            "crop it first",
+        )
+    return tall, wide
 
 
 def _resized(height: int, width: int, spec: Preprocessing) -> tuple[int, int]:

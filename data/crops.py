@@ -79,9 +79,9 @@ def draw_boxes(
 def _centred(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
     box_height, box_width = height, width
     if width / height < ratio[0]:
-        box_height = round(width / ratio[0])
+        box_height = max(1, round(width / ratio[0]))
     elif width / height > ratio[1]:
-        box_width = round(height * ratio[1])
+        box_width = max(1, round(height * ratio[1]))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 

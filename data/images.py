@@ -6,7 +6,8 @@ N images; h, w the size of one.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ class Digest(Protocol):
 
 
 class UnreadableImage(MldrError):
-    """An image that cannot be decoded; the message names it and says why."""
+    """An image that cannot be decoded or fitted; the message names it and says why."""
 
 
 class Images(Protocol):
@@ -166,7 +167,14 @@ class PartOf:
 
 
 def _decoded(data: bytes, images: Images, position: int) -> Image.Image:
-    try:
+    with naming(images, position):
         return open_picture(data)
+
+
+@contextmanager
+def naming(images: Images, position: int) -> Iterator[None]:
+    """Raises UnreadableImage, which names the picture, for an UnfitPicture inside."""
+    try:
+        yield
     except UnfitPicture as error:
         raise UnreadableImage(f"{images.name(position)} ({error})") from error

@@ -139,9 +139,8 @@ class TrainBatches:
     ) -> Iterator[TrainBatch]:
         def fetch(draw: tuple[int, int]) -> list[NDArray[np.uint8]]:
             index, repeat = draw
-            image = self._split.image(index)
             words = [self._seed, epoch, index, *([repeat] if repeat else [])]
-            return [self._cut(image, side, words) for side in sides]
+            return self._cuts(index, sides, words)
 
         size, threads = shares.shape[1], self._config.workers
         draws = zip(shares.ravel().tolist(), repeats.ravel().tolist(), strict=True)
@@ -160,6 +159,14 @@ class TrainBatches:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
+
+    def _cuts(
+        self, index: int, sides: tuple[int, ...], words: list[int]
+    ) -> list[NDArray[np.uint8]]:
+        """Picture ``index`` for each side, decoded once."""
+        image = self._split.image(index)
+        with self._split.naming(index):
+            return [self._cut(image, side, words) for side in sides]
 
     def _cut(self, image: Image.Image, side: int, words: list[int]) -> NDArray[np.uint8]:
         """``image`` as [side, side, 3], of a part that ``words`` decide whatever ``side`` is."""
@@ -213,7 +220,7 @@ class EvalBatches:
             return
 
         def decode(row: int) -> NDArray[np.uint8]:
-            return to_pixels(self._split.image(row), self.preprocessing)
+            return self._split.fitted(row, self.preprocessing)
 
         every = (row for rows in self._ranges for row in rows)
         ahead = _LOOKAHEAD * max(map(len, self._ranges), default=1)

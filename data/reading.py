@@ -1,4 +1,4 @@
-"""Decoding whole splits: into memory, or only to see that every picture can be read.
+"""Decoding whole splits: into memory, or only to see that every picture can be used.
 
 Either way every picture's pixels are hashed, so that those that stand twice are seen.
 """
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.preprocess import Preprocessing, resized_size
 from ..bundle.progress import Progress
 from ..errors import MldrError
 from .data_config import DataConfig
-from .images import ArrayImages, Images, UnreadableImage
+from .images import ArrayImages, Images, UnreadableImage, naming
 from .omissions import printable
 from .parallel import ordered_map
 from .raw import RawSplit
@@ -71,6 +72,14 @@ def check_readable(
     return _decode(images, None, sum(map(len, images.values())), config, progress, keep=False)
 
 
+def _evaluation(config: DataConfig) -> Preprocessing:
+    """How the finished student sees a picture; no statistics."""
+    side = config.image_size
+    return Preprocessing(
+        size=(side, side), crop_fraction=config.crop_fraction, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+
+
 def _hashes(pixels: Pixels) -> Hashes:
     return np.fromiter(map(pixel_hash, pixels), np.uint64, len(pixels))
 
@@ -101,6 +110,7 @@ def _decode(
         for name, part in images.items()
     }
     hashes = {name: np.zeros(len(part), np.uint64) for name, part in images.items()}
+    evaluation = _evaluation(config)
 
     def decode(chunk: tuple[str, range]) -> tuple[int, list[str]]:
         name, rows = chunk
@@ -108,6 +118,8 @@ def _decode(
         for row in rows:
             try:
                 image = images[name].rgb(row)
+                with naming(images[name], row):
+                    resized_size(image.height, image.width, evaluation)
             except UnreadableImage as error:
                 broken.append(printable(f"{name}: {error}"))
                 continue

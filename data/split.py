@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .images import ArrayImages, Images
+from ..bundle.preprocess import Preprocessing, to_pixels
+from .images import ArrayImages, Images, naming
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class Split:
         return (
             self.images.rgb(row) if self.resident is None else Image.fromarray(self.resident[row])
         )
+
+    def fitted(self, index: int, spec: Preprocessing) -> NDArray[np.uint8]:
+        """Picture ``index`` resized and cropped, [H, W, 3]. Raises UnreadableImage."""
+        image = self.image(index)
+        with self.naming(index):
+            return to_pixels(image, spec)
+
+    def naming(self, index: int) -> AbstractContextManager[None]:
+        """Raises UnreadableImage, which names picture ``index``, for an UnfitPicture inside."""
+        return naming(self.images, int(self.rows[index]))
 
     def name(self, index: int) -> str:
         """File or row that picture ``index`` came from."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..bundle.preprocess import Floats, Preprocessing, preprocess
+from ..bundle.preprocess import Floats, Preprocessing, normalise
 
 if TYPE_CHECKING:
     from ..data.split import Split
@@ -46,5 +46,6 @@ class Calibration:
     def batches(self, size: int) -> Iterator[Floats]:
         """The images in order, float32 [<= size, 3, H, W] at a time."""
         for start in range(0, len(self), size):
-            images = [self._train.image(int(row)) for row in self.rows[start : start + size]]
-            yield preprocess(images, self.preprocessing)
+            rows = self.rows[start : start + size]
+            images = [self._train.fitted(int(row), self.preprocessing) for row in rows]
+            yield normalise(np.stack(images), self.preprocessing)

@@ -14,7 +14,7 @@ from ..bundle.golden import golden_limit
 from ..bundle.infer_script import infer_script, phone_script
 from ..bundle.manifest import FILE, Artifact, FileEntry, Manifest
 from ..bundle.parity import Fault, ParityResult
-from ..bundle.preprocess import Floats, to_pixels
+from ..bundle.preprocess import Floats
 from ..bundle.progress import Progress, Silent
 from ..bundle.quantization import Quantization
 from ..bundle.reader import Bundle, open_bundle
@@ -155,7 +155,7 @@ def _golden_sources(bundle: Bundle, dataset: Dataset) -> Finding:
     if manifest.data_fingerprint != dataset.fingerprint:
         return Finding("golden pixels", None, f"{dataset.source} is not the data of the export")
     for k, index in enumerate(golden.index):
-        pixels = to_pixels(dataset.test.image(int(index)), manifest.preprocessing)
+        pixels = dataset.test.fitted(int(index), manifest.preprocessing)
         same_pixels = np.array_equal(pixels, golden.pixels[k])
         if not same_pixels or dataset.test.labels[index] != golden.label[k]:
             return Finding("golden pixels", False, f"test image {index} is another one now")

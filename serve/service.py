@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from ..bundle.manifest import Manifest
+from ..bundle.picture import UnfitPicture
 from ..bundle.preprocess import Floats
 from ..bundle.processor import usable_cores
 from ..runtimes.runtime import Runtime
@@ -23,7 +24,7 @@ from .request_refusal import RequestRefusal, overloaded
 from .service_config import ServeConfig
 from .service_metrics import Metrics
 from .statistics import ModelStatistics
-from .uploads import open_image
+from .uploads import open_image, refused
 
 VERSION = "1"
 _INLINE = 1 << 16  # bytes of JSON that the event loop parses itself
@@ -150,7 +151,10 @@ class Service:
         data = file_part(content_type, body) if is_form(content_type) else body
         image = open_image(data, self.config.max_pixels)
         decoded = time.perf_counter()
-        inputs = self.runtime.preprocess([image])
+        try:
+            inputs = self.runtime.preprocess([image])
+        except UnfitPicture as error:
+            raise refused(error) from None
         return Prepared(inputs, decoded - began, time.perf_counter() - decoded)
 
     async def _off_loop(self, work: Callable[[], Result], deadline: float) -> Result:

@@ -21,4 +21,9 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     try:
         return open_picture(data, Limits.of_uploads(max_pixels))
     except UnfitPicture as error:
-        raise RequestRefusal(_STATUS.get(error.kind, 400), error.kind, str(error)) from None
+        raise refused(error) from None
+
+
+def refused(error: UnfitPicture) -> RequestRefusal:
+    """The refusal of an upload: 400, 413 or 415, as ``open_image`` says."""
+    return RequestRefusal(_STATUS.get(error.kind, 400), error.kind, str(error))

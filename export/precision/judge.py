@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...bundle.preprocess import Floats, Pixels, Preprocessing, normalise, to_pixels
+from ...bundle.preprocess import Floats, Pixels, Preprocessing, normalise
 from ...runtimes.runtime import Predictor
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ class Judge:
 
     def __init__(self, split: Split, preprocessing: Preprocessing, count: int) -> None:
         order = np.random.default_rng(0).permutation(len(split))[:count]
-        self._pixels: Pixels = np.stack(
-            [to_pixels(split.image(int(row)), preprocessing) for row in order]
-        )
+        self._pixels: Pixels = np.stack([split.fitted(int(row), preprocessing) for row in order])
         self._labels, self._preprocessing = split.labels[order], preprocessing
 
     def __len__(self) -> int:

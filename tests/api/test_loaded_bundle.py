@@ -88,6 +88,7 @@ def test_a_batch_of_any_size_is_answered_in_order(
         (np.zeros((0, 4, 3), np.uint8), "without pixels"),
         (7, "int is no picture"),
         ([np.zeros((4, 4, 3), np.uint8), b""], "picture 1: an empty file"),
+        (Image.new("L", (1, 10_000_000)), "picture 0: 1 x 10000000 pixels would become"),
     ],
 )
 def test_what_is_no_picture_is_refused(

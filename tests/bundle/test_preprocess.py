@@ -13,7 +13,14 @@ from PIL import Image
 from pydantic import ValidationError
 from timm.data import create_transform
 
-from mldr_deploy.bundle.preprocess import Preprocessing, normalise, preprocess, to_pixels
+from mldr_deploy.bundle.picture import UnfitPicture
+from mldr_deploy.bundle.preprocess import (
+    Preprocessing,
+    normalise,
+    preprocess,
+    resized_size,
+    to_pixels,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,6 +96,42 @@ def test_arrays_and_images_give_the_same_pixels() -> None:
     pixels = noise(50, 41)
     ours = spec(crop_fraction=0.9)
     assert np.array_equal(to_pixels(pixels, ours), to_pixels(Image.fromarray(pixels), ours))
+
+
+def thin(height: int, width: int) -> Image.Image:
+    return Image.new("RGB", (width, height))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "words"),
+    [
+        (400_000, 1, "1 x 400000 pixels would become 224 x 89600000 before the crop: crop it"),
+        (10_000_000, 1, "1 x 10000000 pixels would become 224 x 2240000000 before"),
+        (1, 10_000_000, "10000000 x 1 pixels would become 2240000000 x 224 before"),
+    ],
+)
+def test_a_thin_picture_that_would_fill_the_memory_is_refused(
+    height: int, width: int, words: str
+) -> None:
+    pixels = np.broadcast_to(np.uint8(0), (height, width, 3))
+    for image in (thin(height, width), pixels):
+        with pytest.raises(UnfitPicture, match=f"^{words}") as refusal:
+            to_pixels(image, spec(size=(224, 224)))
+        assert refusal.value.kind == "pixels"
+    with pytest.raises(UnfitPicture, match="before the crop"):
+        preprocess([thin(height, width)], spec(size=(224, 300)))
+    assert to_pixels(thin(height, width), spec(resize="squash")).shape == (32, 32, 3)
+
+
+def test_the_bound_is_64_million_pixels_after_the_resize_or_4_to_1() -> None:
+    ours = spec(size=(224, 224))
+    assert resized_size(1275, 1, ours) == (285_600, 224)
+    with pytest.raises(UnfitPicture):
+        resized_size(1276, 1, ours)
+    large = spec(size=(8192, 8192), crop_fraction=0.875)
+    assert resized_size(100, 400, large) == (9362, 37_448)
+    with pytest.raises(UnfitPicture):
+        resized_size(100, 401, large)
 
 
 def test_channels_are_scaled_by_their_own_numbers_in_either_order() -> None:

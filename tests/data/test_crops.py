@@ -138,3 +138,12 @@ def test_cut_out_is_the_batched_crop_of_one_picture() -> None:
     single = cut_out(picture, 24, config, torch.Generator().manual_seed(5))
     difference = np.abs(batched[0].permute(1, 2, 0).numpy().astype(int) - single.astype(int))
     assert difference.max() <= 2  # Pillow rounds between its two passes
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 500), (500, 1)])
+def test_a_line_of_pixels_is_cut_out_at_any_ratio(height: int, width: int) -> None:
+    image = Image.new("RGB", (width, height), "red")
+    for ratio in ((0.2, 0.3), (3.0, 4.0)):
+        config = AugmentConfig(crop="random-resized", ratio=ratio)
+        pixels = cut_out(image, 8, config, torch.Generator().manual_seed(0))
+        assert pixels.shape == (8, 8, 3) and (pixels == (255, 0, 0)).all()

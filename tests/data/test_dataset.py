@@ -246,6 +246,15 @@ def test_every_unreadable_picture_is_noted_with_its_reason(
     ]
 
 
+def test_a_picture_too_thin_for_the_network_is_named(disk: Any) -> None:
+    path = disk.folder(each=8)
+    Image.new("RGB", (1, 100_000)).save(path / "train" / "ant" / "1.png")
+    words = "train/ant/1.png (1 x 100000 pixels would become 32 x 3200000 before the crop: crop it"
+    for limit in (2048, 0):
+        assert words in refusal(f"folder:{path}", resident_mib=limit)
+    assert len(load(f"folder:{path}", image_size=16).train) > 0  # 25.6 million pixels at this size
+
+
 def test_the_check_of_streamed_pictures_can_be_left_out(disk: Any) -> None:
     path = disk.folder()
     whole = (path / "train" / "ant" / "1.png").read_bytes()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mldr_deploy.bundle.preprocess import Preprocessing, preprocess
 from mldr_deploy.data.data_config import AugmentConfig, DataConfig
@@ -147,6 +148,18 @@ def test_a_picture_that_broke_since_the_check_is_named(disk: Any) -> None:
     (disk.root / "train" / "bee" / "3.png").write_bytes(b"gone")
     with pytest.raises(UnreadableImage, match=r"train/bee/3\.png"):
         list(batches(split, 5).epoch(0))
+
+
+def test_a_picture_too_thin_for_a_larger_network_is_named(disk: Any) -> None:
+    """The check of the data set knows the student's size only."""
+    split = streamed(disk)
+    Image.new("RGB", (1, 100_000)).save(disk.root / "train" / "bee" / "3.png")
+    words = r"train/bee/3\.png \(1 x 100000 pixels would become 64 x 6400000 before the crop"
+    large = SPEC.model_copy(update={"size": (64, 64)})
+    with pytest.raises(UnreadableImage, match=words):
+        list(EvalBatches(split, large, 7, "cpu"))
+    with pytest.raises(UnreadableImage, match=words):
+        list(batches(split, 5, augment=AugmentConfig(crop="none")).epoch(0, sides=(8, 64)))
 
 
 def test_evaluation_is_the_one_preprocessing_in_order(disk: Any) -> None:

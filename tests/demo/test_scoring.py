@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, top_k_accuracy_score
 
 from mldr_deploy.bundle.reader import Bundle
@@ -67,6 +68,17 @@ def test_a_bad_image_is_a_row_with_its_reason_and_the_order_stays(
     assert scores.rows[2].problem == "too far away"
     assert len(scores.answered) == len(scores.labelled) == 2
     assert "2 of 4 files got no answer" in batch_page(scores)
+
+
+def test_a_thin_image_that_would_fill_the_memory_is_a_row_with_its_reason(
+    images: Any, student: LoadedStudent
+) -> None:
+    file = io.BytesIO()
+    Image.new("L", (1, 1_000_000)).save(file, "PNG")
+    pictures = [images[0], Picture("3/x.png", file.getvalue()), images[1]]
+    *_, scores = score(pictures, student.forms["fp32"], 25_000_000)
+    assert "1 x 1000000 pixels would become" in scores.rows[1].problem
+    assert len(scores.answered) == 2
 
 
 def test_without_labels_the_page_says_how_to_give_them(images: Any, student: LoadedStudent) -> None:

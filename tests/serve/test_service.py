@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from mldr_deploy.bundle.preprocess import preprocess
 from mldr_deploy.bundle.reader import Bundle
@@ -72,3 +74,37 @@ def test_an_upload_that_would_be_late_is_not_even_decoded(
     queue.rest(time.perf_counter())
     assert client.post("/classify", content=good).status_code == 200
     assert service.statistics.inference_stats.fail.count == 1
+
+
+def test_a_thin_upload_that_would_fill_the_memory_is_refused(
+    client: TestClient, encode: Callable[..., bytes]
+) -> None:
+    upload = encode(Image.new("L", (10_000_000, 1)))
+    answer = client.post("/classify", content=upload)
+    assert answer.status_code == 413
+    assert answer.json()["error"].startswith("10000000 x 1 pixels would become 360000000 x 36")
+    assert 'mldr_rejections_total{reason="pixels"} 1.0' in client.get("/metrics").text
+
+
+class Upload(bytes):
+    """Bytes that say when nobody holds them any more."""
+
+    gone = threading.Event()
+
+    def __del__(self) -> None:
+        self.gone.set()
+
+
+def test_an_upload_is_not_held_while_its_picture_waits_and_is_computed(
+    client: TestClient, runtime: Counting, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are out of the budget by then."""
+
+    async def read_body(*_: Any) -> bytes:
+        return Upload(good)
+
+    released: list[bool] = []
+    monkeypatch.setattr("mldr_deploy.serve.classify.read_body", read_body)
+    monkeypatch.setattr(runtime, "compute", lambda: released.append(Upload.gone.wait(3)))
+    assert client.post("/classify", content=good).status_code == 200
+    assert released == [True]
