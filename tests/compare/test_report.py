@@ -141,3 +141,43 @@ def test_a_run_that_failed_is_not_told_as_its_export(opened: MethodComparison) -
     note_failure(by_place(opened)["mldr-kd", 0], "the loss is not finite", Silent())
     results = report_finished(opened.file, opened.out, Silent())
     assert results.failed == {"vit, mldr-kd, seed 0": "the loss is not finite"}
+
+
+def cells(opened: MethodComparison) -> list[str]:
+    """The line of the table, of scratch, kd, mldr-kd and the gain."""
+    report_finished(opened.file, opened.out, Silent())
+    (row,) = [r for r in (opened.out / "table.md").read_text().splitlines() if "-> x" in r]
+    return [cell.strip() for cell in row.strip("|").split("|")][2:]
+
+
+def test_methods_are_compared_over_the_seeds_that_all_have(
+    opened: MethodComparison, finish: Finish, labels: NDArray[np.int64]
+) -> None:
+    """The second seed is hard: who has not done it is no better for that, and gains no mark."""
+    runs = by_place(opened)
+    wrong = {("mldr-kd", 0): 20, ("mldr-kd", 1): 160, ("kd", 0): 60, ("kd", 1): 200}
+    for place, count in wrong.items():
+        finish(runs[place], count)
+    finish(runs["scratch", 0], 70)
+    points = 100 / len(labels)
+    scratch, kd, focus, gain = cells(opened)
+    assert scratch == f"{100 - 70 * points:.2f} (1 of 2 seeds)"
+    assert kd.startswith(f"{100 - 130 * points:.2f} ± ") and "seeds" not in kd
+    assert focus.startswith(f"**{100 - 90 * points:.2f}** ± ")  # best with seed 0, below scratch
+    assert gain == f"{40 * points:+.2f} (kd)"  # though the mean of scratch is higher
+    assert "no gain is marked" in (opened.out / "table.md").read_text()
+    written = json.loads((opened.out / "results.json").read_text())["pairs"][0]
+    assert written["common_seeds"] == [0] and written["against"]["significant"] is False
+
+    finish(runs["scratch", 1], 240)
+    scratch, kd, focus, gain = cells(opened)
+    assert "seeds" not in scratch and gain == f"{40 * points:+.2f} (kd) *"
+    assert "no gain is marked" not in (opened.out / "table.md").read_text()
+
+
+def test_without_a_common_seed_nobody_is_best(opened: MethodComparison, finish: Finish) -> None:
+    runs = by_place(opened)
+    finish(runs["mldr-kd", 0], 20)
+    finish(runs["kd", 1], 40)
+    *scores, gain = cells(opened)
+    assert not any("**" in score for score in scores) and gain == "-"
