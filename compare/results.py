@@ -21,7 +21,7 @@ from .matrix import Matrix
 from .outcomes import Outcome, read_predictions
 from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
-from .units import StudentUnit, TuningUnit, Unit, best_settings
+from .units import StudentUnit, TuningUnit, Unit, best_settings, require_same_pictures
 
 SCHEMA = 2  # 2: `tuning` holds every choice tried
 
@@ -146,18 +146,23 @@ def collect(
     trials: Sequence[TuningUnit],
     failed: dict[str, str],
     *,
-    latencies: dict[str, Outcome],
+    exports: Sequence[StudentUnit],
     data: RecentData,
     progress: Progress,
 ) -> Results:
     """The results of the ``runs`` and of the tuning ``trials`` that are finished.
 
-    ``latencies``: by pair, the outcomes of the exports that passed.
+    ``exports`` are those that passed. Raises MldrError where they are of other pictures than there
+    are now.
     """
     finished = [run for run in runs if run.finished]
+    latencies = {unit.pair: unit.outcome for unit in exports}
+    used = [unit for unit in (*teachers.values(), *trials, *finished, *exports) if unit.finished]
     truth: dict[DataConfig, NDArray[np.int64]] = {}
     for config in dict.fromkeys(run.recipe.data for run in finished):
-        truth[config] = data.load(config, progress=progress).test.labels
+        dataset = data.load(config, progress=progress)
+        require_same_pictures([unit for unit in used if unit.recipe.data == config], dataset)
+        truth[config] = dataset.test.labels
     pairs = []
     for pair in matrix.pairs:
         pair_runs = [run for run in finished if run.pair == pair]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from mldr_deploy.bundle.tensors import write_tensors
 from mldr_deploy.cli.group import main
 from mldr_deploy.compare import comparison
 from mldr_deploy.compare.comparison import MethodComparison, report_finished
+from mldr_deploy.compare.recent_data import RecentData
 from mldr_deploy.compare.units import Unit
 from mldr_deploy.compare.workers import note_failure
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.errors import MldrError
 from mldr_deploy.pipeline.recipe import dump_recipe
 
 OUTCOME = {
@@ -181,3 +184,41 @@ def test_without_a_common_seed_nobody_is_best(opened: MethodComparison, finish: 
     finish(runs["kd", 1], 40)
     *scores, gain = cells(opened)
     assert not any("**" in score for score in scores) and gain == "-"
+
+
+OTHERS = "holds a run on other pictures than digits as it is now: choose another --out"
+
+
+@pytest.mark.parametrize("more", [{"data_fingerprint": "0" * 64}, {"test_images": 7}])
+def test_runs_on_other_pictures_are_refused(
+    opened: MethodComparison, finish: Finish, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their fingerprint; outcomes of older releases, which have none, by their count."""
+    runs = by_place(opened)
+    fingerprint = load_dataset(DataConfig()).fingerprint
+    finish(runs["mldr-kd", 0], 20, data_fingerprint=fingerprint)
+    finish(runs["mldr-kd", 1], 20)
+    assert not report_finished(opened.file, opened.out, Silent()).failed
+    finish(runs["scratch", 1], 20, **more)
+    monkeypatch.setattr(Unit, "carry_out", lambda *_: pytest.fail("a run began"))
+    for words in ([], ["--report-only"]):
+        result = give(opened, *words)
+        assert result.exit_code == 1 and result.stderr.count("\n") == 1
+        assert result.stderr.startswith(f"Error: {runs['scratch', 1].folder} {OTHERS}")
+
+
+def test_an_export_of_other_pictures_is_refused(opened: MethodComparison, trained: Unit) -> None:
+    write_sealed(trained.folder / "latency.json", {**LATENCY, "data_fingerprint": "0" * 64})
+    with pytest.raises(MldrError, match=OTHERS):
+        report_finished(opened.file, opened.out, Silent())
+
+
+def test_a_student_does_not_learn_from_a_teacher_of_other_pictures(
+    opened: MethodComparison, finish: Finish
+) -> None:
+    run = by_place(opened)["kd", 0]
+    assert run.needs is not None
+    finish(run.needs, 20, data_fingerprint="0" * 64)
+    untouched = replace(run, work=lambda _: pytest.fail("it began"))
+    with pytest.raises(MldrError, match=f"teachers/resnet {OTHERS}"):
+        untouched.carry_out("cpu", RecentData(), Silent())
