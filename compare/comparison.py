@@ -15,7 +15,16 @@ from .pictures import draw
 from .recent_data import RecentData
 from .results import Results, collect
 from .table import markdown
-from .units import StudentUnit, Unit, best_settings, exports, students, teachers, tuning
+from .units import (
+    StudentUnit,
+    Unit,
+    best_settings,
+    exports,
+    require_same_pictures,
+    students,
+    teachers,
+    tuning,
+)
 from .workers import Failures, Work, failure, work
 
 
@@ -50,7 +59,11 @@ class MethodComparison:
         return [*teacher_runs, *trials]
 
     def train(self, device: str, progress: Progress) -> None:
-        """Take runs until none is left. Raises Failures when some did not work out."""
+        """Take runs until none is left. Raises Failures when some did not work out.
+
+        Raises MldrError when what is finished saw other pictures than there are now.
+        """
+        self._require_same_pictures(progress)
         trials: list[Unit] = list(tuning(self.matrix, self.out))
         if trials:
             needed = {unit.folder: unit for trial in trials if (unit := trial.needs) is not None}
@@ -75,7 +88,7 @@ class MethodComparison:
             runs,
             trials,
             {name: reason for name, reason in reasons.items() if reason is not None},
-            latencies={unit.pair: unit.outcome for unit in timed},
+            exports=timed,
             data=self.data,
             progress=progress,
         )
@@ -97,6 +110,15 @@ class MethodComparison:
         for unit in self.runs():
             if unit.finished:
                 unit.require_same()
+
+    def _require_same_pictures(self, progress: Progress) -> None:
+        """Raises MldrError when runs are finished, on other pictures than the rest would see."""
+        finished = [unit for unit in self.runs() if unit.finished]
+        if len(finished) == len(self.runs()):
+            return
+        for config in dict.fromkeys(unit.recipe.data for unit in finished):
+            dataset = self.data.load(config, progress=progress)
+            require_same_pictures([u for u in finished if u.recipe.data == config], dataset)
 
     def _students(self) -> list[StudentUnit]:
         trials = tuning(self.matrix, self.out)

@@ -159,7 +159,8 @@ def load_matrix(path: Path) -> Matrix:
     """The comparison in ``path``, every run's recipe validated.
 
     Raises MldrError, in one line, for a file that cannot be read, bad TOML, an unknown key or
-    name, a recipe that no run could have, or a teacher that two pairs want on different data.
+    name, a recipe that no run could have, tuning without a validation split, or a teacher that two
+    pairs want on different data.
     """
     try:
         table = parse_toml(path.read_bytes(), str(path))
@@ -173,8 +174,25 @@ def load_matrix(path: Path) -> Matrix:
         for method in matrix.methods:
             for choice in ({}, *choices.get(method, ())):
                 matrix.section(pair, method, matrix.seeds[0], choice)
+    _require_validation(matrix)
     _same_data(matrix)
     return matrix
+
+
+def _require_validation(matrix: Matrix) -> None:
+    """Settings are chosen on the validation split, so every tuning run must have one."""
+    plan = matrix.tuning
+    if plan is None:
+        return
+    for pair in dict.fromkeys(matrix.tuned_on(name) for name in matrix.pairs):
+        for method, choices in plan.choices.items():
+            for choice in choices:
+                recipe = matrix.section(pair, method, plan.seed, plan.recipe, choice)
+                if recipe.data.val_fraction == 0:
+                    raise MldrError(
+                        f"pair {pair}, method {method}: [tuning] chooses by validation accuracy "
+                        "and data.val_fraction is 0: set data.val_fraction=0.1, or drop [tuning]"
+                    )
 
 
 def _same_data(matrix: Matrix) -> None:

@@ -13,7 +13,7 @@ from ..bundle.atomic import sha256
 from ..bundle.preprocess import Preprocessing
 from ..bundle.sealed import unsealed
 from ..bundle.tensors import read_tensors, write_tensors
-from ..bundle.trained import load_trained
+from ..bundle.trained import load_trained, read_trained
 from ..bundle.wording import cause
 from ..data.loader import EvalBatches
 from ..distill.evaluate import best_classes
@@ -25,6 +25,7 @@ from ..pipeline.summary import machine
 from ..runtimes.model_file import ModelFile
 from ..runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
+PICTURES = "data_fingerprint"  # of the data set that the work was done with; older outcomes: none
 _PREDICTIONS, _PREDICTIONS_HASH = "test.safetensors", "predictions_sha256"
 _AGAIN = "delete {}, and the same command carries that run out again"
 _EVAL_BATCH = 250
@@ -37,10 +38,13 @@ def teacher_outcome(pipeline: Pipeline) -> Outcome:
     """Train a teacher; its accuracy on test."""
     config = pipeline.recipe.teacher
     assert config is not None
-    teacher, _ = pipeline.worthy_teacher(pipeline.teacher())
+    trained = pipeline.teacher()
+    pictures = _pictures(pipeline, trained)
+    teacher, _ = pipeline.worthy_teacher(trained)
     predictions = _predictions(pipeline, teacher.model, teacher.preprocessing)
     return {
         **_scores(predictions, pipeline.dataset.test.labels),
+        PICTURES: pictures,
         "parameters": sum(p.numel() for p in teacher.model.parameters()),
         "model": config.model.model_dump(mode="json"),
     }
@@ -55,7 +59,9 @@ def taught_outcome(pipeline: Pipeline) -> Outcome:
 
 def student_outcome(pipeline: Pipeline) -> Outcome:
     """Train a student and write its predictions; its accuracy on test."""
-    student = load_student(pipeline.student())
+    trained = pipeline.student()
+    pictures = _pictures(pipeline, trained)
+    student = load_student(trained)
     record = student.record
     predictions = _predictions(pipeline, student.model, record.preprocessing)
     tensors = {"best_classes": predictions.astype(np.int32)}
@@ -64,6 +70,7 @@ def student_outcome(pipeline: Pipeline) -> Outcome:
     return {
         _PREDICTIONS_HASH: sha256(file),
         **_scores(predictions, pipeline.dataset.test.labels),
+        PICTURES: pictures,
         "parameters": record.parameters,
         "family": record.family,
         "model": record.model,
@@ -73,7 +80,8 @@ def student_outcome(pipeline: Pipeline) -> Outcome:
 
 def tuning_outcome(pipeline: Pipeline) -> Outcome:
     """Train a student; its accuracy on the validation split alone."""
-    return {**load_trained(pipeline.student())[0].metrics}
+    trained = pipeline.student()
+    return {PICTURES: _pictures(pipeline, trained), **load_trained(trained)[0].metrics}
 
 
 def export_outcome(pipeline: Pipeline) -> Outcome:
@@ -84,6 +92,7 @@ def export_outcome(pipeline: Pipeline) -> Outcome:
     return {
         "milliseconds_batch_1": round(single, 4),
         "passed": bool(bundle),
+        PICTURES: bundle.manifest.data_fingerprint,
         "machine": machine(),
     }
 
@@ -106,6 +115,17 @@ def read_predictions(folder: Path, outcome: Outcome) -> NDArray[np.int32]:
     if outcome.get(_PREDICTIONS_HASH, sha256(file)) != sha256(file):  # older outcomes have none
         raise MldrError(f"{file} is not what was written: {_AGAIN.format('result.json beside it')}")
     return predictions
+
+
+def _pictures(pipeline: Pipeline, trained: Path | None) -> str:
+    """The fingerprint of the data. Raises MldrError where ``trained`` has learned from others."""
+    dataset = pipeline.dataset
+    if trained is not None and read_trained(trained).data_fingerprint != dataset.fingerprint:
+        raise MldrError(
+            f"{trained} was trained on other pictures than {dataset.source} as it is now: choose "
+            "another --out, or delete that run's folder"
+        )
+    return dataset.fingerprint
 
 
 def _predictions(

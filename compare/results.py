@@ -21,7 +21,7 @@ from .matrix import Matrix
 from .outcomes import Outcome, read_predictions
 from .paired import Hits, PairedTest, compare
 from .recent_data import RecentData
-from .units import StudentUnit, TuningUnit, Unit, best_settings
+from .units import StudentUnit, TuningUnit, Unit, best_settings, require_same_pictures
 
 SCHEMA = 2  # 2: `tuning` holds every choice tried
 
@@ -38,7 +38,12 @@ class Score:
     @property
     def mean(self) -> float:
         """Of top-1, per cent."""
-        return mean(self.top1)
+        return self.mean_over(self.seeds)
+
+    def mean_over(self, seeds: Sequence[int]) -> float:
+        """Of top-1 with ``seeds``, per cent; the score has each of them."""
+        by_seed = dict(zip(self.seeds, self.top1, strict=True))
+        return mean(by_seed[seed] for seed in seeds)
 
     @property
     def deviation(self) -> float | None:
@@ -58,6 +63,8 @@ class PairResult:
     family: str
     parameters: int
     scores: tuple[Score, ...]
+    common_seeds: tuple[int, ...]  # those of all its scores: what methods are compared over
+    complete: bool  # whether these are all seeds of the comparison
     best_other: str | None  # the method nearest to, or above, the focus
     against: PairedTest | None  # the focus against it
     milliseconds: float | None = None  # an image at batch 1, ONNX Runtime CPU
@@ -66,6 +73,16 @@ class PairResult:
     def score(self, method: str) -> Score | None:
         """The method's score, if any of its runs is finished."""
         return next((score for score in self.scores if score.method == method), None)
+
+    @property
+    def best(self) -> Sequence[str]:
+        """The methods with the highest mean over the common seeds; none where there are none."""
+        return _best(self.scores, self.common_seeds)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the focus differs from the best other, by every seed of the comparison."""
+        return self.complete and self.against is not None and self.against.significant
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ class Results:
                     "gain": pair.against.gain,
                     "mcnemar_p": pair.against.mcnemar_p,
                     "t_test_p": pair.against.t_test_p,
-                    "significant": pair.against.significant,
+                    "significant": pair.significant,
                 }
             pairs.append(table)
         return {
@@ -129,18 +146,23 @@ def collect(
     trials: Sequence[TuningUnit],
     failed: dict[str, str],
     *,
-    latencies: dict[str, Outcome],
+    exports: Sequence[StudentUnit],
     data: RecentData,
     progress: Progress,
 ) -> Results:
     """The results of the ``runs`` and of the tuning ``trials`` that are finished.
 
-    ``latencies``: by pair, the outcomes of the exports that passed.
+    ``exports`` are those that passed. Raises MldrError where they are of other pictures than there
+    are now.
     """
     finished = [run for run in runs if run.finished]
+    latencies = {unit.pair: unit.outcome for unit in exports}
+    used = [unit for unit in (*teachers.values(), *trials, *finished, *exports) if unit.finished]
     truth: dict[DataConfig, NDArray[np.int64]] = {}
     for config in dict.fromkeys(run.recipe.data for run in finished):
-        truth[config] = data.load(config, progress=progress).test.labels
+        dataset = data.load(config, progress=progress)
+        require_same_pictures([unit for unit in used if unit.recipe.data == config], dataset)
+        truth[config] = dataset.test.labels
     pairs = []
     for pair in matrix.pairs:
         pair_runs = [run for run in finished if run.pair == pair]
@@ -187,7 +209,8 @@ def _pair(
     latency: Outcome,
 ) -> PairResult:
     scores = tuple(s for method in matrix.methods if (s := _score(method, runs)) is not None)
-    rival, against = _against_best(matrix, scores, hits)
+    common_seeds = tuple(s for s in matrix.seeds if all(s in score.seeds for score in scores))
+    rival, against = _against_best(matrix, scores, common_seeds, hits)
     first = runs[0].outcome
     teacher_name = matrix.pairs[pair].get("teacher")
     run = teachers.get(teacher_name) if teacher_name else None
@@ -201,6 +224,8 @@ def _pair(
         family=first["family"],
         parameters=first["parameters"],
         scores=scores,
+        common_seeds=common_seeds,
+        complete=common_seeds == matrix.seeds,
         best_other=rival,
         against=against,
         milliseconds=latency.get("milliseconds_batch_1"),
@@ -220,21 +245,28 @@ def _score(method: str, runs: Sequence[StudentUnit]) -> Score | None:
     )
 
 
+def _best(scores: Sequence[Score], seeds: Sequence[int]) -> list[str]:
+    """The methods with the highest mean over ``seeds``, which all have."""
+    if not seeds:
+        return []
+    means = {score.method: score.mean_over(seeds) for score in scores}
+    highest = max(means.values(), default=0.0)
+    return [method for method, top1 in means.items() if top1 == highest]
+
+
 def _against_best(
-    matrix: Matrix, scores: Sequence[Score], hits: dict[tuple[str, int], Hits]
+    matrix: Matrix,
+    scores: Sequence[Score],
+    seeds: Sequence[int],
+    hits: dict[tuple[str, int], Hits],
 ) -> tuple[str | None, PairedTest | None]:
-    """The best method but the focus, by mean over the seeds, and the focus against it.
+    """The best method but the focus, by mean over ``seeds``, and the focus against it.
 
     That it is chosen on test makes the gain, if anything, smaller.
     """
-    focus = next((score for score in scores if score.method == matrix.focus), None)
-    rivals = [score for score in scores if score.method != matrix.focus]
-    if focus is None or not rivals:
+    focus, rivals = matrix.focus, [score for score in scores if score.method != matrix.focus]
+    best = _best(rivals, seeds)
+    if len(rivals) == len(scores) or not best:
         return None, None
-    best = max(rivals, key=lambda score: score.mean)
-    seeds = [seed for seed in focus.seeds if seed in best.seeds]
-    if not seeds:
-        return best.method, None
-    return best.method, compare(
-        [hits[focus.method, seed] for seed in seeds], [hits[best.method, seed] for seed in seeds]
-    )
+    own, other = ([hits[method, seed] for seed in seeds] for method in (focus, best[0]))
+    return best[0], compare(own, other)

@@ -23,6 +23,11 @@ def markdown(results: Results) -> str:
         f"`*`: McNemar's exact test on the same test images gives p < {ALPHA} with every seed, all "
         "in the same direction (and, of three seeds or more, so does a paired t-test over seeds).",
     ]
+    if not all(pair.complete for pair in results.pairs):
+        notes.append(
+            "In a line where a method lacks seeds, bold and gain are over the seeds that all its "
+            "methods have, and no gain is marked."
+        )
     if results.missing:
         notes.append(f"Not finished: {'; '.join(results.missing)}.")
     notes += [f"Failed: {name}: {reason}" for name, reason in results.failed.items()]
@@ -66,24 +71,26 @@ def _setting(sections: dict[str, Any]) -> str:
 
 
 def _cells(pair: PairResult, results: Results) -> list[str]:
-    best = max(score.mean for score in pair.scores)
     name = f"{pair.teacher} -> {pair.student}" if pair.teacher else pair.student
     cells = [name, "" if pair.teacher_top1 is None else f"{pair.teacher_top1:.2f}"]
     for method in results.matrix.methods:
         score = pair.score(method)
-        cells.append("-" if score is None else _score(score, bold=score.mean == best))
+        bold = method in pair.best
+        cells.append("-" if score is None else _score(score, len(results.matrix.seeds), bold=bold))
     return [*cells, _gain(pair)]
 
 
-def _score(score: Score, *, bold: bool) -> str:
-    mean = f"**{score.mean:.2f}**" if bold else f"{score.mean:.2f}"
-    return mean if score.deviation is None else f"{mean} ± {score.deviation:.2f}"
+def _score(score: Score, seeds: int, *, bold: bool) -> str:
+    cell = f"**{score.mean:.2f}**" if bold else f"{score.mean:.2f}"
+    if score.deviation is not None:
+        cell += f" ± {score.deviation:.2f}"
+    return cell if len(score.seeds) == seeds else f"{cell} ({len(score.seeds)} of {seeds} seeds)"
 
 
 def _gain(pair: PairResult) -> str:
     if pair.against is None:
         return "-"
-    mark = " *" if pair.against.significant else ""
+    mark = " *" if pair.significant else ""
     return f"{pair.against.gain:+.2f} ({pair.best_other}){mark}"
 
 

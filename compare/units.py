@@ -8,12 +8,13 @@ OUT/tuning/PAIR/METHOD/N/       a tuning run and its result.json
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..bundle.progress import Progress
 from ..bundle.sealed import write_sealed
+from ..data.dataset import Dataset
 from ..distill.methods.method_registry import needs_teacher
 from ..errors import MldrError
 from ..pipeline.phases import Pipeline, pipeline
@@ -21,6 +22,7 @@ from ..pipeline.recipe import Recipe
 from ..pipeline.workspace import Workspace
 from .matrix import Matrix
 from .outcomes import (
+    PICTURES,
     Outcome,
     export_outcome,
     read_outcome,
@@ -77,12 +79,29 @@ class Unit:
             load=data.load,
         ) as opened:
             if not self.finished:
+                if self.needs is not None and self.needs.recipe.data == self.recipe.data:
+                    require_same_pictures([self.needs], opened.dataset)
                 write_sealed(self.folder / self.file, self.work(opened))
 
     def require_same(self) -> None:
         """Raises MldrError when the folder holds a run of another recipe."""
         if difference := Workspace(self.folder, self.recipe).difference():
             raise MldrError(f"{difference}: choose another --out, or delete that folder")
+
+
+def require_same_pictures(units: Iterable[Unit], dataset: Dataset) -> None:
+    """Raises MldrError when finished ``units`` were carried out with other pictures than these.
+
+    Outcomes of older releases do not say which; of them the test images are counted.
+    """
+    current = {PICTURES: dataset.fingerprint, "test_images": len(dataset.test)}
+    for unit in units:
+        outcome = unit.outcome
+        if any(outcome.get(key, value) != value for key, value in current.items()):
+            raise MldrError(
+                f"{unit.folder} holds a run on other pictures than {dataset.source} as it is now: "
+                "choose another --out, or delete that folder"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

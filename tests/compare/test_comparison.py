@@ -120,6 +120,13 @@ def test_pictures_and_one_exported_student_are_there(done: Path) -> None:
     assert latency["passed"] and latency["milliseconds_batch_1"] > 0
 
 
+def test_every_outcome_tells_the_pictures(done: Path) -> None:
+    names = ("result.json", "latency.json")
+    outcomes = [path for name in names for path in (done / "out").rglob(name)]
+    told = {json.loads(path.read_text())["data_fingerprint"] for path in outcomes}
+    assert len(outcomes) == 10 and told == {load_dataset(DataConfig()).fingerprint}
+
+
 def test_a_teacher_is_trained_once_and_asked_once_a_seed(done: Path) -> None:
     trained = [path.parent for path in (done / "out").rglob("weights.safetensors")]
     assert sum("teacher/trained" in str(path) for path in trained) == 1

@@ -107,6 +107,21 @@ TUNING = "[tuning.choices]\n"
             "data = {image_size = 64}\n[pairs.vit]",
             r"pairs b and vit share teacher resnet but differ in \[data\]",
         ),
+        (
+            "batch_size = 256\n",
+            "val_fraction = 0\n" + TUNING + "kd = [{}, {}]\n",
+            r"pair vit, method kd: \[tuning\] .* data.val_fraction is 0: set data.val_fraction=0.1",
+        ),
+        (
+            "[pairs.vit]",
+            "[tuning]\nrecipe = {data = {val_fraction = 0}}\nchoices.kd = [{}]\n[pairs.vit]",
+            r"\[tuning\] .* data.val_fraction is 0",
+        ),
+        (
+            "[pairs.vit]",
+            TUNING + "kd = [{}, {data = {val_fraction = 0}}]\n[pairs.vit]",
+            r"\[tuning\] .* data.val_fraction is 0",
+        ),
         ('teacher = "resnet"\n', "", r"pair vit, method kd: method.name=kd needs a \[teacher\]"),
     ],
 )

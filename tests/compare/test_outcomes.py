@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,15 @@ import pytest
 from mldr_deploy.bundle.atomic import sha256
 from mldr_deploy.bundle.sealed import write_sealed
 from mldr_deploy.bundle.tensors import write_tensors
-from mldr_deploy.compare.outcomes import read_outcome, read_predictions
+from mldr_deploy.compare import outcomes
+from mldr_deploy.compare.outcomes import (
+    Outcome,
+    read_outcome,
+    read_predictions,
+    student_outcome,
+    teacher_outcome,
+    tuning_outcome,
+)
 from mldr_deploy.errors import MldrError
 
 BEST = np.arange(40, dtype=np.int32).reshape(8, 5)
@@ -47,3 +58,20 @@ def test_other_predictions_are_refused(run: Path) -> None:
 def test_outcomes_of_an_older_release_are_read(run: Path) -> None:
     (run / "result.json").write_text(json.dumps({"test_top1": 87.5}))
     np.testing.assert_array_equal(read_predictions(run, read_outcome(run / "result.json")), BEST)
+
+
+@pytest.mark.parametrize("work", [teacher_outcome, student_outcome, tuning_outcome])
+def test_weights_trained_on_other_pictures_are_refused(
+    work: Callable[[Any], Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed before it wrote the outcome, and pictures were added since."""
+    earlier = SimpleNamespace(data_fingerprint="before")
+    monkeypatch.setattr(outcomes, "read_trained", lambda _: earlier)
+    pipeline = SimpleNamespace(
+        recipe=SimpleNamespace(teacher="a teacher"),
+        teacher=lambda: tmp_path,
+        student=lambda: tmp_path,
+        dataset=SimpleNamespace(fingerprint="now", source="folder:photos"),
+    )
+    with pytest.raises(MldrError, match=f"{tmp_path} was trained on other pictures than folder:"):
+        work(pipeline)

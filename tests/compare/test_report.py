@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from mldr_deploy.bundle.tensors import write_tensors
 from mldr_deploy.cli.group import main
 from mldr_deploy.compare import comparison
 from mldr_deploy.compare.comparison import MethodComparison, report_finished
+from mldr_deploy.compare.recent_data import RecentData
 from mldr_deploy.compare.units import Unit
 from mldr_deploy.compare.workers import note_failure
 from mldr_deploy.data.data_config import DataConfig
 from mldr_deploy.data.dataset import load_dataset
+from mldr_deploy.errors import MldrError
 from mldr_deploy.pipeline.recipe import dump_recipe
 
 OUTCOME = {
@@ -141,3 +144,81 @@ def test_a_run_that_failed_is_not_told_as_its_export(opened: MethodComparison) -
     note_failure(by_place(opened)["mldr-kd", 0], "the loss is not finite", Silent())
     results = report_finished(opened.file, opened.out, Silent())
     assert results.failed == {"vit, mldr-kd, seed 0": "the loss is not finite"}
+
+
+def cells(opened: MethodComparison) -> list[str]:
+    """The line of the table, of scratch, kd, mldr-kd and the gain."""
+    report_finished(opened.file, opened.out, Silent())
+    (row,) = [r for r in (opened.out / "table.md").read_text().splitlines() if "-> x" in r]
+    return [cell.strip() for cell in row.strip("|").split("|")][2:]
+
+
+def test_methods_are_compared_over_the_seeds_that_all_have(
+    opened: MethodComparison, finish: Finish, labels: NDArray[np.int64]
+) -> None:
+    """The second seed is hard: who has not done it is no better for that, and gains no mark."""
+    runs = by_place(opened)
+    wrong = {("mldr-kd", 0): 20, ("mldr-kd", 1): 160, ("kd", 0): 60, ("kd", 1): 200}
+    for place, count in wrong.items():
+        finish(runs[place], count)
+    finish(runs["scratch", 0], 70)
+    points = 100 / len(labels)
+    scratch, kd, focus, gain = cells(opened)
+    assert scratch == f"{100 - 70 * points:.2f} (1 of 2 seeds)"
+    assert kd.startswith(f"{100 - 130 * points:.2f} ± ") and "seeds" not in kd
+    assert focus.startswith(f"**{100 - 90 * points:.2f}** ± ")  # best with seed 0, below scratch
+    assert gain == f"{40 * points:+.2f} (kd)"  # though the mean of scratch is higher
+    assert "no gain is marked" in (opened.out / "table.md").read_text()
+    written = json.loads((opened.out / "results.json").read_text())["pairs"][0]
+    assert written["common_seeds"] == [0] and written["against"]["significant"] is False
+
+    finish(runs["scratch", 1], 240)
+    scratch, kd, focus, gain = cells(opened)
+    assert "seeds" not in scratch and gain == f"{40 * points:+.2f} (kd) *"
+    assert "no gain is marked" not in (opened.out / "table.md").read_text()
+
+
+def test_without_a_common_seed_nobody_is_best(opened: MethodComparison, finish: Finish) -> None:
+    runs = by_place(opened)
+    finish(runs["mldr-kd", 0], 20)
+    finish(runs["kd", 1], 40)
+    *scores, gain = cells(opened)
+    assert not any("**" in score for score in scores) and gain == "-"
+
+
+OTHERS = "holds a run on other pictures than digits as it is now: choose another --out"
+
+
+@pytest.mark.parametrize("more", [{"data_fingerprint": "0" * 64}, {"test_images": 7}])
+def test_runs_on_other_pictures_are_refused(
+    opened: MethodComparison, finish: Finish, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their fingerprint; outcomes of older releases, which have none, by their count."""
+    runs = by_place(opened)
+    fingerprint = load_dataset(DataConfig()).fingerprint
+    finish(runs["mldr-kd", 0], 20, data_fingerprint=fingerprint)
+    finish(runs["mldr-kd", 1], 20)
+    assert not report_finished(opened.file, opened.out, Silent()).failed
+    finish(runs["scratch", 1], 20, **more)
+    monkeypatch.setattr(Unit, "carry_out", lambda *_: pytest.fail("a run began"))
+    for words in ([], ["--report-only"]):
+        result = give(opened, *words)
+        assert result.exit_code == 1 and result.stderr.count("\n") == 1
+        assert result.stderr.startswith(f"Error: {runs['scratch', 1].folder} {OTHERS}")
+
+
+def test_an_export_of_other_pictures_is_refused(opened: MethodComparison, trained: Unit) -> None:
+    write_sealed(trained.folder / "latency.json", {**LATENCY, "data_fingerprint": "0" * 64})
+    with pytest.raises(MldrError, match=OTHERS):
+        report_finished(opened.file, opened.out, Silent())
+
+
+def test_a_student_does_not_learn_from_a_teacher_of_other_pictures(
+    opened: MethodComparison, finish: Finish
+) -> None:
+    run = by_place(opened)["kd", 0]
+    assert run.needs is not None
+    finish(run.needs, 20, data_fingerprint="0" * 64)
+    untouched = replace(run, work=lambda _: pytest.fail("it began"))
+    with pytest.raises(MldrError, match=f"teachers/resnet {OTHERS}"):
+        untouched.carry_out("cpu", RecentData(), Silent())
