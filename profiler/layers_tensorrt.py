@@ -12,7 +12,7 @@ from typing import Any
 from ..bundle.manifest import Artifact
 from ..bundle.precisions import by_width
 from ..bundle.reader import Bundle
-from ..errors import MldrError
+from ..runtimes.tensorrt import TensorRt
 from .layer_job import LayerJob, Timed
 
 
@@ -31,13 +31,11 @@ def tensorrt_layers(job: LayerJob) -> tuple[list[Timed], str]:
     """Layers of ``job.calls`` calls without CUDA graphs, which hide layers from IProfiler."""
     options = job.options.model_copy(update={"cuda_graphs": False})
     with job.kind.create(job.bundle, job.artifact, options) as runtime:
-        attach = getattr(runtime, "attach_profiler", None)
-        if attach is None:
-            raise MldrError("this TensorRT runtime takes no IProfiler")
+        assert isinstance(runtime, TensorRt)
         for images in job.inputs[:5]:
             runtime(images)
         clock = LayerClock()
-        attach(clock)
+        runtime.attach_profiler(clock.report_layer_time)
         for images in job.inputs:
             runtime(images)
         artifact = runtime.model.artifact
@@ -70,8 +68,12 @@ def inspector_layers(bundle: Bundle, artifact: Artifact | None) -> dict[str, dic
 
 
 def _described(layer: dict[str, Any]) -> tuple[str, str]:
-    """(operator, narrowest type) of a layer; TensorRT writes types as ``Half NCHW ...``."""
+    """(operator, narrowest type) of a layer; TensorRT writes types as ``Half NCHW ...``.
+
+    10.x has them with the layout under ``Format/Datatype``, 11.x under ``DataType``.
+    """
     types = []
     for tensor in (*layer.get("Inputs", []), *layer.get("Outputs", [])):
-        types += str(tensor.get("Format/Datatype", tensor.get("Datatype", ""))).split()
+        for key in ("Format/Datatype", "Datatype", "DataType"):
+            types += str(tensor.get(key, "")).split()
     return str(layer.get("LayerType", "")), next(reversed(by_width(types)), "")

@@ -24,6 +24,7 @@ from .model_file import ModelFile
 from .runtime import RunError, Runtime, RuntimeOptions
 from .tensorrt_logger import complaint, quiet_logger
 from .tensorrt_machine import this_machine
+from .tensorrt_profiler import LayerReport, layer_profiler
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -55,6 +56,7 @@ class TensorRt(Runtime):
         self._engine: Any = None
         self._runtime: Any = None
         self._logger: Any = None
+        self._profiler: Any = None
         self._resources: list[cuda.DeviceMemory | cuda.Pinned | cuda.Stream] = []
         self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
 
@@ -127,7 +129,22 @@ class TensorRt(Runtime):
         for resource in reversed(self._resources):
             resource.free()
         self._resources.clear()
-        self._engine = self._runtime = self._logger = None
+        self._engine = self._runtime = self._logger = self._profiler = None
+
+    def attach_profiler(self, report: LayerReport) -> None:
+        """Have ``report`` called with the milliseconds of each layer of every call from now on.
+
+        Raises RunError with CUDA graphs, which hide layers: load it with ``cuda_graphs=False``.
+        """
+        import tensorrt as trt
+
+        self._require_loaded(self._engine)
+        if self.options.cuda_graphs:
+            raise RunError(f"{self.file}: recorded CUDA graphs tell no time per layer")
+        self._profiler = layer_profiler(trt, report)
+        for prepared in self._prepared.values():
+            context: trt.IExecutionContext = prepared.context
+            context.profiler = self._profiler
 
     def feed(self, inputs: Floats) -> None:
         """Bring ``inputs`` [B, 3, H, W] to the GPU; back when they are there."""
@@ -211,6 +228,8 @@ class TensorRt(Runtime):
         )
         if context is None:
             raise RunError(f"{self.file}: no execution context: {complaint(self._logger)}")
+        if self._profiler is not None:
+            context.profiler = self._profiler
         context.set_device_memory(self._scratch.address, self._scratch.size)
         accepted = (
             context.set_input_shape(self._input, (batch, *self._image))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+import weakref
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -91,6 +93,11 @@ class IProgressMonitor:
         return True
 
     def phase_finish(self, phase_name: str) -> None: ...
+
+
+class IProfiler:
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        raise NotImplementedError
 
 
 class IHostMemory(bytes):
@@ -329,6 +336,15 @@ class IExecutionContext:
         self._shape: tuple[int, ...] | None = None
         self._addresses: dict[str, int] = {}
         self._revision = 0
+        self._profiler: Callable[[], IProfiler | None] = lambda: None
+
+    @property
+    def profiler(self) -> IProfiler | None:
+        return self._profiler()
+
+    @profiler.setter
+    def profiler(self, profiler: IProfiler) -> None:
+        self._profiler = weakref.ref(profiler)  # not kept: whoever sets it must
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert memory % 16 == 0
@@ -364,7 +380,11 @@ class IExecutionContext:
             target = self._addresses[engine._output]
             ctypes.memmove(target, np.ascontiguousarray(logits).ctypes.data, logits.nbytes)
 
-        engine._machine.cuda.enqueue(stream_handle, compute)
+        cuda = engine._machine.cuda
+        cuda.enqueue(stream_handle, compute)
+        if self.profiler is not None and stream_handle not in cuda.capturing:
+            for number, layer in enumerate(engine._head["layers"]):
+                self.profiler.report_layer_time(layer["Name"], 0.25 * (number + 1))
         return True
 
 
@@ -483,7 +503,15 @@ NAMES = (
     *("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel"),
     *("ProfilingVerbosity", "MemoryPoolType", "LayerInformationFormat", "TensorIOMode"),
     *("DataType", "LayerType", "ExecutionContextAllocationStrategy", "ILogger"),
-    *("IProgressMonitor", "IHostMemory", "ITimingCache", "ParserError", "ITensor", "ILayer"),
+    *(
+        "IProgressMonitor",
+        "IProfiler",
+        "IHostMemory",
+        "ITimingCache",
+        "ParserError",
+        "ITensor",
+        "ILayer",
+    ),
     "INetworkDefinition",
     *("IOptimizationProfile", "OnnxParser", "IBuilderConfig", "Builder", "EngineInspector"),
     *("IExecutionContext", "ICudaEngine", "Runtime"),

@@ -65,6 +65,8 @@ def test_everything_we_use_exists(api: dict[str, Any], uses: list[Any]) -> None:
         ("EngineInspector", "get_engine_information", "call"),
         ("IExecutionContext", "execute_async_v3", "call"),
         ("IProgressMonitor", "step_complete", "override"),
+        ("IProfiler", "report_layer_time", "override"),
+        ("IExecutionContext", "profiler", "write"),
         ("IBuilderConfig", "progress_monitor", "write"),
         ("BuilderFlag", "VERSION_COMPATIBLE", "read"),
     } <= seen

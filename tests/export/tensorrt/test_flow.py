@@ -11,6 +11,7 @@ from typing import Any
 import double
 import double_cuda
 import numpy as np
+import onnx
 import pytest
 
 from mldr_deploy.bundle import atomic, sealed
@@ -24,7 +25,11 @@ from mldr_deploy.export.build_bundle import build_bundle
 from mldr_deploy.export.export_config import ExportConfig
 from mldr_deploy.export.rebuild_engine import engine_here
 from mldr_deploy.export.recheck import check_bundle
+from mldr_deploy.profiler.layer_job import LayerJob
+from mldr_deploy.profiler.layers import layers_of
 from mldr_deploy.runtimes.model_file import ModelFile
+from mldr_deploy.runtimes.runtime import RuntimeOptions
+from mldr_deploy.runtimes.runtime_kinds import RUNTIMES
 from mldr_deploy.runtimes.tensorrt import TensorRt
 
 CONFIG = ExportConfig(max_batch=32, targets=("onnx", "tensorrt"))
@@ -87,6 +92,25 @@ def test_check_proves_the_engine_again(bundle: Bundle, run: Any, cuda: Any) -> N
     result = check_bundle(bundle.path)
     assert result, str(result)
     assert f"skipped {PLAN}: {PLAN}: built for Double GPU, here is Another GPU" in str(result)
+
+
+@pytest.mark.parametrize("version", ["10.16.1.11", "11.4.0.106"])  # the inspector's words differ
+def test_time_per_layer_with_the_inspector_s_precision(
+    exported: Bundle, trt: Any, tmp_path: Path, version: str
+) -> None:
+    trt.__version__ = version
+    path = Path(shutil.copytree(exported.path, tmp_path / "served"))
+    made = engine_here(path, "fp32")
+    options = RuntimeOptions(threads=1)
+    job = LayerJob(RUNTIMES["tensorrt"], open_bundle(path), made, options, calls=3)
+    measured = layers_of(job)
+    assert measured.note == "TensorRT's IProfiler, mean of 3 calls without CUDA graphs"
+    nodes = {node.name for node in onnx.load(path / "student.onnx").graph.node}
+    assert {row.name for row in measured.rows} == nodes
+    products = [row for row in measured.rows if row.kind in ("CaskConvolution", "gemm")]
+    assert len(products) > 5 and {row.precision for row in products} == {"fp32"}
+    last = measured.rows[0]  # the double says 0.25 ms more of every layer
+    assert last.milliseconds == pytest.approx(0.25 * len(nodes))
 
 
 def test_a_tampered_engine_is_refused(bundle: Bundle, trt: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,27 @@ def test_logits_of_every_batch_and_replays(engine: Path, cuda: Any, graphs: bool
             np.testing.assert_allclose(runner(inputs), expected(inputs), rtol=1e-5, atol=1e-6)
         assert len(cuda.graphs) == (3 if graphs else 0)  # one per batch size met
         assert cuda.launches == (6 if graphs else 0)
+
+
+def test_layers_are_timed_in_contexts_before_and_after(engine: Path) -> None:
+    times: list[tuple[str, float]] = []
+    layers = [("flatten", 0.25), ("product", 0.5)]
+
+    def report(layer: str, milliseconds: float) -> None:
+        times.append((layer, milliseconds))
+
+    with loadable(engine, digest(engine), cuda_graphs=False) as runner:
+        runner(images(1))  # its context is there already
+        runner.attach_profiler(report)
+        gc.collect()  # TensorRT does not keep the profiler
+        runner(images(1))
+        runner(images(3))
+        runner(images(1))
+        assert times == 3 * layers
+    assert runner._profiler is None
+    recorded = pytest.raises(RunError, match="recorded CUDA graphs tell no time per layer")
+    with loadable(engine, digest(engine)) as runner, recorded:
+        runner.attach_profiler(report)
 
 
 def test_buffers_are_allocated_once(engine: Path, cuda: Any) -> None:
