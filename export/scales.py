@@ -165,7 +165,7 @@ def _measuring(plain: Any, ranges: list[Range]) -> Any:
     del graph.output[:]
     for k, entry in enumerate(ranges):
         name = f"range{k}"
-        slack = entry.step / 2  # what is rounded to the last step is not cut off
+        slack = entry.step  # what loses no more than a step is not cut off
         bounds = {f"{name}/low": entry.lowest - slack, f"{name}/high": entry.highest + slack}
         for key, bound in bounds.items():
             graph.initializer.append(numpy_helper.from_array(np.array(bound, np.float32), key))

@@ -91,6 +91,17 @@ def test_scales_of_the_images_hold(
     assert wrong_scales(path, plain, batches()) == []
 
 
+def test_what_loses_less_than_a_step_is_not_cut_off(
+    plain: Path, quantised: Callable[..., Path]
+) -> None:
+    """-1 and 1, as attention over a single position gives them; a histogram ends a little below."""
+    ends = [np.sign(batch) for batch in batches()]
+    path = quantised(ends, symmetric=False)
+    (of_input,) = [r for r in activation_ranges(onnx.load(path)) if r.value == "input"]
+    assert of_input.highest < 1 <= of_input.highest + of_input.step
+    assert wrong_scales(path, plain, [np.float32(1.002) * batch for batch in ends]) == []
+
+
 @pytest.mark.parametrize(
     ("name", "factor", "message"),
     [
