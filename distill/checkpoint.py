@@ -37,7 +37,9 @@ class TrainingState(BaseModel):
 
     identity: str = Field(description="`identity_of` the training; another one may not continue.")
     step: int = Field(ge=0, description="Optimiser steps done.")
-    best_epoch: int | None = Field(default=None, description="Epoch of the best weights; 0: before the first.")
+    best_epoch: int | None = Field(
+        default=None, description="Epoch of the best weights; 0: before the first."
+    )
     best_top1: float | None = Field(default=None, description="Its validation top-1, per cent.")
     best_loss: float | None = Field(default=None, description="Its validation loss, nats.")
     metrics_bytes: int = Field(default=0, description="Length of metrics.jsonl at this step.")
