@@ -148,9 +148,7 @@ class Contest:
         """The proof of ``entrant`` as round ``number`` left it; not finished where it failed."""
         unit = self._proof(entrant, number)
         with contextlib.suppress(Failures):
-            work([unit], device=device, data=self.data, progress=progress)
-        if (reason := failure(unit)) is not None:
-            self.failed[unit.name] = reason
+            self._attempt(work, [unit], device, progress)
         return unit
 
     def _may_ship(self, name: str, proof: Unit) -> bool:
@@ -199,15 +197,16 @@ class Contest:
         }
 
     def _attempt(self, carry_out: Work, units: list[Unit], device: str, progress: Progress) -> None:
-        """Carry out ``units``; those that fail are noted, unless none is finished."""
+        """Carry out ``units`` and note those that fail. Raises Failures when none is finished."""
         try:
             carry_out(units, device=device, data=self.data, progress=progress)
         except Failures:
             if not any(unit.finished for unit in units):
                 raise
-        for unit in units:
-            if (reason := failure(unit)) is not None:
-                self.failed[unit.name] = reason
+        finally:
+            for unit in units:
+                if (reason := failure(unit)) is not None:
+                    self.failed[unit.name] = reason
 
 
 def _seconds(unit: Unit) -> tuple[float, float]:

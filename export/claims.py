@@ -227,11 +227,19 @@ def _computes(proto: Any) -> dict[str, str]:
     return precisions
 
 
+def computed_by(name: str, producer: dict[str, Any]) -> Any | None:
+    """The node that computes a value, moves seen through; None for an input or a constant.
+
+    ``producer``: the node of every computed value.
+    """
+    while (node := producer.get(name)) is not None and node.op_type in MOVES:
+        name = node.input[0]
+    return node
+
+
 def _operand(name: str, producer: dict[str, Any], types: dict[str, str]) -> str:
     """The precision that a value carries: what it was dequantised from, if it was."""
-    value = name
-    while (node := producer.get(value)) is not None and node.op_type in MOVES:
-        value = node.input[0]
+    node = computed_by(name, producer)
     if node is not None and node.op_type == "DequantizeLinear":
         return types.get(node.input[0], "unknown")
     return types.get(name, "unknown")

@@ -24,7 +24,7 @@ from typing import Any
 from ...bundle.preprocess import Floats
 from ...bundle.progress import Progress
 from ...errors import MldrError
-from ..claims import MOVES
+from ..claims import MOVES, computed_by
 from .graph import load_graph
 from .precision_config import QuantizeConfig
 
@@ -144,8 +144,7 @@ def integer_products(proto: Any, layers: Iterable[str]) -> list[str]:
     weighted = set(layers)
 
     def is_dequantised(name: str) -> bool:
-        while (node := producer.get(name)) is not None and node.op_type in MOVES:
-            name = node.input[0]
+        node = computed_by(name, producer)
         return node is not None and node.op_type == "DequantizeLinear"
 
     return [
